@@ -1,0 +1,132 @@
+//! The one error of the program: a kind that says what a caller can do, and a message of one line.
+
+use std::fmt;
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The thing is not there.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// The store or the system forbids it.
+    Denied,
+    /// The store can't be reached, or has no room: trying again later may help.
+    Unreachable,
+    /// Bytes are not what was written.
+    Corrupt,
+    /// Somebody else holds it, or it changed too often meanwhile.
+    Busy,
+    /// The caller's input is wrong.
+    Invalid,
+    /// What was read was written by a newer version of this program.
+    TooNew,
+    /// A fault of this program, or of the machine it runs on.
+    Internal,
+}
+
+/// What failed and why, in one line, and what to do about it.
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    remedy: Option<String>,
+}
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: one_line(message.into()), remedy: None }
+    }
+
+    /// [`Kind::NotFound`].
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// [`Kind::Corrupt`].
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(Kind::Corrupt, message)
+    }
+
+    /// [`Kind::Busy`].
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(Kind::Busy, message)
+    }
+
+    /// [`Kind::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// [`Kind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, message)
+    }
+
+    /// [`Kind::TooNew`], with the one remedy there is.
+    pub fn too_new(what: impl fmt::Display) -> Self {
+        Self::new(Kind::TooNew, format!("{what} was written by a newer version of git-lfs-cdc"))
+            .remedy("update git-lfs-cdc on this machine")
+    }
+
+    /// An error of the file system while doing `what`, its kind taken from the cause.
+    pub fn io(what: impl fmt::Display, cause: &std::io::Error) -> Self {
+        use std::io::ErrorKind as E;
+        let kind = match cause.kind() {
+            E::NotFound => Kind::NotFound,
+            E::AlreadyExists => Kind::Exists,
+            E::PermissionDenied | E::ReadOnlyFilesystem => Kind::Denied,
+            E::StorageFull | E::QuotaExceeded => Kind::Unreachable,
+            _ => Kind::Internal,
+        };
+        let error = Self::new(kind, format!("{what}: {cause}"));
+        match cause.kind() {
+            E::StorageFull | E::QuotaExceeded => error.remedy("free some space and try again"),
+            E::PermissionDenied => error.remedy("check the permissions of that path"),
+            E::ReadOnlyFilesystem => error.remedy("make it writable and try again"),
+            _ => error,
+        }
+    }
+
+    /// Adds what to do about it, unless that is known already.
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy.get_or_insert(one_line(remedy.into()));
+        self
+    }
+
+    /// Says what was being done when it failed.
+    pub fn context(mut self, doing: impl fmt::Display) -> Self {
+        self.message = one_line(format!("{doing}: {}", self.message));
+        self
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+/// Control characters would break the one-line promise, and the terminal.
+fn one_line(text: String) -> String {
+    if text.contains(char::is_control) {
+        text.split(char::is_control).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
+    } else {
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,347 @@
+//! Blocks: frames, then our chunk directory in a skippable frame, then the seek table of Zstandard's
+//! seekable format. The whole is an ordinary Zstandard file.
+
+use bytes::Bytes;
+
+use super::container::{self, Container, Features, Section};
+use super::cursor::{Cursor, Put};
+use super::frame::{Encoded, Frame, SKIPPABLE_HEADER_BYTES};
+use crate::error::{Error, Result};
+use crate::id::{BlockId, ChunkId, ContentHash, Nonce};
+use crate::limit;
+
+const MAGIC: &[u8; 8] = b"CDCblock";
+const DIRECTORY_MAGIC: u32 = 0x184D_2A5D;
+/// From the seekable format's specification (zstd, contrib/seekable_format).
+const SEEK_TABLE_MAGIC: u32 = 0x184D_2A5E;
+const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
+const SEEK_ENTRY_BYTES: usize = 8;
+const SEEK_FOOTER_BYTES: usize = 9;
+
+const SECTION_CHUNKS: u32 = 1;
+const SECTION_FRAMES: u32 = 2;
+pub(crate) const CHUNK_WIDTH: usize = 36;
+pub(crate) const FRAME_WIDTH: usize = 12;
+pub(crate) const SUMMARY_WIDTH: usize = 56;
+/// More than header, section table, skippable headers and seek table footer ever take.
+const OVERHEAD_BYTES: usize = 512;
+
+/// A chunk as a directory lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its id.
+    pub id: ChunkId,
+    /// Its length in bytes.
+    pub bytes: u32,
+}
+
+impl Chunk {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.id.0);
+        out.put_u32(self.bytes);
+    }
+
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self> {
+        Ok(Self { id: ChunkId(cursor.array()?), bytes: cursor.u32()? })
+    }
+}
+
+/// A frame as a directory lists it; offsets follow from the lengths before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameEntry {
+    /// How it was made, as the stored byte.
+    pub kind: u8,
+    /// Chunks in it.
+    pub chunk_count: u16,
+    /// Bytes in the block.
+    pub stored_bytes: u32,
+    /// Bytes of content.
+    pub content_bytes: u32,
+}
+
+impl FrameEntry {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[self.kind, 0]);
+        out.put_u16(self.chunk_count);
+        out.put_u32(self.stored_bytes);
+        out.put_u32(self.content_bytes);
+    }
+
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self> {
+        let kind = cursor.u8()?;
+        cursor.u8()?;
+        let (chunk_count, stored_bytes, content_bytes) = (cursor.u16()?, cursor.u32()?, cursor.u32()?);
+        Ok(Self { kind, chunk_count, stored_bytes, content_bytes })
+    }
+}
+
+/// What is known of a block without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its name.
+    pub id: BlockId,
+    /// Bytes of the whole block.
+    pub size_bytes: u32,
+    /// Bytes of its frames; the directory begins there.
+    pub frames_bytes: u32,
+    /// Bytes of content in all chunks.
+    pub content_bytes: u32,
+    /// Chunks in it.
+    pub chunk_count: u32,
+}
+
+impl Summary {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.id.hash.0);
+        out.extend_from_slice(&self.id.nonce.0);
+        out.put_u32(self.size_bytes);
+        out.put_u32(self.frames_bytes);
+        out.put_u32(self.content_bytes);
+        out.put_u32(self.chunk_count);
+    }
+
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self> {
+        let summary = Self {
+            id: BlockId { hash: ContentHash(cursor.array()?), nonce: Nonce(cursor.array()?) },
+            size_bytes: cursor.u32()?,
+            frames_bytes: cursor.u32()?,
+            content_bytes: cursor.u32()?,
+            chunk_count: cursor.u32()?,
+        };
+        let sound = summary.size_bytes as usize <= limit::BLOCK_BYTES
+            && summary.frames_bytes < summary.size_bytes
+            && summary.chunk_count as usize <= limit::BLOCK_CHUNKS;
+        if sound {
+            Ok(summary)
+        } else {
+            Err(Error::corrupt(format!("block {} has impossible sizes", summary.id)))
+        }
+    }
+}
+
+/// The chunk directory of a block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    /// Chunks in the order of their content.
+    pub chunks: Vec<Chunk>,
+    /// Frames in the order they are stored.
+    pub frames: Vec<FrameEntry>,
+}
+
+impl Directory {
+    /// Reads the directory of a whole block, and checks that frames, chunks and seek table agree.
+    pub fn parse(block: &[u8]) -> Result<Self> {
+        let (frames_bytes, directory) = locate(block)?;
+        let container = Container::parse(directory, MAGIC, "a block's directory")?;
+        let chunks = container.section(directory, SECTION_CHUNKS)?;
+        let frames = container.section(directory, SECTION_FRAMES)?;
+        let parsed = Self {
+            chunks: read_all(chunks, CHUNK_WIDTH, "a block's chunk list", Chunk::read)?,
+            frames: read_all(frames, FRAME_WIDTH, "a block's frame list", FrameEntry::read)?,
+        };
+        parsed.check(frames_bytes)?;
+        Ok(parsed)
+    }
+
+    /// Whether the lengths in the lists agree with each other.
+    pub(crate) fn check(&self, frames_bytes: usize) -> Result<()> {
+        let mut chunks = self.chunks.iter();
+        let mut stored = 0;
+        for frame in &self.frames {
+            let count = usize::from(frame.chunk_count);
+            let content: u64 = chunks.by_ref().take(count).map(|c| u64::from(c.bytes)).sum();
+            stored += frame.stored_bytes as usize;
+            if content != u64::from(frame.content_bytes) || content > limit::FRAME_CONTENT_BYTES as u64 {
+                return Err(Error::corrupt("a block's chunks and frames disagree"));
+            }
+        }
+        if chunks.next().is_some() || stored != frames_bytes || self.chunks.len() > limit::BLOCK_CHUNKS {
+            return Err(Error::corrupt("a block's chunks and frames disagree"));
+        }
+        Ok(())
+    }
+
+    /// Bytes of content in all chunks.
+    pub fn content_bytes(&self) -> u64 {
+        self.frames.iter().map(|f| u64::from(f.content_bytes)).sum()
+    }
+}
+
+/// Reads fixed-width entries until the section ends.
+pub(crate) fn read_all<T>(
+    section: &[u8],
+    width: usize,
+    what: &'static str,
+    read: impl Fn(&mut Cursor<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut cursor = Cursor::new(section, what);
+    let mut entries = Vec::with_capacity(section.len() / width);
+    while cursor.remaining() > 0 {
+        entries.push(read(&mut cursor)?);
+    }
+    Ok(entries)
+}
+
+/// Where the frames end, and the directory's container, found from the seek table at the end.
+fn locate(block: &[u8]) -> Result<(usize, &[u8])> {
+    let torn = || Error::corrupt("a block's seek table is damaged");
+    if block.len() > limit::BLOCK_BYTES {
+        return Err(Error::corrupt(format!("a block is {} bytes long", block.len())));
+    }
+    let footer = block.len().checked_sub(SEEK_FOOTER_BYTES).ok_or_else(torn)?;
+    let mut cursor = Cursor::new(&block[footer..], "a block's seek table");
+    let (count, flags, magic) = (cursor.u32()? as usize, cursor.u8()?, cursor.u32()?);
+    let entries_start = count.checked_mul(SEEK_ENTRY_BYTES).and_then(|b| footer.checked_sub(b));
+    let start = entries_start.and_then(|s| s.checked_sub(SKIPPABLE_HEADER_BYTES)).ok_or_else(torn)?;
+    let mut table = Cursor::new(&block[start..footer], "a block's seek table");
+    let length = block.len() - start - SKIPPABLE_HEADER_BYTES;
+    if magic != SEEKABLE_MAGIC
+        || flags != 0
+        || count == 0
+        || table.u32()? != SEEK_TABLE_MAGIC
+        || table.u32()? as usize != length
+    {
+        return Err(torn());
+    }
+    let (mut end, mut directory_start) = (0usize, 0);
+    for _ in 0..count {
+        directory_start = end;
+        end += table.u32()? as usize;
+        table.u32()?;
+    }
+    if end != start {
+        return Err(torn());
+    }
+    let mut cursor = Cursor::new(&block[directory_start..end], "a block's directory");
+    let (magic, length) = (cursor.u32()?, cursor.u32()? as usize);
+    if magic != DIRECTORY_MAGIC || length != cursor.remaining() {
+        return Err(torn());
+    }
+    Ok((directory_start, cursor.bytes(length)?))
+}
+
+/// Where a frame stands in the block that it was added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FramePlace {
+    /// Offset in the block.
+    pub offset: u32,
+    /// Bytes in the block.
+    pub bytes: u32,
+    /// The block's number of the frame's first chunk.
+    pub first_chunk: u16,
+}
+
+/// A block that is being filled.
+pub struct Builder {
+    pieces: Vec<Bytes>,
+    frames_bytes: usize,
+    hasher: blake3::Hasher,
+    directory: Directory,
+    seek: Vec<u8>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            pieces: Vec::new(),
+            frames_bytes: 0,
+            hasher: blake3::Hasher::new(),
+            directory: Directory::default(),
+            seek: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Whether nothing was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Whether a frame of so many bytes and chunks still goes in.
+    pub fn fits(&self, stored_bytes: usize, chunk_count: usize) -> bool {
+        let chunks = self.directory.chunks.len() + chunk_count;
+        // a grouped frame has at most nine frames of Zstandard's, whose seek entries come now
+        let directory = CHUNK_WIDTH * chunks + FRAME_WIDTH * (self.directory.frames.len() + 1);
+        let seek = self.seek.len() + 9 * SEEK_ENTRY_BYTES;
+        chunks <= limit::BLOCK_CHUNKS
+            && self.frames_bytes + stored_bytes + directory + seek + OVERHEAD_BYTES <= limit::BLOCK_BYTES
+    }
+
+    /// Adds a frame and the chunks it holds. It must fit.
+    pub fn push(&mut self, frame: Encoded, chunks: &[Chunk]) -> Result<FramePlace> {
+        assert!(self.fits(frame.stored.len(), chunks.len()));
+        for (stored, content) in Frame::first(&frame.stored)?.zstd_frames()? {
+            self.seek.put_u32(stored);
+            self.seek.put_u32(content);
+        }
+        let place = FramePlace {
+            offset: self.frames_bytes as u32,
+            bytes: frame.stored.len() as u32,
+            first_chunk: self.directory.chunks.len() as u16,
+        };
+        self.directory.frames.push(FrameEntry {
+            kind: frame.kind as u8,
+            chunk_count: chunks.len() as u16,
+            stored_bytes: place.bytes,
+            content_bytes: chunks.iter().map(|c| c.bytes).sum(),
+        });
+        self.directory.chunks.extend_from_slice(chunks);
+        self.frames_bytes += frame.stored.len();
+        self.append(frame.stored);
+        Ok(place)
+    }
+
+    fn append(&mut self, piece: Vec<u8>) {
+        self.hasher.update(&piece);
+        self.pieces.push(Bytes::from(piece));
+    }
+
+    /// Writes directory and seek table and names the block.
+    pub fn finish(mut self, nonce: Nonce) -> Sealed {
+        let container = self.write_directory();
+        let mut tail = Vec::with_capacity(container.len() + self.seek.len() + 64);
+        tail.put_u32(DIRECTORY_MAGIC);
+        tail.put_u32(container.len() as u32);
+        tail.extend_from_slice(&container);
+        self.seek.put_u32(tail.len() as u32);
+        self.seek.put_u32(0);
+        tail.put_u32(SEEK_TABLE_MAGIC);
+        tail.put_u32((self.seek.len() + SEEK_FOOTER_BYTES) as u32);
+        tail.extend_from_slice(&self.seek);
+        tail.put_u32((self.seek.len() / SEEK_ENTRY_BYTES) as u32);
+        tail.push(0);
+        tail.put_u32(SEEKABLE_MAGIC);
+        self.append(tail);
+        let size_bytes = self.pieces.iter().map(Bytes::len).sum::<usize>();
+        assert!(size_bytes <= limit::BLOCK_BYTES);
+        let hash = ContentHash(*self.hasher.finalize().as_bytes());
+        let summary = Summary {
+            id: BlockId { hash, nonce },
+            size_bytes: size_bytes as u32,
+            frames_bytes: self.frames_bytes as u32,
+            content_bytes: self.directory.content_bytes() as u32,
+            chunk_count: self.directory.chunks.len() as u32,
+        };
+        Sealed { summary, pieces: self.pieces, directory: self.directory }
+    }
+
+    fn write_directory(&self) -> Vec<u8> {
+        let (mut chunks, mut frames) = (Vec::new(), Vec::new());
+        self.directory.chunks.iter().for_each(|c| c.write(&mut chunks));
+        self.directory.frames.iter().for_each(|f| f.write(&mut frames));
+        let section = |kind, bytes| Section { kind, bytes, paged: false };
+        let sections = [section(SECTION_CHUNKS, chunks), section(SECTION_FRAMES, frames)];
+        container::write(MAGIC, Features::default(), &sections)
+    }
+}
+
+/// A finished block: its name, its bytes and what is in it.
+pub struct Sealed {
+    /// Name and sizes.
+    pub summary: Summary,
+    /// The bytes, in pieces.
+    pub pieces: Vec<Bytes>,
+    /// The chunk directory.
+    pub directory: Directory,
+}

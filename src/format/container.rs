@@ -1,0 +1,170 @@
+//! The container that shards, index segments, block directories and condemned lists share: a
+//! header with magic, version and feature words, and a table of sections.
+
+use std::ops::Range;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::cursor::{Cursor, Put};
+use crate::error::{Error, Result};
+use crate::limit;
+
+/// The version that this program writes, and the newest that it reads.
+pub const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 48;
+const ENTRY_BYTES: usize = 32;
+const FLAG_PAGED: u32 = 1;
+
+/// Three words of feature bits, as ext4 has them. This version defines no bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// A reader may ignore a bit that it doesn't know.
+    pub ignorable: u32,
+    /// With an unknown bit here the file may be read, but not merged or collected.
+    pub read_only: u32,
+    /// With an unknown bit here the file must be refused.
+    pub incompatible: u32,
+}
+
+impl Features {
+    /// Refuses what this version must not read.
+    pub(crate) fn check(&self, what: &str) -> Result<()> {
+        if self.incompatible != 0 {
+            return Err(Error::too_new(what));
+        }
+        Ok(())
+    }
+}
+
+/// One section, before it is written.
+pub(crate) struct Section {
+    pub kind: u32,
+    pub bytes: Vec<u8>,
+    /// Whether it carries its own checksums, page by page.
+    pub paged: bool,
+}
+
+/// Puts a container together.
+pub(crate) fn write(magic: &[u8; 8], features: Features, sections: &[Section]) -> Vec<u8> {
+    debug_assert!(sections.len() <= limit::SECTIONS);
+    let mut offset = HEADER_BYTES + ENTRY_BYTES * sections.len();
+    let total = offset + sections.iter().map(|s| s.bytes.len()).sum::<usize>();
+    let mut out = Vec::with_capacity(total);
+    out.extend_from_slice(magic);
+    out.put_u16(VERSION);
+    out.put_u16(sections.len() as u16);
+    out.put_u32(features.ignorable);
+    out.put_u32(features.read_only);
+    out.put_u32(features.incompatible);
+    out.put_u64(total as u64);
+    let mut table = Vec::with_capacity(ENTRY_BYTES * sections.len());
+    for section in sections {
+        table.put_u32(section.kind);
+        table.put_u32(if section.paged { FLAG_PAGED } else { 0 });
+        table.put_u64(offset as u64);
+        table.put_u64(section.bytes.len() as u64);
+        table.put_u64(if section.paged { 0 } else { xxh3_64(&section.bytes) });
+        offset += section.bytes.len();
+    }
+    out.put_u64(checksum(&out, &table));
+    out.put_u64(0);
+    out.extend_from_slice(&table);
+    for section in sections {
+        out.extend_from_slice(&section.bytes);
+    }
+    out
+}
+
+/// Over the header before the checksum, and the section table.
+fn checksum(header: &[u8], table: &[u8]) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(header);
+    hasher.update(table);
+    hasher.digest()
+}
+
+/// The checked header and section table of a container.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    what: &'static str,
+    pub features: Features,
+    sections: Vec<Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    kind: u32,
+    paged: bool,
+    range: Range<usize>,
+    checksum: u64,
+}
+
+impl Container {
+    /// Checks header and section table of `bytes`, the whole file. Errors call it `what`.
+    pub(crate) fn parse(bytes: &[u8], magic: &[u8; 8], what: &'static str) -> Result<Self> {
+        let mut header = Cursor::new(bytes, what);
+        if header.bytes(8)? != magic {
+            return Err(Error::corrupt(format!("{what} does not begin as one")));
+        }
+        if header.u16()? > VERSION {
+            return Err(Error::too_new(what));
+        }
+        let count = header.u16()? as usize;
+        let features =
+            Features { ignorable: header.u32()?, read_only: header.u32()?, incompatible: header.u32()? };
+        let total = header.u64()?;
+        let expected = header.u64()?;
+        header.u64()?;
+        if count > limit::SECTIONS {
+            return Err(Error::corrupt(format!("{what} claims {count} sections")));
+        }
+        let table = header.bytes(ENTRY_BYTES * count)?;
+        if checksum(&bytes[..32], table) != expected {
+            return Err(Error::corrupt(format!("the header of {what} fails its checksum")));
+        }
+        features.check(what)?;
+        if total != bytes.len() as u64 {
+            return Err(Error::corrupt(format!("{what} is {} bytes long instead of {total}", bytes.len())));
+        }
+        let sections = parse_table(table, count, bytes.len(), what)?;
+        Ok(Self { what, features, sections })
+    }
+
+    /// The bytes of a section that must be there, checked unless it carries its own checksums.
+    pub(crate) fn section<'a>(&self, bytes: &'a [u8], kind: u32) -> Result<&'a [u8]> {
+        let range = self.range(kind)?;
+        let section = &bytes[range.clone()];
+        let entry = self.sections.iter().find(|s| s.kind == kind && s.range == range);
+        if entry.is_some_and(|e| !e.paged && e.checksum != xxh3_64(section)) {
+            return Err(Error::corrupt(format!("section {kind} of {} fails its checksum", self.what)));
+        }
+        Ok(section)
+    }
+
+    /// Where a section stands that must be there.
+    pub(crate) fn range(&self, kind: u32) -> Result<Range<usize>> {
+        let entry = self.sections.iter().find(|s| s.kind == kind);
+        entry
+            .map(|s| s.range.clone())
+            .ok_or_else(|| Error::corrupt(format!("{} has no section {kind}", self.what)))
+    }
+
+    /// Whether every section is of a kind in `known`.
+    pub(crate) fn only_has(&self, known: Range<u32>) -> bool {
+        self.sections.iter().all(|s| known.contains(&s.kind))
+    }
+}
+
+fn parse_table(table: &[u8], count: usize, total: usize, what: &'static str) -> Result<Vec<Entry>> {
+    let mut cursor = Cursor::new(table, what);
+    let mut sections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (kind, flags) = (cursor.u32()?, cursor.u32()?);
+        let (offset, length, checksum) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+        let end = offset.checked_add(length).filter(|end| *end <= total as u64);
+        let end = end.ok_or_else(|| Error::corrupt(format!("a section of {what} lies outside it")))?;
+        let range = offset as usize..end as usize;
+        sections.push(Entry { kind, paged: flags & FLAG_PAGED != 0, range, checksum });
+    }
+    Ok(sections)
+}

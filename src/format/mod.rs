@@ -1,0 +1,15 @@
+//! Bytes ↔ values: everything that is stored, and nothing that knows where. `docs/format.md` has
+//! the byte tables; no clock, disk, network or async code lives here.
+
+pub mod block;
+pub mod chunking;
+pub mod condemned;
+pub mod container;
+mod cursor;
+pub mod frame;
+mod paged;
+mod planes;
+pub mod recipe;
+pub mod segment;
+pub mod shard;
+pub mod store_json;

@@ -1,0 +1,94 @@
+//! Tables of fixed-width entries in pages that each carry a checksum, so that a few entries can be
+//! read and trusted without reading the rest.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::cursor::Put;
+use crate::error::{Error, Result};
+use crate::limit::PAGE_BYTES;
+
+const CHECKSUM_BYTES: usize = 8;
+
+/// How entries of one width lie in pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// The section's kind: part of every page's checksum.
+    pub kind: u32,
+    /// Bytes of one entry.
+    pub width: usize,
+}
+
+impl Layout {
+    const fn entries_per_page(self) -> usize {
+        (PAGE_BYTES - CHECKSUM_BYTES) / self.width
+    }
+
+    const fn page_bytes(self) -> usize {
+        self.entries_per_page() * self.width + CHECKSUM_BYTES
+    }
+
+    /// A page is bound to its place, so that a misplaced one fails.
+    fn checksum(self, page: usize, entries: &[u8]) -> u64 {
+        xxh3_64_with_seed(entries, u64::from(self.kind) << 32 | page as u64)
+    }
+
+    /// Lays out `entries`, which are already in order and of the right width.
+    pub(crate) fn write(self, entries: &[u8]) -> Vec<u8> {
+        debug_assert!(entries.len().is_multiple_of(self.width));
+        let mut out = Vec::with_capacity(entries.len() + entries.len() / 256 + PAGE_BYTES);
+        for (page, part) in entries.chunks(self.entries_per_page() * self.width).enumerate() {
+            out.extend_from_slice(part);
+            out.put_u64(self.checksum(page, part));
+        }
+        out
+    }
+
+    /// How many entries a section of `length` bytes holds.
+    pub(crate) fn count(self, length: usize) -> Result<usize> {
+        let (full, rest) = (length / self.page_bytes(), length % self.page_bytes());
+        if rest == 0 {
+            return Ok(full * self.entries_per_page());
+        }
+        match rest.checked_sub(CHECKSUM_BYTES) {
+            Some(bytes) if bytes > 0 && bytes % self.width == 0 => {
+                Ok(full * self.entries_per_page() + bytes / self.width)
+            }
+            _ => Err(Error::corrupt(format!("section {} of an index segment has a torn page", self.kind))),
+        }
+    }
+
+    /// The bytes of entry `index` of `section`, its page checked.
+    pub(crate) fn entry(self, section: &[u8], index: usize) -> Result<&[u8]> {
+        let page = self.page(section, index / self.entries_per_page())?;
+        let start = index % self.entries_per_page() * self.width;
+        page.get(start..start + self.width).ok_or_else(|| {
+            Error::corrupt(format!("section {} of an index segment has no entry {index}", self.kind))
+        })
+    }
+
+    /// The entries of page `page`, checked.
+    fn page(self, section: &[u8], page: usize) -> Result<&[u8]> {
+        let start = page.saturating_mul(self.page_bytes()).min(section.len());
+        let end = start.saturating_add(self.page_bytes()).min(section.len());
+        let split = section[start..end].split_last_chunk::<CHECKSUM_BYTES>();
+        match split {
+            Some((entries, sum)) if self.checksum(page, entries) == u64::from_le_bytes(*sum) => Ok(entries),
+            _ => Err(Error::corrupt(format!(
+                "page {page} of section {} of an index segment fails its checksum",
+                self.kind
+            ))),
+        }
+    }
+
+    /// All entries in order, every page checked once.
+    pub(crate) fn entries(self, section: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
+        let pages = section.len().div_ceil(self.page_bytes());
+        (0..pages).flat_map(move |page| {
+            let (entries, failed) = match self.page(section, page) {
+                Ok(entries) => (entries, None),
+                Err(error) => (&[][..], Some(Err(error))),
+            };
+            entries.chunks_exact(self.width).map(Ok).chain(failed)
+        })
+    }
+}

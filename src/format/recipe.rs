@@ -1,0 +1,111 @@
+//! How an object is made: a list of terms, each a run of consecutive chunks in one block.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::cursor::{Cursor, Put};
+use crate::error::{Error, Result};
+use crate::id::{CommitId, Oid};
+use crate::limit;
+
+/// Bytes of a term as it is stored.
+pub(crate) const TERM_WIDTH: usize = 32;
+
+/// A run of consecutive chunks in one block, and all that a download needs to fetch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Which block: an index into the block table that stands beside the recipe.
+    pub block: u32,
+    /// The first chunk, counted in the block.
+    pub first_chunk: u16,
+    /// How many chunks.
+    pub chunk_count: u16,
+    /// Where the frames begin that the chunks lie in, in bytes of the block.
+    pub frames_offset: u32,
+    /// Bytes of those frames.
+    pub frames_bytes: u32,
+    /// Where the first chunk begins in the content of those frames.
+    pub skip_bytes: u32,
+    /// Bytes of content.
+    pub content_bytes: u32,
+    /// XXH3-64 of the content.
+    pub checksum: u64,
+}
+
+impl Term {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.block);
+        out.put_u16(self.first_chunk);
+        out.put_u16(self.chunk_count);
+        out.put_u32(self.frames_offset);
+        out.put_u32(self.frames_bytes);
+        out.put_u32(self.skip_bytes);
+        out.put_u32(self.content_bytes);
+        out.put_u64(self.checksum);
+    }
+
+    /// Reads a term and checks it against the number of blocks beside it and every size limit.
+    pub(crate) fn read(cursor: &mut Cursor<'_>, blocks: usize) -> Result<Self> {
+        let term = Self {
+            block: cursor.u32()?,
+            first_chunk: cursor.u16()?,
+            chunk_count: cursor.u16()?,
+            frames_offset: cursor.u32()?,
+            frames_bytes: cursor.u32()?,
+            skip_bytes: cursor.u32()?,
+            content_bytes: cursor.u32()?,
+            checksum: cursor.u64()?,
+        };
+        let chunks = usize::from(term.first_chunk) + usize::from(term.chunk_count);
+        let end = u64::from(term.frames_offset) + u64::from(term.frames_bytes);
+        let sound = (term.block as usize) < blocks
+            && term.chunk_count > 0
+            && chunks <= limit::BLOCK_CHUNKS
+            && term.frames_bytes > 0
+            && end <= limit::BLOCK_BYTES as u64
+            && (term.skip_bytes as usize) < limit::FRAME_CONTENT_BYTES
+            && (1..=limit::TERM_CONTENT_BYTES).contains(&(term.content_bytes as usize));
+        if !sound {
+            return Err(Error::corrupt(format!("a recipe has an impossible term ({term:?})")));
+        }
+        Ok(term)
+    }
+
+    /// Where the frames end, in bytes of the block.
+    pub fn frames_end(&self) -> u32 {
+        self.frames_offset + self.frames_bytes
+    }
+}
+
+/// The checksum that a term carries for its content.
+pub fn term_checksum(content: &[u8]) -> u64 {
+    xxh3_64(content)
+}
+
+/// One entry oid → recipe: who wrote it, when, and how the object is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The object.
+    pub oid: Oid,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The commit that wrote the record; it survives merging.
+    pub commit: CommitId,
+    /// The repository that pushed it: an index into the table that stands beside the record.
+    pub repository: u32,
+    /// The recipe.
+    pub terms: Vec<Term>,
+}
+
+impl Record {
+    /// Fails unless the terms make up exactly the object's size.
+    pub(crate) fn check(&self) -> Result<()> {
+        let total: u64 = self.terms.iter().map(|t| u64::from(t.content_bytes)).sum();
+        if total != self.size_bytes {
+            return Err(Error::corrupt(format!(
+                "the recipe of {} makes {total} bytes instead of {}",
+                self.oid, self.size_bytes
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,365 @@
+//! Index segments: immutable sorted tables from objects to recipes, from blocks to their sizes and
+//! dependencies, and from key chunks to shards. One is written per commit; compaction merges them.
+
+use super::block::Summary;
+use super::container::{self, Container, Features, Section};
+use super::cursor::{Cursor, Put};
+use super::paged::Layout;
+use super::recipe::{Record, TERM_WIDTH, Term};
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
+use crate::limit;
+
+const MAGIC: &[u8; 8] = b"CDCindex";
+const RECORDS: Layout = Layout { kind: 1, width: RECORD_HEAD_WIDTH + TERM_WIDTH };
+const TERMS: Layout = Layout { kind: 2, width: TERM_WIDTH };
+const BLOCKS: Layout = Layout { kind: 3, width: super::block::SUMMARY_WIDTH + 8 };
+const DEPENDENCIES: Layout = Layout { kind: 4, width: 4 };
+const KEYS: Layout = Layout { kind: 5, width: 12 };
+const SHARDS: Layout = Layout { kind: 6, width: 56 };
+const SECTION_REPOSITORIES: u32 = 7;
+const SECTION_REPLACES: u32 = 8;
+/// Oid, size, commit, repository, number of terms, index of the second term.
+const RECORD_HEAD_WIDTH: usize = 32 + 8 + 16 + 4 + 4 + 8;
+const NO_TERM: [u8; TERM_WIDTH] = [0; TERM_WIDTH];
+
+/// A block that this commit wrote or relies on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockEntry {
+    /// Name and sizes.
+    pub summary: Summary,
+    /// The blocks that its delta frames depend on, transitively: indexes into the same table.
+    pub dependencies: Vec<u32>,
+}
+
+/// A shard that this commit wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardEntry {
+    /// Its name.
+    pub id: ShardId,
+    /// Bytes of the whole shard.
+    pub size_bytes: u32,
+    /// Bytes of its recipes.
+    pub recipe_bytes: u32,
+    /// Chunks listed in it.
+    pub chunk_count: u32,
+}
+
+/// A key chunk: the first eight bytes of its id, and an index into the shard table. A hint: the
+/// shard has the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The first eight bytes of the chunk id, big-endian.
+    pub prefix: u64,
+    /// The shard that lists the chunk.
+    pub shard: u32,
+}
+
+impl Key {
+    /// The key of a chunk that shard number `shard` lists.
+    pub fn new(id: &ChunkId, shard: u32) -> Self {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&id.0[..8]);
+        Self { prefix: u64::from_be_bytes(prefix), shard }
+    }
+}
+
+/// Everything that a segment says, before it is written. Terms and dependencies are indexes into
+/// `blocks`, in whatever order that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Objects and their recipes.
+    pub records: Vec<Record>,
+    /// Blocks that the recipes name, and blocks of the commit.
+    pub blocks: Vec<BlockEntry>,
+    /// Shards of the commit.
+    pub shards: Vec<ShardEntry>,
+    /// Key chunks in the shards.
+    pub keys: Vec<Key>,
+    /// Names of repositories that records refer to.
+    pub repositories: Vec<String>,
+    /// Segments that this one has merged.
+    pub replaces: Vec<SegmentId>,
+}
+
+impl Contents {
+    /// Writes the segment, its tables sorted.
+    pub fn write(mut self) -> Vec<u8> {
+        self.sort();
+        let (mut records, mut terms) = (Vec::new(), Vec::new());
+        for record in &self.records {
+            records.extend_from_slice(&record.oid.0);
+            records.put_u64(record.size_bytes);
+            records.extend_from_slice(&record.commit.0);
+            records.put_u32(record.repository);
+            records.put_u32(record.terms.len() as u32);
+            records.put_u64((terms.len() / TERM_WIDTH) as u64);
+            match record.terms.split_first() {
+                Some((first, rest)) => {
+                    first.write(&mut records);
+                    rest.iter().for_each(|t| t.write(&mut terms));
+                }
+                None => records.extend_from_slice(&NO_TERM),
+            }
+        }
+        let (blocks, dependencies) = self.write_blocks();
+        let (mut shards, mut keys) = (Vec::new(), Vec::new());
+        for shard in &self.shards {
+            shards.extend_from_slice(&shard.id.hash.0);
+            shards.extend_from_slice(&shard.id.nonce.0);
+            shards.put_u32(shard.size_bytes);
+            shards.put_u32(shard.recipe_bytes);
+            shards.put_u32(shard.chunk_count);
+            shards.put_u32(0);
+        }
+        for key in &self.keys {
+            keys.extend_from_slice(&key.prefix.to_be_bytes());
+            keys.put_u32(key.shard);
+        }
+        let paged = |layout: Layout, entries: &[u8]| Section {
+            kind: layout.kind,
+            bytes: layout.write(entries),
+            paged: true,
+        };
+        let plain = |kind, bytes| Section { kind, bytes, paged: false };
+        let sections = [
+            paged(RECORDS, &records),
+            paged(TERMS, &terms),
+            paged(BLOCKS, &blocks),
+            paged(DEPENDENCIES, &dependencies),
+            paged(KEYS, &keys),
+            paged(SHARDS, &shards),
+            plain(SECTION_REPOSITORIES, self.write_repositories()),
+            plain(SECTION_REPLACES, self.write_replaces()),
+        ];
+        container::write(MAGIC, Features::default(), &sections)
+    }
+
+    /// Sorts every table, and renumbers what refers to blocks.
+    fn sort(&mut self) {
+        let mut order: Vec<u32> = (0..self.blocks.len() as u32).collect();
+        order.sort_by_key(|i| self.blocks[*i as usize].summary.id);
+        let mut place = vec![0u32; order.len()];
+        for (new, old) in order.iter().enumerate() {
+            place[*old as usize] = new as u32;
+        }
+        self.blocks.sort_by_key(|b| b.summary.id);
+        for dependency in self.blocks.iter_mut().flat_map(|b| &mut b.dependencies) {
+            *dependency = place[*dependency as usize];
+        }
+        for term in self.records.iter_mut().flat_map(|r| &mut r.terms) {
+            term.block = place[term.block as usize];
+        }
+        self.records.sort_by_key(|r| (r.oid, r.commit, r.repository));
+        self.keys.sort();
+    }
+
+    fn write_blocks(&self) -> (Vec<u8>, Vec<u8>) {
+        let (mut blocks, mut dependencies) = (Vec::new(), Vec::new());
+        for block in &self.blocks {
+            block.summary.write(&mut blocks);
+            blocks.put_u32((dependencies.len() / DEPENDENCIES.width) as u32);
+            blocks.put_u32(block.dependencies.len() as u32);
+            block.dependencies.iter().for_each(|d| dependencies.put_u32(*d));
+        }
+        (blocks, dependencies)
+    }
+
+    fn write_repositories(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for name in &self.repositories {
+            out.put_u16(name.len() as u16);
+            out.extend_from_slice(name.as_bytes());
+        }
+        out
+    }
+
+    fn write_replaces(&self) -> Vec<u8> {
+        let ids = self.replaces.iter();
+        ids.flat_map(|s| s.id.0.into_iter().chain(s.hash.0)).collect()
+    }
+}
+
+/// A segment that can be searched where it lies: in memory, or mapped from a file.
+#[derive(Debug)]
+pub struct Segment<B> {
+    bytes: B,
+    container: Container,
+    repositories: Vec<String>,
+    replaces: Vec<SegmentId>,
+}
+
+impl<B: AsRef<[u8]>> Segment<B> {
+    /// Checks header, section table and the small sections. The large ones are checked page by page
+    /// when they are read.
+    pub fn open(bytes: B) -> Result<Self> {
+        let all = bytes.as_ref();
+        let container = Container::parse(all, MAGIC, "an index segment")?;
+        let repositories = read_repositories(container.section(all, SECTION_REPOSITORIES)?)?;
+        let replaces = read_replaces(container.section(all, SECTION_REPLACES)?)?;
+        Ok(Self { bytes, container, repositories, replaces })
+    }
+
+    fn section(&self, layout: Layout) -> Result<&[u8]> {
+        self.container.section(self.bytes.as_ref(), layout.kind)
+    }
+
+    fn count(&self, layout: Layout) -> Result<usize> {
+        layout.count(self.container.range(layout.kind)?.len())
+    }
+
+    /// Names of the repositories that records refer to.
+    pub fn repositories(&self) -> &[String] {
+        &self.repositories
+    }
+
+    /// The segments that this one has merged.
+    pub fn replaces(&self) -> &[SegmentId] {
+        &self.replaces
+    }
+
+    /// Whether this version may merge the segment: it knows every feature and section in it.
+    pub fn can_merge(&self) -> bool {
+        self.container.features.read_only == 0 && self.container.only_has(1..9)
+    }
+
+    /// How many records there are.
+    pub fn record_count(&self) -> Result<usize> {
+        self.count(RECORDS)
+    }
+
+    /// How many blocks there are.
+    pub fn block_count(&self) -> Result<usize> {
+        self.count(BLOCKS)
+    }
+
+    /// All records of an object, oldest commit first.
+    pub fn find(&self, oid: &Oid) -> Result<Vec<Record>> {
+        let (section, count) = (self.section(RECORDS)?, self.record_count()?);
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if RECORDS.entry(section, middle)?[..32] < oid.0[..] {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let mut found = Vec::new();
+        while low < count && RECORDS.entry(section, low)?[..32] == oid.0[..] {
+            found.push(self.read_record(RECORDS.entry(section, low)?)?);
+            low += 1;
+        }
+        Ok(found)
+    }
+
+    /// All records, in the order of their oids.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<Record>>> {
+        let entries = RECORDS.entries(self.section(RECORDS)?);
+        Ok(entries.map(|entry| self.read_record(entry?)))
+    }
+
+    fn read_record(&self, entry: &[u8]) -> Result<Record> {
+        let mut cursor = Cursor::new(entry, "a record");
+        let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
+        let (commit, repository) = (CommitId(cursor.array()?), cursor.u32()?);
+        let (term_count, rest_start) = (cursor.u32()? as usize, cursor.u64()? as usize);
+        if repository as usize >= self.repositories.len() {
+            return Err(Error::corrupt(format!("the record of {oid} names no repository")));
+        }
+        let (section, stored) = (self.section(TERMS)?, self.count(TERMS)?);
+        let rest = term_count.saturating_sub(1);
+        if rest_start.checked_add(rest).is_none_or(|end| end > stored) {
+            return Err(Error::corrupt(format!("the recipe of {oid} lies outside its segment")));
+        }
+        let blocks = self.block_count()?;
+        let mut terms = Vec::with_capacity(term_count);
+        if term_count > 0 {
+            terms.push(Term::read(&mut cursor, blocks)?);
+        }
+        for index in rest_start..rest_start + rest {
+            let entry = TERMS.entry(section, index)?;
+            terms.push(Term::read(&mut Cursor::new(entry, "a term"), blocks)?);
+        }
+        let record = Record { oid, size_bytes, commit, repository, terms };
+        record.check()?;
+        Ok(record)
+    }
+
+    /// The block that a term names.
+    pub fn block(&self, index: u32) -> Result<BlockEntry> {
+        let entry = BLOCKS.entry(self.section(BLOCKS)?, index as usize)?;
+        self.read_block(entry)
+    }
+
+    /// All blocks, in the order of their names.
+    pub fn blocks(&self) -> Result<impl Iterator<Item = Result<BlockEntry>>> {
+        let entries = BLOCKS.entries(self.section(BLOCKS)?);
+        Ok(entries.map(|entry| self.read_block(entry?)))
+    }
+
+    fn read_block(&self, entry: &[u8]) -> Result<BlockEntry> {
+        let mut cursor = Cursor::new(entry, "a block entry");
+        let summary = Summary::read(&mut cursor)?;
+        let (start, count) = (cursor.u32()? as usize, cursor.u32()? as usize);
+        let (section, stored) = (self.section(DEPENDENCIES)?, self.count(DEPENDENCIES)?);
+        let blocks = self.block_count()?;
+        if start + count > stored || count > blocks {
+            return Err(Error::corrupt("a block's dependencies lie outside their segment"));
+        }
+        let mut dependencies = Vec::with_capacity(count);
+        for index in start..start + count {
+            let entry = DEPENDENCIES.entry(section, index)?;
+            let dependency = Cursor::new(entry, "a dependency").u32()?;
+            if dependency as usize >= blocks {
+                return Err(Error::corrupt("a block depends on one that is not there"));
+            }
+            dependencies.push(dependency);
+        }
+        Ok(BlockEntry { summary, dependencies })
+    }
+
+    /// All shards, in the order that keys refer to them.
+    pub fn shards(&self) -> Result<Vec<ShardEntry>> {
+        SHARDS.entries(self.section(SHARDS)?).map(|entry| read_shard(entry?)).collect()
+    }
+
+    /// All keys, sorted.
+    pub fn keys(&self) -> Result<Vec<Key>> {
+        let entries = KEYS.entries(self.section(KEYS)?);
+        let read = |entry: Result<&[u8]>| {
+            let mut cursor = Cursor::new(entry?, "a key");
+            Ok(Key { prefix: u64::from_be_bytes(cursor.array()?), shard: cursor.u32()? })
+        };
+        entries.map(read).collect()
+    }
+}
+
+fn read_shard(entry: &[u8]) -> Result<ShardEntry> {
+    let mut cursor = Cursor::new(entry, "a shard entry");
+    let id = ShardId { hash: ContentHash(cursor.array()?), nonce: Nonce(cursor.array()?) };
+    let (size_bytes, recipe_bytes, chunk_count) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+    if size_bytes as usize > limit::SHARD_READ_BYTES || recipe_bytes > size_bytes {
+        return Err(Error::corrupt(format!("shard {id} has impossible sizes")));
+    }
+    Ok(ShardEntry { id, size_bytes, recipe_bytes, chunk_count })
+}
+
+/// A list of names, each preceded by its length.
+pub(crate) fn read_repositories(section: &[u8]) -> Result<Vec<String>> {
+    let mut cursor = Cursor::new(section, "a list of repositories");
+    let mut names = Vec::new();
+    while cursor.remaining() > 0 {
+        let length = usize::from(cursor.u16()?);
+        let name = String::from_utf8(cursor.bytes(length)?.to_vec());
+        names.push(name.map_err(|_| Error::corrupt("a repository's name is not UTF-8"))?);
+    }
+    Ok(names)
+}
+
+fn read_replaces(section: &[u8]) -> Result<Vec<SegmentId>> {
+    let read = |cursor: &mut Cursor<'_>| {
+        Ok(SegmentId { id: CommitId(cursor.array()?), hash: ContentHash(cursor.array()?) })
+    };
+    super::block::read_all(section, 48, "a list of replaced segments", read)
+}

@@ -1,0 +1,201 @@
+//! Shards: the chunk-level directory of one commit. Read to deduplicate, and to rebuild the index.
+
+use super::block::{self, CHUNK_WIDTH, Chunk, Directory, FRAME_WIDTH, FrameEntry, SUMMARY_WIDTH, Summary};
+use super::container::{self, Container, Features, Section};
+use super::cursor::{Cursor, Put};
+use crate::error::{Error, Result};
+use crate::id::{BlockId, ContentHash, Nonce, Oid};
+use crate::limit;
+
+const MAGIC: &[u8; 8] = b"CDCshard";
+const SECTION_BLOCKS: u32 = 1;
+const SECTION_FRAMES: u32 = 2;
+const SECTION_CHUNKS: u32 = 3;
+const SECTION_RECIPES: u32 = 4;
+const RECIPE_LEVEL: i32 = 3;
+
+/// A term as a shard keeps it: where its frames lie follows from the blocks' directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardTerm {
+    /// An index into [`Recipes::blocks`].
+    pub block: u32,
+    /// The first chunk, counted in the block.
+    pub first_chunk: u16,
+    /// How many chunks.
+    pub chunk_count: u16,
+    /// Bytes of content.
+    pub content_bytes: u32,
+    /// XXH3-64 of the content.
+    pub checksum: u64,
+}
+
+/// A recipe as a shard keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRecipe {
+    /// The object.
+    pub oid: Oid,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The repository that pushed it.
+    pub repository: String,
+    /// How it is made.
+    pub terms: Vec<ShardTerm>,
+}
+
+/// The recipes of a commit: only for rebuilding the index, so they are compressed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipes {
+    /// The blocks that the terms name.
+    pub blocks: Vec<BlockId>,
+    /// The recipes.
+    pub recipes: Vec<ShardRecipe>,
+}
+
+/// Everything in a shard but the recipes: the chunks of whole blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shard {
+    /// The blocks, with their chunk directories.
+    pub blocks: Vec<(Summary, Directory)>,
+}
+
+/// Writes a shard. Returns its bytes, and how many of them are recipes.
+pub fn write(blocks: &[(Summary, Directory)], recipes: &Recipes) -> Result<(Vec<u8>, usize)> {
+    let (mut summaries, mut frames, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
+    for (summary, directory) in blocks {
+        summary.write(&mut summaries);
+        summaries.put_u32(directory.frames.len() as u32);
+        directory.frames.iter().for_each(|f| f.write(&mut frames));
+        directory.chunks.iter().for_each(|c| c.write(&mut chunks));
+    }
+    let recipes = recipes.write()?;
+    let recipe_bytes = recipes.len();
+    let section = |kind, bytes| Section { kind, bytes, paged: false };
+    let sections = [
+        section(SECTION_BLOCKS, summaries),
+        section(SECTION_FRAMES, frames),
+        section(SECTION_CHUNKS, chunks),
+        section(SECTION_RECIPES, recipes),
+    ];
+    Ok((container::write(MAGIC, Features::default(), &sections), recipe_bytes))
+}
+
+impl Shard {
+    /// Reads the chunks of a shard, and checks that its lists agree.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let container = Container::parse(bytes, MAGIC, "a shard")?;
+        let summaries = container.section(bytes, SECTION_BLOCKS)?;
+        let mut frames = Cursor::new(container.section(bytes, SECTION_FRAMES)?, "a shard's frame list");
+        let mut chunks = Cursor::new(container.section(bytes, SECTION_CHUNKS)?, "a shard's chunk list");
+        let read = |cursor: &mut Cursor<'_>| {
+            let summary = Summary::read(cursor)?;
+            let frame_count = cursor.u32()? as usize;
+            let frames = frames_of(&mut frames, frame_count)?;
+            Ok((summary, frames))
+        };
+        let blocks = collect(summaries, read)?;
+        let mut shard = Self { blocks: Vec::with_capacity(blocks.len()) };
+        for (summary, frames) in blocks {
+            let listed = chunks.bytes(CHUNK_WIDTH * summary.chunk_count as usize)?;
+            let chunks = block::read_all(listed, CHUNK_WIDTH, "a shard's chunk list", Chunk::read)?;
+            let directory = Directory { chunks, frames };
+            directory.check(summary.frames_bytes as usize)?;
+            shard.blocks.push((summary, directory));
+        }
+        frames.finish()?;
+        chunks.finish()?;
+        Ok(shard)
+    }
+}
+
+fn frames_of(frames: &mut Cursor<'_>, count: usize) -> Result<Vec<FrameEntry>> {
+    let listed = frames.bytes(count.saturating_mul(FRAME_WIDTH))?;
+    block::read_all(listed, FRAME_WIDTH, "a shard's frame list", FrameEntry::read)
+}
+
+/// As [`block::read_all`], for entries whose reading moves a second cursor too.
+fn collect<T>(section: &[u8], mut read: impl FnMut(&mut Cursor<'_>) -> Result<T>) -> Result<Vec<T>> {
+    let mut cursor = Cursor::new(section, "a shard's block list");
+    let mut entries = Vec::with_capacity(section.len() / (SUMMARY_WIDTH + 4));
+    while cursor.remaining() > 0 {
+        entries.push(read(&mut cursor)?);
+    }
+    Ok(entries)
+}
+
+impl Recipes {
+    fn write(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        out.put_u32(self.blocks.len() as u32);
+        for block in &self.blocks {
+            out.extend_from_slice(&block.hash.0);
+            out.extend_from_slice(&block.nonce.0);
+        }
+        out.put_u32(self.recipes.len() as u32);
+        for recipe in &self.recipes {
+            out.extend_from_slice(&recipe.oid.0);
+            out.put_u64(recipe.size_bytes);
+            out.put_u16(recipe.repository.len() as u16);
+            out.extend_from_slice(recipe.repository.as_bytes());
+            out.put_u32(recipe.terms.len() as u32);
+            for term in &recipe.terms {
+                out.put_u32(term.block);
+                out.put_u16(term.first_chunk);
+                out.put_u16(term.chunk_count);
+                out.put_u32(term.content_bytes);
+                out.put_u64(term.checksum);
+            }
+        }
+        zstd::bulk::compress(&out, RECIPE_LEVEL)
+            .map_err(|e| Error::internal(format!("a shard's recipes can't be compressed: {e}")))
+    }
+
+    /// Reads the recipes of a whole shard.
+    pub fn parse(shard: &[u8]) -> Result<Self> {
+        let container = Container::parse(shard, MAGIC, "a shard")?;
+        let packed = container.section(shard, SECTION_RECIPES)?;
+        let damaged = || Error::corrupt("a shard's recipes are damaged");
+        let size = match zstd::zstd_safe::get_frame_content_size(packed) {
+            Ok(Some(size)) if size <= limit::SHARD_READ_BYTES as u64 => size as usize,
+            _ => return Err(damaged()),
+        };
+        let bytes = zstd::bulk::decompress(packed, size).map_err(|_| damaged())?;
+        Self::read(&mut Cursor::new(&bytes, "a shard's recipe list"))
+    }
+
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self> {
+        let mut out = Self::default();
+        for _ in 0..cursor.u32()? {
+            let hash = ContentHash(cursor.array()?);
+            out.blocks.push(BlockId { hash, nonce: Nonce(cursor.array()?) });
+        }
+        for _ in 0..cursor.u32()? {
+            let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
+            let length = usize::from(cursor.u16()?);
+            let repository = String::from_utf8(cursor.bytes(length)?.to_vec())
+                .map_err(|_| Error::corrupt("a repository's name is not UTF-8"))?;
+            let mut terms = Vec::new();
+            for _ in 0..cursor.u32()? {
+                terms.push(read_term(cursor, out.blocks.len())?);
+            }
+            out.recipes.push(ShardRecipe { oid, size_bytes, repository, terms });
+        }
+        if cursor.remaining() > 0 {
+            return Err(Error::corrupt("a shard's recipe list has bytes too many"));
+        }
+        Ok(out)
+    }
+}
+
+fn read_term(cursor: &mut Cursor<'_>, blocks: usize) -> Result<ShardTerm> {
+    let term = ShardTerm {
+        block: cursor.u32()?,
+        first_chunk: cursor.u16()?,
+        chunk_count: cursor.u16()?,
+        content_bytes: cursor.u32()?,
+        checksum: cursor.u64()?,
+    };
+    if term.block as usize >= blocks || term.chunk_count == 0 {
+        return Err(Error::corrupt("a shard has an impossible term"));
+    }
+    Ok(term)
+}

@@ -1,0 +1,108 @@
+//! `store.json`: which version of the format a store has, and which chunking suite. Written once.
+
+use serde::{Deserialize, Serialize};
+
+use super::chunking::{self, Suite};
+use super::container::Features;
+use crate::error::{Error, Result};
+use crate::id::StoreId;
+use crate::limit;
+
+const FORMAT: &str = "git-lfs-cdc store";
+const VERSION: u32 = 1;
+
+/// What a store says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreDescription {
+    /// Names the store for ever.
+    pub id: StoreId,
+    /// How its objects are cut.
+    pub suite: Suite,
+    /// Feature bits.
+    pub features: Features,
+    /// Mode of files in a directory store that several users share, else what their umask gives.
+    pub file_mode: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Json {
+    format: String,
+    version: u32,
+    store_id: String,
+    suite: String,
+    #[serde(default)]
+    features: JsonFeatures,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_file_mode: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct JsonFeatures {
+    #[serde(default)]
+    ignorable: u32,
+    #[serde(default)]
+    read_only: u32,
+    #[serde(default)]
+    incompatible: u32,
+}
+
+impl StoreDescription {
+    /// A new store of this version.
+    pub fn new(file_mode: Option<u32>) -> Result<Self> {
+        let features = Features::default();
+        Ok(Self { id: StoreId::random()?, suite: chunking::GEAR_16K, features, file_mode })
+    }
+
+    /// The bytes of `store.json`.
+    pub fn write(&self) -> Result<Vec<u8>> {
+        let json = Json {
+            format: FORMAT.into(),
+            version: VERSION,
+            store_id: self.id.to_string(),
+            suite: self.suite.name.into(),
+            features: JsonFeatures {
+                ignorable: self.features.ignorable,
+                read_only: self.features.read_only,
+                incompatible: self.features.incompatible,
+            },
+            shared_file_mode: self.file_mode.map(|mode| format!("{mode:04o}")),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&json)
+            .map_err(|e| Error::internal(format!("store.json can't be written: {e}")))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads `store.json`; refuses a newer version, an unknown suite and unknown features.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let damaged = |why: String| Error::corrupt(format!("store.json is damaged: {why}"));
+        if bytes.len() > limit::STORE_JSON_BYTES {
+            return Err(damaged(format!("{} bytes", bytes.len())));
+        }
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
+        if value.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
+            return Err(Error::invalid("store.json is not of a git-lfs-cdc store"));
+        }
+        // before the rest is looked at: a newer version may have changed it
+        if value.get("version").and_then(serde_json::Value::as_u64).is_some_and(|v| v > u64::from(VERSION)) {
+            return Err(Error::too_new("this store"));
+        }
+        let json: Json = serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
+        let features = Features {
+            ignorable: json.features.ignorable,
+            read_only: json.features.read_only,
+            incompatible: json.features.incompatible,
+        };
+        features.check("this store")?;
+        let mode = |text: String| {
+            let mode = u32::from_str_radix(&text, 8).ok().filter(|m| *m <= 0o777);
+            mode.ok_or_else(|| damaged(format!("{text:?} is not a file mode")))
+        };
+        Ok(Self {
+            id: StoreId::parse(&json.store_id)?,
+            suite: Suite::by_name(&json.suite)?,
+            features,
+            file_mode: json.shared_file_mode.map(mode).transpose()?,
+        })
+    }
+}

@@ -1,0 +1,206 @@
+//! Typed identifiers: what names an object, a chunk, a block, a shard, a commit and a store.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// Decodes exactly `N` bytes of lower-case hexadecimal.
+fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let mut bytes = [0u8; N];
+    (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
+}
+
+/// Declares a fixed-size identifier that prints and parses as lower-case hexadecimal.
+macro_rules! hex_id {
+    ($(#[$doc:meta])* $name:ident, $len:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $len]);
+
+        impl $name {
+            /// Parses lower-case hexadecimal of exactly the right length.
+            pub fn parse(text: &str) -> Result<Self> {
+                from_hex(text).map(Self).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "{text:?} is not {} ({} lower-case hexadecimal digits)", $what, 2 * $len
+                    ))
+                })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+hex_id!(
+    /// The SHA-256 of an LFS object, as in its pointer file.
+    Oid, 32, "an object id"
+);
+hex_id!(
+    /// The BLAKE3 of a chunk, in `derive_key` mode (see [`crate::format::chunking::chunk_id`]).
+    ChunkId, 32, "a chunk id"
+);
+hex_id!(
+    /// The plain BLAKE3 of a stored file's bytes.
+    ContentHash, 32, "a BLAKE3 hash"
+);
+hex_id!(
+    /// Eight random bytes in a name, so that the same content stored again gets another name.
+    Nonce, 8, "a nonce"
+);
+hex_id!(
+    /// Names a store for ever; chosen at random when the store is created.
+    StoreId, 16, "a store id"
+);
+hex_id!(
+    /// A time-ordered id: 48 bits of milliseconds since 1970, then 80 random bits, big-endian, so
+    /// that the order of ids (as bytes or as text) is the order of their times.
+    CommitId, 16, "a commit id"
+);
+
+impl ContentHash {
+    /// The hash of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+/// Fills an array from the system's random source.
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Error::internal(format!("the system's random source failed: {e}")))?;
+    Ok(bytes)
+}
+
+impl Nonce {
+    /// A fresh random nonce.
+    pub fn random() -> Result<Self> {
+        Ok(Self(random()?))
+    }
+}
+
+impl StoreId {
+    /// A fresh random store id.
+    pub fn random() -> Result<Self> {
+        Ok(Self(random()?))
+    }
+}
+
+impl CommitId {
+    /// A fresh id for the time `milliseconds` since 1970.
+    pub fn new(milliseconds: u64) -> Result<Self> {
+        let mut bytes = [0u8; 16];
+        bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
+        bytes[6..].copy_from_slice(&random::<10>()?);
+        Ok(Self(bytes))
+    }
+
+    /// The time in the id: milliseconds since 1970.
+    pub fn milliseconds(&self) -> u64 {
+        let mut bytes = [0u8; 8];
+        bytes[2..].copy_from_slice(&self.0[..6]);
+        u64::from_be_bytes(bytes)
+    }
+}
+
+/// Declares a name made of a content hash and a nonce, written `<64 hex>-<16 hex>`.
+macro_rules! hashed_name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            /// BLAKE3 of the file's bytes.
+            pub hash: ContentHash,
+            /// Makes the name unique, even for equal bytes.
+            pub nonce: Nonce,
+        }
+
+        impl $name {
+            /// Parses `<64 hex>-<16 hex>`.
+            pub fn parse(text: &str) -> Result<Self> {
+                let (hash, nonce) = text
+                    .split_once('-')
+                    .ok_or_else(|| Error::invalid(format!("{text:?} is not {}", $what)))?;
+                Ok(Self { hash: ContentHash::parse(hash)?, nonce: Nonce::parse(nonce)? })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}-{}", self.hash, self.nonce)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+hashed_name!(
+    /// Names a block for ever; never used for another upload.
+    BlockId, "a block name"
+);
+hashed_name!(
+    /// Names a shard for ever; never used for another upload.
+    ShardId, "a shard name"
+);
+
+/// Declares a name made of a time-ordered id and a content hash, written `<32 hex>-<64 hex>`.
+macro_rules! dated_name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            /// Orders the names by time.
+            pub id: CommitId,
+            /// BLAKE3 of the file's bytes.
+            pub hash: ContentHash,
+        }
+
+        impl $name {
+            /// Parses `<32 hex>-<64 hex>`.
+            pub fn parse(text: &str) -> Result<Self> {
+                let (id, hash) = text
+                    .split_once('-')
+                    .ok_or_else(|| Error::invalid(format!("{text:?} is not {}", $what)))?;
+                Ok(Self { id: CommitId::parse(id)?, hash: ContentHash::parse(hash)? })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}-{}", self.id, self.hash)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+dated_name!(
+    /// Names an index segment; a fresh segment's id is its commit's.
+    SegmentId, "an index segment's name"
+);
+dated_name!(
+    /// Names a condemned list.
+    CondemnedId, "a condemned list's name"
+);

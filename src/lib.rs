@@ -1,0 +1,21 @@
+//! git-lfs-cdc: a Git LFS custom transfer agent that stores objects as deduplicated chunks.
+//!
+//! Two ways lead through the crate, each told top to bottom in one place: a push in
+//! [`flow::upload`], a pull in [`flow::download`]. Modules have ranks, and import only lower ones:
+//!
+//! | rank | modules | knows |
+//! | --- | --- | --- |
+//! | 0 | [`id`], [`limit`], [`error`] | typed ids, every size with its unit, the error kinds |
+//! | 1 | [`mod@format`] | bytes ↔ values |
+//! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
+//! | 3 | [`flow`] | upload, download and what they share |
+//! | 5 | [`agent`] | the git-lfs protocol |
+//! | 6 | [`cli`] | commands, printing, exit codes |
+//!
+//! `docs/architecture.md` says more, and what is deliberately absent.
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod format;
+pub mod id;
+pub mod limit;

@@ -1,0 +1,74 @@
+//! Every size and bound of the program, with its unit last in the name.
+
+/// 1024 bytes.
+pub const KIB: usize = 1024;
+/// 1024 KiB.
+pub const MIB: usize = 1024 * KIB;
+
+/// Most bytes of content in one frame: small enough to decode for one chunk, large enough to
+/// compress well.
+pub const FRAME_CONTENT_BYTES: usize = 256 * KIB;
+/// Most bytes of one stored frame: content that does not shrink, its block headers, magic, sizes
+/// and checksum, and for planes one of each per plane.
+pub const FRAME_STORED_BYTES: usize = FRAME_CONTENT_BYTES + KIB;
+/// Most bytes of a stored block, directory and seek table included.
+pub const BLOCK_BYTES: usize = 64 * MIB;
+/// Most chunks in a block.
+pub const BLOCK_CHUNKS: usize = 16_384;
+/// Most bytes of content in one term.
+pub const TERM_CONTENT_BYTES: usize = 8 * MIB;
+/// A shard is closed before it grows beyond this.
+pub const SHARD_BYTES: usize = 4 * MIB;
+/// Most chunks in a shard that this version writes: what `SHARD_BYTES` holds.
+pub const SHARD_CHUNKS: usize = 100_000;
+/// A shard that claims to be larger is not read.
+pub const SHARD_READ_BYTES: usize = 64 * MIB;
+/// A condemned list that claims to be larger is not read.
+pub const CONDEMNED_READ_BYTES: usize = 256 * MIB;
+/// An index segment that claims to be larger is not read into memory at once.
+pub const SEGMENT_READ_BYTES: usize = 1024 * MIB;
+/// `store.json` is never larger.
+pub const STORE_JSON_BYTES: usize = 64 * KIB;
+/// Bytes of a page of an index segment, checksum included.
+pub const PAGE_BYTES: usize = 4096;
+/// Most sections in one file.
+pub const SECTIONS: usize = 64;
+/// One chunk in this many is a key chunk.
+pub const KEY_CHUNK_INTERVAL: u16 = 1024;
+/// The first chunk of a file of at least this size is a key chunk too.
+pub const KEY_FILE_BYTES: u64 = MIB as u64;
+/// Most bytes of a repository's name.
+pub const REPOSITORY_NAME_BYTES: usize = 128;
+
+/// A protocol line that is longer is refused; git-lfs's own are below 10 KiB.
+pub const PROTOCOL_LINE_BYTES: usize = MIB;
+/// Progress is reported at most this often.
+pub const PROGRESS_INTERVAL_MS: u64 = 100;
+
+/// Bytes read from an object at a time.
+pub const READ_BYTES: usize = MIB;
+/// Blocks that may be on their way to the store while the next is filled.
+pub const BLOCKS_IN_FLIGHT: usize = 2;
+/// Neighbouring ranges of a block are fetched as one if the gap between them is at most this.
+pub const FETCH_GAP_BYTES: u32 = 128 * KIB as u32;
+/// A fetch is closed once it spans this much of a block.
+pub const FETCH_BYTES: u32 = 4 * MIB as u32;
+/// Fetches under way at a time, for one object.
+pub const FETCHES_IN_FLIGHT: usize = 8;
+
+/// A record older than this is not relied on: a fresh one is committed (design: 7 days).
+pub const RECORD_FRESH_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How often an upload starts again because what it relied on was condemned meanwhile.
+pub const COMMIT_ATTEMPTS: usize = 5;
+/// How often the index is listed again because a segment vanished while it was read.
+pub const LIST_ATTEMPTS: usize = 10;
+
+/// The agent's log is rotated beyond this size; one older file is kept.
+pub const LOG_BYTES: u64 = MIB as u64;
+/// A temporary file of a download that no running process holds is removed at this age.
+pub const SCRATCH_STALE_SECONDS: u64 = 60 * 60;
+
+const _: () = assert!(BLOCK_CHUNKS <= u16::MAX as usize);
+const _: () = assert!(BLOCK_BYTES <= u32::MAX as usize);
+const _: () = assert!(TERM_CONTENT_BYTES <= u32::MAX as usize);
+const _: () = assert!(PAGE_BYTES.is_power_of_two());

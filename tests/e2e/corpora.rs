@@ -1,0 +1,86 @@
+//! Real files in several releases: how small the store stays, and that every release comes back as it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::data::{assert_same_tree, listing, total_bytes};
+use crate::process::say;
+use crate::sandbox::{Sandbox, full};
+
+const MB: u64 = 1_000_000;
+
+/// Pushes the releases of one corpus one after the other, checks the store's size, and clones all of them back.
+fn corpus(name: &str, releases: usize, limit_bytes: u64) {
+    let Some(root) = std::env::var_os("GIT_LFS_CDC_CORPORA") else {
+        return say(&format!("skipped: corpus {name}, GIT_LFS_CDC_CORPORA is not set"));
+    };
+    let root = PathBuf::from(root).join(name);
+    let folders: Vec<_> = (1..=releases).map(|number| root.join(format!("v{number}"))).collect();
+
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository(name);
+    work.write(".gitattributes", b"data/** filter=lfs diff=lfs merge=lfs -text\n");
+    for folder in &folders {
+        replace_content(folder, &work.file("data"));
+        work.commit("release");
+        work.push();
+    }
+    let plain: u64 = folders.iter().map(|folder| total_bytes(folder)).sum();
+    let stored = total_bytes(&sandbox.store());
+    say(&format!(
+        "corpus {name}: {releases} releases, {} plain, {} stored",
+        megabytes(plain),
+        megabytes(stored)
+    ));
+
+    let copy = sandbox.clone_elsewhere(name);
+    for (age, folder) in folders.iter().rev().enumerate() {
+        copy.must(["checkout", "--quiet", &format!("main~{age}")]);
+        assert_same_tree(folder, &copy.file("data"));
+    }
+    assert!(
+        stored <= limit_bytes,
+        "{name}: {} stored, more than {}",
+        megabytes(stored),
+        megabytes(limit_bytes)
+    );
+}
+
+fn replace_content(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    for name in listing(from).keys() {
+        let target = to.join(name);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(from.join(name), target).unwrap();
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / MB as f64)
+}
+
+#[test]
+fn binary() {
+    corpus("binary", 5, 55 * MB);
+}
+
+#[test]
+fn names() {
+    corpus("names", if full() { 5 } else { 3 }, 66 * MB);
+}
+
+#[test]
+fn models() {
+    if full() {
+        corpus("models", 4, 172 * MB);
+    }
+}
+
+#[test]
+fn assets() {
+    if full() {
+        corpus("assets", 2, 36 * MB);
+    }
+}

@@ -1,0 +1,59 @@
+//! What a second version, and a second repository, add to the store.
+
+use crate::data::{assert_same_file, assert_same_tree, insert_in_middle, noise, total_bytes};
+use crate::process::say;
+use crate::sandbox::{Sandbox, full, path_str};
+
+#[test]
+fn an_insertion_costs_what_was_inserted() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("insertion");
+    let first = noise(1, if full() { 1 << 30 } else { 64 << 20 });
+    work.publish("a.bin", &first);
+    let before = total_bytes(&sandbox.store());
+    work.publish("a.bin", &insert_in_middle(&first, &noise(2, 1_000_000)));
+    let added = total_bytes(&sandbox.store()) - before;
+    say(&format!("insertion of 1,000,000 bytes into {} bytes: the store grew by {added} bytes", first.len()));
+    assert!(added < 1_300_000, "the store grew by {added} bytes");
+
+    let copy = sandbox.clone_elsewhere("insertion");
+    assert_same_file(&work.file("a.bin"), &copy.file("a.bin"));
+    copy.must(["checkout", "--quiet", "HEAD~1"]);
+    copy.write("expected", &first);
+    assert_same_file(&copy.file("expected"), &copy.file("a.bin"));
+}
+
+#[test]
+fn two_repositories_share_a_store() {
+    let sandbox = Sandbox::new();
+    let content = noise(1, 24_000_000);
+    let one = sandbox.repository("one");
+    one.publish("a.bin", &content);
+    let before = total_bytes(&sandbox.store());
+
+    let two = sandbox.repository("two");
+    two.write("same.bin", &content);
+    two.write("longer.bin", &[&noise(2, 10_000), &content[..]].concat());
+    two.commit("the other repository");
+    two.push();
+    let added = total_bytes(&sandbox.store()) - before;
+    assert!(added < content.len() as u64 / 20, "the second repository added {added} bytes");
+    assert_same_tree(&two.path, &sandbox.clone_elsewhere("two").path);
+    assert_same_tree(&one.path, &sandbox.clone_elsewhere("one").path);
+}
+
+#[test]
+fn a_second_machine_deduplicates_against_the_first() {
+    let sandbox = Sandbox::new();
+    let content = noise(1, 24_000_000);
+    sandbox.repository("far").publish("a.bin", &content);
+    let before = total_bytes(&sandbox.store());
+
+    let copy = sandbox.clone_elsewhere("far");
+    copy.publish("b.bin", &insert_in_middle(&content, b"one line\n"));
+    let added = total_bytes(&sandbox.store()) - before;
+    assert!(added < content.len() as u64 / 20, "the second machine added {added} bytes");
+    let stats = copy.cdc(["stats", path_str(&sandbox.store()), "--json"]);
+    let stats: serde_json::Value = serde_json::from_str(&stats.stdout).expect(&stats.stderr);
+    assert_eq!(stats["objects"], 2);
+}

@@ -1,0 +1,120 @@
+//! Running a command to its end under a deadline, with both outputs kept.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Nothing in these tests takes this long unless it hangs.
+const DEADLINE: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(4);
+
+/// How a command ended.
+pub struct Outcome {
+    pub command: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Both outputs, for looking up messages: git and git-lfs don't agree on where these go.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+/// A command under way, in a process group of its own as a shell would start it.
+pub struct Running {
+    child: Child,
+    stdout: File,
+    stderr: File,
+    command: String,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Running {
+        let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap())
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Running { child, stdout, stderr, command: describe(&command) }
+    }
+
+    /// What Ctrl-C does in a terminal: SIGINT to the whole process group.
+    pub fn interrupt(&self) {
+        signal("INT", &format!("-{}", self.child.id()));
+    }
+
+    pub fn finished(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub fn wait(mut self) -> Outcome {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if started.elapsed() > DEADLINE {
+                signal("KILL", &format!("-{}", self.child.id()));
+                panic!("{} hangs; so far:\n{}", self.command, read_again(&mut self.stderr));
+            }
+            sleep(POLL);
+        };
+        Outcome {
+            command: self.command,
+            code: status.code(),
+            stdout: read_again(&mut self.stdout),
+            stderr: read_again(&mut self.stderr),
+        }
+    }
+}
+
+/// Sends a signal to a process, or to a process group if the id has a minus sign. That it is gone already is fine.
+pub fn signal(name: &str, target: &str) {
+    let script = "kill -s \"$0\" -- \"$1\" 2>/dev/null";
+    Command::new("sh").args(["-c", script, name, target]).status().unwrap();
+}
+
+/// Waits until `condition` holds; false if it doesn't within `limit`.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while !condition() {
+        if started.elapsed() > limit {
+            return false;
+        }
+        sleep(POLL);
+    }
+    true
+}
+
+/// Prints a line that the test harness does not swallow when the test passes.
+pub fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
+fn describe(command: &Command) -> String {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect();
+    words.join(" ")
+}
+
+fn read_again(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,164 @@
+//! Stores that are gone, read-only, full or no stores: a clear error, nothing lost, and the next push succeeds.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::data::{assert_same_tree, listing, noise};
+use crate::process::say;
+use crate::sandbox::{Identity, Repo, Sandbox, give, path_str};
+
+/// What each message has to point to.
+const LOG: &str = "cdc/log";
+
+fn with_unpushed_commit(sandbox: &Sandbox, len: usize) -> Repo {
+    let work = sandbox.repository("work");
+    work.publish("pushed.bin", &noise(1, 500_000));
+    work.write("waiting.bin", &noise(2, len));
+    work.commit("waiting");
+    work
+}
+
+#[track_caller]
+fn push_fails(work: &Repo, expected: &[&str]) {
+    let before = work.must(["ls-remote", "origin"]);
+    work.machine.expect_failure(work.git(["push", "origin", "HEAD"]), expected);
+    assert_eq!(before, work.must(["ls-remote", "origin"]), "the ref was pushed");
+}
+
+#[track_caller]
+fn push_succeeds(sandbox: &Sandbox, work: &Repo) {
+    work.push();
+    assert_same_tree(&work.path, &sandbox.clone_elsewhere("work").path);
+}
+
+#[test]
+fn store_vanished() {
+    let sandbox = Sandbox::new();
+    let work = with_unpushed_commit(&sandbox, 500_000);
+    let away = sandbox.path("away");
+    fs::rename(sandbox.store(), &away).unwrap();
+    push_fails(&work, &[path_str(&sandbox.store()), LOG]);
+    assert!(!sandbox.store().exists(), "a transfer never creates a store");
+
+    let other = sandbox.other_machine("other");
+    let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("work")), "copy"]);
+    other.expect_failure(outcome, &[path_str(&sandbox.store())]);
+
+    fs::rename(&away, sandbox.store()).unwrap();
+    push_succeeds(&sandbox, &work);
+    let copy = other.repo_at("other/copy");
+    copy.must(["reset", "--quiet", "--hard"]);
+    copy.must(["pull", "--quiet"]);
+    assert_same_tree(&work.path, &copy.path);
+}
+
+#[test]
+fn folder_without_store_json() {
+    let sandbox = Sandbox::new();
+    let work = with_unpushed_commit(&sandbox, 500_000);
+    let (marker, away) = (sandbox.store().join("store.json"), sandbox.path("away"));
+    fs::rename(&marker, &away).unwrap();
+    push_fails(&work, &["store.json", LOG]);
+    assert!(!marker.exists(), "a transfer never creates a store");
+    fs::rename(&away, &marker).unwrap();
+    push_succeeds(&sandbox, &work);
+}
+
+#[test]
+fn store_json_without_meaning() {
+    let sandbox = Sandbox::new();
+    let work = with_unpushed_commit(&sandbox, 500_000);
+    let marker = sandbox.store().join("store.json");
+    let original = fs::read_to_string(&marker).unwrap();
+    fs::write(&marker, "{}").unwrap();
+    push_fails(&work, &["store.json", LOG]);
+    fs::write(&marker, original).unwrap();
+    push_succeeds(&sandbox, &work);
+}
+
+#[test]
+fn read_only_store() {
+    let sandbox = Sandbox::new();
+    let work = with_unpushed_commit(&sandbox, 500_000);
+    // Permissions mean nothing to root, who therefore pushes as somebody else from a repository of theirs.
+    let nobody = Identity { uid: 65534, gid: 65534, umask: "022" };
+    let writer = sandbox.user("nobody", nobody.clone());
+    let pusher = match (&writer, effective_user_is_root()) {
+        (Some(machine), _) => {
+            give(&work.path, &nobody);
+            give(&sandbox.remote("work"), &nobody);
+            give(&sandbox.store(), &nobody);
+            machine.repo_at("work")
+        }
+        (None, false) => work.clone(),
+        (None, true) => return say("skipped: read_only_store, root may not change its user here"),
+    };
+    let before = listing(&sandbox.store());
+    set_writable(&sandbox.store(), false);
+    let outcome = pusher.git(["push", "origin", "HEAD"]);
+    set_writable(&sandbox.store(), true);
+    pusher.machine.expect_failure(outcome, &["denied", LOG]);
+    assert_eq!(before, listing(&sandbox.store()));
+    push_succeeds(&sandbox, &pusher);
+}
+
+fn effective_user_is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout == b"0\n"
+}
+
+fn set_writable(root: &Path, writable: bool) {
+    let (folder_mode, file_mode) = if writable { (0o755, 0o644) } else { (0o555, 0o444) };
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(folder_mode)).unwrap();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.metadata().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                fs::set_permissions(entry.path(), fs::Permissions::from_mode(file_mode)).unwrap();
+            }
+        }
+    }
+}
+
+/// A small file system in memory, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None where mounting isn't allowed.
+    fn mount(path: PathBuf, options: &str) -> Option<SmallDisk> {
+        fs::create_dir_all(&path).unwrap();
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).output();
+        output.is_ok_and(|output| output.status.success()).then_some(SmallDisk(path))
+    }
+
+    fn grow(&self, options: &str) {
+        let status = Command::new("mount").args(["-o", options]).arg(&self.0).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, since a failed test may have left a process in it.
+        let status = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn full_disk() {
+    let sandbox = Sandbox::new();
+    let Some(disk) = SmallDisk::mount(sandbox.store(), "size=20m,mode=755") else {
+        return say("skipped: full_disk, mounting is not allowed here");
+    };
+    let work = with_unpushed_commit(&sandbox, 40_000_000);
+    push_fails(&work, &["space", LOG]);
+    push_fails(&work, &["space", LOG]);
+    disk.grow("remount,size=200m");
+    push_succeeds(&sandbox, &work);
+}

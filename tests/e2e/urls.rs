@@ -1,0 +1,97 @@
+//! Where the store's URL can stand, and which place wins.
+
+use std::fs;
+use std::path::Path;
+
+use crate::data::{assert_same_file, listing, noise};
+use crate::sandbox::{Repo, Sandbox, path_str};
+
+fn has_blocks(store: &Path) -> bool {
+    listing(store).keys().any(|name| name.starts_with("blocks"))
+}
+
+fn url(store: &Path) -> String {
+    format!("cdc::{}?repository=named", path_str(store))
+}
+
+/// Takes back what `init` wrote, so that only the setting under test names a store.
+fn forget_url(repo: &Repo) {
+    fs::remove_file(repo.file(".lfsconfig")).unwrap();
+    repo.must(["config", "--unset", "lfs.url"]);
+    repo.commit("no URL");
+}
+
+#[test]
+fn pushurl_takes_uploads_only() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("pushurl");
+    let second = sandbox.path("second-store");
+    work.machine.create_store(&second);
+    work.must(["config", "--file", ".lfsconfig", "lfs.pushurl", &url(&second)]);
+    work.publish("a.bin", &noise(1, 300_000));
+    assert!(has_blocks(&second));
+    assert!(!has_blocks(&sandbox.store()));
+
+    work.must(["config", "--file", ".lfsconfig", "--unset", "lfs.pushurl"]);
+    work.must(["lfs", "push", "--all", "origin"]);
+    work.must(["config", "lfs.pushurl", &url(&second)]);
+    fs::rename(&second, sandbox.path("away")).unwrap();
+    work.forget_objects();
+    work.must(["lfs", "pull"]);
+}
+
+#[test]
+fn a_remotes_own_url() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("remote-url");
+    forget_url(&work);
+    work.must(["config", "--file", ".lfsconfig", "remote.origin.lfsurl", &url(&sandbox.store())]);
+    work.publish("a.bin", &noise(1, 300_000));
+    assert!(has_blocks(&sandbox.store()));
+    let copy = sandbox.clone_elsewhere("remote-url");
+    assert_same_file(&work.file("a.bin"), &copy.file("a.bin"));
+
+    let second = sandbox.path("second-store");
+    work.machine.create_store(&second);
+    work.must(["config", "remote.origin.lfsurl", &url(&second)]);
+    work.publish("a.bin", &noise(2, 300_000));
+    assert!(has_blocks(&second), "git's configuration beats .lfsconfig");
+}
+
+#[test]
+fn the_command_line_beats_everything() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("precedence");
+    let second = sandbox.path("second-store");
+    work.machine.create_store(&second);
+    work.write("a.bin", &noise(1, 300_000));
+    work.commit("content");
+    let setting = format!("lfs.url={}", url(&second));
+    work.must(["-c", &setting, "push", "--quiet", "origin", "HEAD"]);
+    assert!(has_blocks(&second));
+    assert!(!has_blocks(&sandbox.store()));
+
+    work.forget_objects();
+    fs::remove_file(work.file("a.bin")).unwrap();
+    assert!(!work.git(["checkout", "--", "a.bin"]).success(), "the configured store doesn't have it");
+    work.must(["-c", &setting, "checkout", "--", "a.bin"]);
+    work.write("expected", &noise(1, 300_000));
+    assert_same_file(&work.file("expected"), &work.file("a.bin"));
+}
+
+#[test]
+fn commits_older_than_lfsconfig() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository_without_store("old");
+    let old = noise(1, 300_000);
+    work.write("a.bin", &old);
+    work.commit("before the store");
+    work.init(path_str(&sandbox.store()));
+    work.publish("a.bin", &noise(2, 300_000));
+    work.must(["lfs", "push", "--all", "origin"]);
+
+    work.forget_objects();
+    work.must(["checkout", "--quiet", "HEAD~1"]);
+    assert!(!work.file(".lfsconfig").exists());
+    assert!(fs::read(work.file("a.bin")).unwrap() == old);
+}
