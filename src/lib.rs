@@ -15,7 +15,13 @@
 //! `docs/architecture.md` says more, and what is deliberately absent.
 #![warn(missing_docs)]
 
+pub mod agent;
+pub mod cli;
 pub mod error;
+pub mod flow;
 pub mod format;
 pub mod id;
 pub mod limit;
+pub mod local;
+pub mod repo;
+pub mod store;

@@ -1,1 +1,5 @@
-fn main() {}
+//! git-lfs-cdc: argv in, exit code out.
+
+fn main() -> std::process::ExitCode {
+    git_lfs_cdc::cli::main()
+}

@@ -223,6 +223,11 @@ impl<B: AsRef<[u8]>> Segment<B> {
         self.container.features.read_only == 0 && self.container.only_has(1..9)
     }
 
+    /// Bytes of the whole segment.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.as_ref().len()
+    }
+
     /// How many records there are.
     pub fn record_count(&self) -> Result<usize> {
         self.count(RECORDS)

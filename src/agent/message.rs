@@ -1,0 +1,151 @@
+//! The lines of the protocol (git-lfs, docs/custom-transfers.md).
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::id::Oid;
+use crate::repo::Direction;
+
+/// What git-lfs asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// Begins a session.
+    Init { direction: Direction, remote: String },
+    /// Asks for one object to be sent.
+    Upload { oid: Oid, size_bytes: u64, path: PathBuf },
+    /// Asks for one object to be fetched.
+    Download { oid: Oid, size_bytes: u64 },
+    /// Ends the session.
+    Terminate,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Line {
+    Init { operation: String, remote: String },
+    Upload { oid: String, size: u64, path: PathBuf },
+    Download { oid: String, size: u64 },
+    Terminate,
+}
+
+impl Request {
+    /// Reads one line. Unknown fields are ignored.
+    pub(super) fn parse(line: &[u8]) -> Result<Self> {
+        let wrong =
+            |e: serde_json::Error| Error::invalid(format!("git-lfs sent a line that is not understood: {e}"));
+        Ok(match serde_json::from_slice(line).map_err(wrong)? {
+            Line::Init { operation, remote } => {
+                let direction = match operation.as_str() {
+                    "upload" => Direction::Upload,
+                    "download" => Direction::Download,
+                    other => return Err(Error::invalid(format!("git-lfs asks for the operation {other:?}"))),
+                };
+                Self::Init { direction, remote }
+            }
+            Line::Upload { oid, size, path } => {
+                Self::Upload { oid: Oid::parse(&oid)?, size_bytes: size, path }
+            }
+            Line::Download { oid, size } => Self::Download { oid: Oid::parse(&oid)?, size_bytes: size },
+            Line::Terminate => Self::Terminate,
+        })
+    }
+
+    /// The oid in a line that could not be read as a request, as far as it can be made out: an answer
+    /// for the wrong object would put git-lfs out of step.
+    pub(super) fn oid_of(line: &[u8]) -> String {
+        let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+        let oid = value.as_ref().and_then(|v| v.get("oid")?.as_str());
+        oid.unwrap_or_default().to_owned()
+    }
+}
+
+/// What we answer.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Reply<'a> {
+    /// To `init`.
+    Ready {},
+    /// To an `init` that can't be served.
+    Refused { error: Failure },
+    /// Meanwhile.
+    Progress(Progress<'a>),
+    /// At the end of each object.
+    Complete(Complete<'a>),
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "progress", rename_all = "camelCase")]
+pub(super) struct Progress<'a> {
+    pub oid: &'a str,
+    pub bytes_so_far: u64,
+    pub bytes_since_last: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "complete")]
+pub(super) struct Complete<'a> {
+    pub oid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// An error as git-lfs shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct Failure {
+    code: u32,
+    message: String,
+}
+
+impl Failure {
+    /// The error's line, and where more is to be found.
+    pub(super) fn new(error: &Error, log: Option<&std::path::Path>) -> Self {
+        let message = match log {
+            Some(log) => format!("git-lfs-cdc: {error} (log: {})", log.display()),
+            None => format!("git-lfs-cdc: {error}"),
+        };
+        Self { code: code(error.kind()), message }
+    }
+}
+
+/// git-lfs prints the code in brackets; it means nothing to it.
+fn code(kind: Kind) -> u32 {
+    match kind {
+        Kind::NotFound => 404,
+        Kind::Exists => 409,
+        Kind::Denied => 403,
+        Kind::Unreachable => 503,
+        Kind::Corrupt => 422,
+        Kind::Busy => 423,
+        Kind::Invalid => 400,
+        Kind::TooNew => 505,
+        Kind::Internal => 500,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_what_git_lfs_reads() {
+        let json = |reply: &Reply<'_>| serde_json::to_string(reply).unwrap();
+        assert_eq!(json(&Reply::Ready {}), "{}");
+        let progress = Progress { oid: "ab", bytes_so_far: 3, bytes_since_last: 2 };
+        assert_eq!(
+            json(&Reply::Progress(progress)),
+            r#"{"event":"progress","oid":"ab","bytesSoFar":3,"bytesSinceLast":2}"#
+        );
+        let complete = Complete { oid: "ab", path: Some("/tmp/x".into()), error: None };
+        assert_eq!(json(&Reply::Complete(complete)), r#"{"event":"complete","oid":"ab","path":"/tmp/x"}"#);
+        let failure = Failure::new(&Error::not_found("no"), None);
+        let complete = Complete { oid: "", path: None, error: Some(failure) };
+        assert_eq!(
+            json(&Reply::Complete(complete)),
+            r#"{"event":"complete","oid":"","error":{"code":404,"message":"git-lfs-cdc: no"}}"#
+        );
+    }
+}

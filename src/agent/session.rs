@@ -1,0 +1,305 @@
+//! One session: a state machine between the lines of git-lfs and an engine.
+//!
+//! Every line but `terminate` gets exactly one final answer, whatever is in it, so that the stream
+//! never falls out of step. One thread writes, one reads, and one moves objects; so the end of the
+//! input is noticed while an object is under way.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Read, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::message::{self, Complete, Failure, Reply, Request};
+use crate::error::{Error, Result};
+use crate::flow::{Progress, Transfer};
+use crate::id::Oid;
+use crate::limit;
+use crate::repo::Direction;
+
+/// How long a transfer may take to clean up when the input has ended.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What opening a store for a session gives: an engine, or why there is none; and the log's path.
+pub struct Opened<T> {
+    /// The engine.
+    pub engine: Result<T>,
+    /// Where more is to be found about errors.
+    pub log: Option<PathBuf>,
+}
+
+/// What the main thread waits for.
+enum Event {
+    Line(Vec<u8>),
+    /// A line that was too long to be kept.
+    Oversized,
+    End,
+    Done(Result<Option<PathBuf>>),
+}
+
+/// Where the session stands.
+enum State<T> {
+    /// Nothing was said yet.
+    New,
+    /// `init` was answered; the engine is opened at the first object.
+    Ready { direction: Direction, remote: String, opened: Option<Opened<Arc<T>>> },
+}
+
+/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `open` is called for the
+/// first object, and again after it has failed; never before `init` is answered. Fails only if
+/// answers can't be written any more.
+pub fn run<T: Transfer + 'static>(
+    input: impl Read + Send + 'static,
+    output: impl Write,
+    open: impl Fn(Direction, &str) -> Opened<T>,
+) -> std::io::Result<()> {
+    let (events, received) = unbounded();
+    let lines = events.clone();
+    std::thread::spawn(move || read_lines(std::io::BufReader::new(input), &lines));
+    let mut session = Session { output, events, received, waiting: VecDeque::new(), open, state: State::New };
+    session.serve()
+}
+
+/// Sends each line as an event, then the end.
+fn read_lines(mut input: impl BufRead, events: &Sender<Event>) {
+    loop {
+        let mut line = Vec::new();
+        let limit = limit::PROTOCOL_LINE_BYTES as u64;
+        let read = input.by_ref().take(limit + 1).read_until(b'\n', &mut line);
+        let ended = !matches!(read, Ok(1..));
+        let event = match line.last() {
+            _ if ended => Event::End,
+            Some(b'\n') => Event::Line(line),
+            _ if line.len() as u64 > limit => match input.skip_until(b'\n') {
+                Ok(_) => Event::Oversized,
+                Err(_) => Event::End,
+            },
+            // the last line has no end: a request may have been cut off, so nobody waits for it
+            _ => Event::End,
+        };
+        let last = matches!(event, Event::End);
+        if events.send(event).is_err() || last {
+            return;
+        }
+    }
+}
+
+struct Session<T, W, F> {
+    output: W,
+    events: Sender<Event>,
+    received: Receiver<Event>,
+    /// What came while an object was under way.
+    waiting: VecDeque<Event>,
+    open: F,
+    state: State<T>,
+}
+
+impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Session<T, W, F> {
+    fn serve(&mut self) -> std::io::Result<()> {
+        loop {
+            let event = match self.waiting.pop_front() {
+                Some(event) => event,
+                None => self.received.recv().unwrap_or(Event::End),
+            };
+            match event {
+                Event::Line(line) => match Request::parse(&line) {
+                    Ok(Request::Terminate) => return Ok(()),
+                    Ok(request) => {
+                        if self.answer(request)?.is_break() {
+                            return Ok(());
+                        }
+                    }
+                    Err(error) => self.reject(&Request::oid_of(&line), &error)?,
+                },
+                Event::Oversized => {
+                    let limit = limit::PROTOCOL_LINE_BYTES;
+                    let error = Error::invalid(format!("git-lfs sent a line of more than {limit} bytes"));
+                    self.reject("", &error)?;
+                }
+                Event::End => return Ok(()),
+                // no transfer is under way
+                Event::Done(_) => {}
+            }
+        }
+    }
+
+    /// Answers one request. Breaks when the session ended meanwhile.
+    fn answer(&mut self, request: Request) -> std::io::Result<ControlFlow<()>> {
+        match (request, &self.state) {
+            (Request::Init { direction, remote }, State::New) => {
+                self.state = State::Ready { direction, remote, opened: None };
+                self.say(&Reply::Ready {})?;
+            }
+            (Request::Init { .. }, State::Ready { .. }) => {
+                self.reject("", &Error::invalid("git-lfs sent init twice"))?;
+            }
+            (Request::Upload { oid, size_bytes, path }, _) => {
+                let work = move |engine: &T, progress: &Progress| {
+                    engine.upload(&oid, size_bytes, &path, progress).map(|()| None)
+                };
+                return self.transfer(Direction::Upload, oid, size_bytes, work);
+            }
+            (Request::Download { oid, size_bytes }, _) => {
+                let work = move |engine: &T, progress: &Progress| {
+                    engine.download(&oid, size_bytes, progress).map(Some)
+                };
+                return self.transfer(Direction::Download, oid, size_bytes, work);
+            }
+            (Request::Terminate, _) => return Ok(ControlFlow::Break(())),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Moves one object: progress at once and then now and again, and one final answer.
+    fn transfer(
+        &mut self,
+        wanted: Direction,
+        oid: Oid,
+        size_bytes: u64,
+        work: impl FnOnce(&T, &Progress) -> Result<Option<PathBuf>> + Send + 'static,
+    ) -> std::io::Result<ControlFlow<()>> {
+        let oid = oid.to_string();
+        match &self.state {
+            State::New => {
+                self.reject(&oid, &Error::invalid("git-lfs asked for an object before init"))?;
+                return Ok(ControlFlow::Continue(()));
+            }
+            State::Ready { direction, .. } if *direction != wanted => {
+                let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
+                self.reject(&oid, &Error::invalid(error))?;
+                return Ok(ControlFlow::Continue(()));
+            }
+            State::Ready { .. } => {}
+        }
+        let mut reported = Reported { oid: &oid, size_bytes, bytes: 0, at: Instant::now() };
+        // git-lfs holds the other agents back until it sees progress above zero
+        if let Some(first) = reported.advance(1) {
+            self.say(&first)?;
+        }
+        let engine = match self.engine() {
+            Ok(engine) => engine,
+            Err(error) => {
+                self.reject(&oid, &error)?;
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        let progress = Arc::new(Progress::default());
+        let (shared, events) = (progress.clone(), self.events.clone());
+        std::thread::spawn(move || {
+            let work = std::panic::AssertUnwindSafe(|| work(&engine, &shared));
+            let done = std::panic::catch_unwind(work)
+                .unwrap_or_else(|_| Err(Error::internal("the transfer panicked, which is a bug of ours")));
+            let _ = events.send(Event::Done(done));
+        });
+        let mut ending = None;
+        loop {
+            let tick = Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
+            match self.received.recv_timeout(tick) {
+                Ok(Event::Done(_)) if ending.is_some() => return Ok(ControlFlow::Break(())),
+                Ok(Event::Done(done)) => {
+                    if done.is_ok()
+                        && let Some(last) = reported.advance(size_bytes)
+                    {
+                        self.say(&last)?;
+                    }
+                    self.complete(&oid, done)?;
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Ok(Event::End) => {
+                    progress.cancel();
+                    ending = Some(Instant::now());
+                }
+                Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => {
+                    progress.cancel();
+                    ending = Some(Instant::now());
+                }
+                // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
+                Ok(event) => self.waiting.push_back(event),
+                Err(RecvTimeoutError::Timeout) if ending.is_none() => {
+                    let bytes = progress.bytes.load(Ordering::Relaxed);
+                    if let Some(progress) = reported.advance(bytes) {
+                        self.say(&progress)?;
+                    }
+                }
+                Err(_) => {}
+            }
+            if ending.is_some_and(|since| since.elapsed() > FAREWELL) {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+
+    /// The engine, opened if it isn't yet.
+    fn engine(&mut self) -> Result<Arc<T>> {
+        let State::Ready { direction, remote, opened } = &mut self.state else {
+            return Err(Error::internal("an engine was wanted before init"));
+        };
+        if !matches!(opened, Some(Opened { engine: Ok(_), .. })) {
+            let Opened { engine, log } = (self.open)(*direction, remote);
+            *opened = Some(Opened { engine: engine.map(Arc::new), log });
+        }
+        match opened {
+            Some(Opened { engine, .. }) => engine.clone(),
+            None => Err(Error::internal("an engine was opened and is gone")),
+        }
+    }
+
+    fn complete(&mut self, oid: &str, done: Result<Option<PathBuf>>) -> std::io::Result<()> {
+        match done {
+            Ok(path) => self.say(&Reply::Complete(Complete { oid, path, error: None })),
+            Err(error) => self.reject(oid, &error),
+        }
+    }
+
+    /// The final answer to a line that can't be served.
+    fn reject(&mut self, oid: &str, error: &Error) -> std::io::Result<()> {
+        tracing::error!("object {oid:?}: {error}");
+        let log = match &self.state {
+            State::Ready { opened: Some(Opened { log, .. }), .. } => log.as_deref(),
+            _ => None,
+        };
+        let error = Failure::new(error, log);
+        match self.state {
+            State::New if oid.is_empty() => self.say(&Reply::Refused { error }),
+            _ => self.say(&Reply::Complete(Complete { oid, path: None, error: Some(error) })),
+        }
+    }
+
+    fn say(&mut self, reply: &Reply<'_>) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(reply)?;
+        line.push(b'\n');
+        self.output.write_all(&line)?;
+        self.output.flush()
+    }
+}
+
+/// What git-lfs was told of an object's progress.
+struct Reported<'a> {
+    oid: &'a str,
+    size_bytes: u64,
+    bytes: u64,
+    at: Instant,
+}
+
+impl<'a> Reported<'a> {
+    /// The line that reports `bytes`, unless that is no news. Never more than the size, never less
+    /// than before.
+    fn advance(&mut self, bytes: u64) -> Option<Reply<'a>> {
+        let bytes = bytes.min(self.size_bytes);
+        let since = bytes.checked_sub(self.bytes).filter(|since| *since > 0)?;
+        let soon = self.at.elapsed() < Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
+        if soon && self.bytes > 0 && bytes < self.size_bytes {
+            return None;
+        }
+        (self.bytes, self.at) = (bytes, Instant::now());
+        Some(Reply::Progress(message::Progress {
+            oid: self.oid,
+            bytes_so_far: bytes,
+            bytes_since_last: since,
+        }))
+    }
+}

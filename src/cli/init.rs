@@ -1,0 +1,115 @@
+//! `git lfs-cdc init URL`: a store for this repository's LFS objects.
+
+use clap::Args;
+
+use super::{Outcome, install, print};
+use crate::error::{Error, Result};
+use crate::id::Nonce;
+use crate::limit;
+use crate::repo::{Direction, Repo, git};
+use crate::store::{Sharing, Store, StoreUrl};
+
+/// Creates the store, or joins it if it is there, and writes its URL to .lfsconfig, which you commit,
+/// and to this clone's configuration, so that commits older than .lfsconfig work too.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  git lfs-cdc init /mnt/nas/lfs-store\n  \
+                        git lfs-cdc init --shared /srv/lfs-store      a group of users shares it\n  \
+                        git lfs-cdc init ../store                     taken from the top of the work tree")]
+pub(super) struct Init {
+    /// A directory: a path, or file:///path
+    url: String,
+    /// Let a group, or all, use the store, as `git init --shared` does: group, all, or a mode like 0660
+    #[arg(long, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "group")]
+    shared: Option<String>,
+    /// Whose objects these are, if not a name made from the folder's; repositories may share a store
+    #[arg(long, value_name = "NAME")]
+    repository: Option<String>,
+    /// Begin a new store even over the blocks of one that has lost its store.json
+    #[arg(long)]
+    force: bool,
+}
+
+impl Init {
+    pub(super) fn run(self) -> Result<Outcome> {
+        let repo = Repo::discover()?;
+        let url = self.named(&repo)?;
+        let sharing = self.shared.as_deref().map(Sharing::parse).transpose()?;
+        let (store, created) = Store::create_or_join(&url, &repo.top, sharing, self.force)?;
+        print::line(format!(
+            "{} the store {} (id {})",
+            if created { "created" } else { "joined" },
+            store.location(),
+            store.description().id
+        ));
+        if !created && sharing.is_some_and(|s| store.description().file_mode != Some(s.file_mode())) {
+            print::line("note: --shared counts when a store is created; this one stays as it was");
+        }
+        let text = url.to_string();
+        if let Some(old) = repo.config.lfs_url("origin", Direction::Download).filter(|old| *old != text) {
+            print::line(format!("the LFS URL was {old}"));
+        }
+        if let Some(top) = &repo.work_tree {
+            let file = top.join(".lfsconfig");
+            git(&["config", "--file", &file.to_string_lossy(), "lfs.url", &text])?;
+        }
+        git(&["config", "--local", "lfs.url", &text])?;
+        print::line(format!("the LFS URL is  {text}"));
+        print_next(&repo);
+        Ok(Outcome::Fine)
+    }
+
+    /// The URL with a repository's name: the one given, else the one this repository has in this store
+    /// already, else a readable one that nobody else has.
+    fn named(&self, repo: &Repo) -> Result<StoreUrl> {
+        let url = StoreUrl::parse(&self.url)?;
+        if let Some(name) = &self.repository {
+            return url.with_repository(name);
+        }
+        if !url.repository().is_empty() {
+            return Ok(url);
+        }
+        let configured = repo.config.lfs_url("origin", Direction::Upload);
+        if let Some(old) = configured.and_then(|text| StoreUrl::parse(&text).ok())
+            && old.directory(&repo.top) == url.directory(&repo.top)
+            && !old.repository().is_empty()
+        {
+            return url.with_repository(old.repository());
+        }
+        let folder = repo.top.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let readable: String = folder
+            .trim_end_matches(".git")
+            .chars()
+            .map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .take(limit::REPOSITORY_NAME_BYTES / 8)
+            .collect();
+        let nonce = Nonce::random()?.to_string();
+        url.with_repository(&format!("{readable}-{}", &nonce[..6]))
+    }
+}
+
+fn print_next(repo: &Repo) {
+    let remote = repo.config.remotes().into_iter().next().unwrap_or("origin").to_owned();
+    if let Some(problem) = install::problem(&repo.config) {
+        print::line(format!("note: {problem}"));
+    }
+    print::line("next:");
+    if repo.work_tree.is_some() {
+        print::line("  git add .lfsconfig && git commit -m 'Keep LFS objects in a git-lfs-cdc store'");
+    }
+    print::line(
+        "to bring over the LFS objects that the repository has already, from the server it used before:",
+    );
+    print::line(format!(
+        "  git -c lfs.url=OLD_LFS_URL lfs fetch --all {remote}   (if this clone lacks some)"
+    ));
+    print::line(format!("  git lfs push --all {remote}"));
+}
+
+/// Used where a report needs a store that the configuration names.
+pub(super) fn configured_store(repo: &Repo) -> Result<StoreUrl> {
+    let configured = repo.config.lfs_url("origin", Direction::Download);
+    let configured = configured.filter(|url| url.starts_with(crate::store::SCHEME)).ok_or_else(|| {
+        Error::invalid("this repository has no store").remedy("run `git lfs-cdc init URL`, or name a store")
+    })?;
+    StoreUrl::parse(&configured)
+}

@@ -1,0 +1,85 @@
+//! The command line: what can be asked, and how the answer becomes an exit code.
+
+mod init;
+mod install;
+mod print;
+mod settings;
+mod stats;
+mod status;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All is well.
+    Fine,
+    /// Something is wrong with what was looked at.
+    Findings,
+}
+
+const EXIT_FINDINGS: u8 = 1;
+const EXIT_FAILED: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "git-lfs-cdc",
+    bin_name = "git lfs-cdc",
+    version,
+    about = "Keeps Git LFS objects deduplicated and compressed in storage that you own",
+    after_help = "Begin with:\n  git lfs-cdc install                   once on each machine\n  \
+                  git lfs-cdc init /mnt/nas/lfs-store   once in each repository, then commit .lfsconfig\n\n\
+                  From then on git push, git pull and git clone move LFS files through the store.\n\n\
+                  Exit codes: 0 all is well, 1 something is wrong with what was looked at, 2 the command \
+                  failed."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell git-lfs about this program
+    Install(install::Install),
+    /// Undo `install`
+    Uninstall(install::Uninstall),
+    /// Keep this repository's LFS objects in a store, which is created if there is none
+    Init(init::Init),
+    /// Move objects for git-lfs, which runs this itself
+    Transfer(transfer::Transfer),
+    /// Show which store each remote leads to, and whether it works
+    Status(status::Status),
+    /// Show what a store holds and how much deduplication saved
+    Stats(stats::Stats),
+}
+
+/// Runs the command that the process's arguments name.
+pub fn main() -> ExitCode {
+    // for wrong arguments clap prints what is right, and exits with 2
+    let outcome = match Arguments::parse().command {
+        Command::Install(command) => command.run(),
+        Command::Uninstall(command) => command.run(),
+        Command::Init(command) => command.run(),
+        Command::Transfer(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Stats(command) => command.run(),
+    };
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: Result<Outcome>) -> ExitCode {
+    match outcome {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(EXIT_FINDINGS),
+        Err(error) => {
+            print::error(&error);
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}

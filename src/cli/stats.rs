@@ -1,0 +1,72 @@
+//! `git lfs-cdc stats`: what a store holds.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::init::configured_store;
+use super::{Outcome, print};
+use crate::error::{Error, Result};
+use crate::flow::stats;
+use crate::repo::Repo;
+use crate::store::{Store, StoreUrl};
+
+/// Counts objects, chunks and bytes in a store: the whole store, of all repositories that share it.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  git lfs-cdc stats\n  git lfs-cdc stats --json /mnt/nas/lfs-store")]
+pub(super) struct Stats {
+    /// The store, if not the one of this repository
+    url: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Stats {
+    pub(super) fn run(self) -> Result<Outcome> {
+        let (url, top) = match &self.url {
+            Some(text) => (StoreUrl::parse(text)?, here()?),
+            None => {
+                let repo = Repo::discover()?;
+                (configured_store(&repo)?, repo.top)
+            }
+        };
+        let store = Store::open(&url, &top)?;
+        let stats = stats::stats(&store)?;
+        if self.json {
+            print::json(&stats)?;
+            return Ok(Outcome::Fine);
+        }
+        let percent = |part: u64, whole: u64| match whole {
+            0 => String::new(),
+            _ => format!("  {:5.1} % of logical", part as f64 / whole as f64 * 100.0),
+        };
+        print::line(format!("store     {}", store.location()));
+        print::line(format!("objects   {:>10}", stats.objects));
+        print::line(format!(
+            "logical   {:>10}  as plain LFS would store them",
+            print::bytes(stats.logical_bytes)
+        ));
+        for (name, bytes) in [("unique", stats.unique_bytes), ("stored", stats.stored_bytes)] {
+            let share = percent(bytes, stats.logical_bytes);
+            print::line(format!("{name:<10}{:>10}{share}", print::bytes(bytes)));
+        }
+        for (name, count) in [
+            ("chunks", stats.chunks),
+            ("blocks", stats.blocks),
+            ("shards", stats.shards),
+            ("segments", stats.segments),
+        ] {
+            print::line(format!("{name:<10}{count:>10}"));
+        }
+        print::line(format!(
+            "metadata  {} bytes a chunk, {} bytes a term",
+            stats.metadata_bytes_per_chunk, stats.metadata_bytes_per_term
+        ));
+        Ok(Outcome::Fine)
+    }
+}
+
+fn here() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|e| Error::io("finding the current directory", &e))
+}

@@ -1,0 +1,152 @@
+//! `git lfs-cdc status`: which store each remote leads to, and whether it works.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Outcome, install, print, settings};
+use crate::error::Result;
+use crate::repo::{Direction, Repo, git};
+use crate::store::{SCHEME, Store, StoreUrl};
+
+/// Looks at everything between this repository and its store, and says how to mend what is wrong.
+/// Reads only; exits with 1 if something is wrong.
+#[derive(Args)]
+pub(super) struct Status {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    git: String,
+    git_lfs: Option<String>,
+    remotes: Vec<Remote>,
+    /// What is wrong, and how to mend it.
+    findings: Vec<String>,
+}
+
+/// One remote in one direction.
+#[derive(Serialize)]
+struct Remote {
+    remote: String,
+    direction: &'static str,
+    lfs_url: Option<String>,
+    /// Whether our agent moves its objects.
+    agent: bool,
+    /// Where the store is, if it could be opened.
+    store: Option<String>,
+    store_id: Option<String>,
+    repository: Option<String>,
+    /// Commits in the store that are not merged yet.
+    segments: Option<usize>,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<Outcome> {
+        let repo = Repo::discover()?;
+        let report = report(&repo)?;
+        if self.json {
+            print::json(&report)?;
+        } else {
+            print(&report);
+        }
+        Ok(if report.findings.is_empty() { Outcome::Fine } else { Outcome::Findings })
+    }
+}
+
+fn report(repo: &Repo) -> Result<Report> {
+    let mut report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        git: git(&["version"])?.trim().to_owned(),
+        git_lfs: git(&["lfs", "version"]).ok().map(|v| v.trim().to_owned()),
+        remotes: Vec::new(),
+        findings: Vec::new(),
+    };
+    if report.git_lfs.is_none() {
+        report.findings.push("git-lfs is not installed; install it (Debian: apt install git-lfs)".into());
+    } else if repo.config.get("filter.lfs.process").is_none() {
+        report.findings.push("git-lfs is not set up; run `git lfs install`".into());
+    }
+    report.findings.extend(install::problem(&repo.config));
+    for key in repo.config.unknown_settings(settings::KNOWN) {
+        report.findings.push(format!("the setting {key} is not known; is it misspelt?"));
+    }
+    let mut names: Vec<String> = repo.config.remotes().into_iter().map(str::to_owned).collect();
+    if names.is_empty() {
+        names.push("origin".into());
+    }
+    for name in names {
+        for (direction, word) in [(Direction::Upload, "push"), (Direction::Download, "pull")] {
+            let remote = look_at(repo, &name, direction, word, &mut report.findings);
+            report.remotes.push(remote);
+        }
+    }
+    // both directions and several remotes may lead to the same fault
+    let mut seen = std::collections::HashSet::new();
+    report.findings.retain(|finding| seen.insert(finding.clone()));
+    Ok(report)
+}
+
+fn look_at(
+    repo: &Repo,
+    name: &str,
+    direction: Direction,
+    word: &'static str,
+    findings: &mut Vec<String>,
+) -> Remote {
+    let mut remote = Remote {
+        remote: name.to_owned(),
+        direction: word,
+        lfs_url: repo.config.lfs_url(name, direction),
+        agent: false,
+        store: None,
+        store_id: None,
+        repository: None,
+        segments: None,
+    };
+    let Some(configured) = remote.lfs_url.clone() else {
+        findings.push(format!("remote {name} has no LFS URL of ours; run `git lfs-cdc init URL`"));
+        return remote;
+    };
+    if !configured.starts_with(SCHEME) {
+        findings.push(format!("remote {name} uses {configured}, which is not a store of ours"));
+        return remote;
+    }
+    remote.agent = install::problem(&repo.config).is_none();
+    let opened = StoreUrl::parse(&configured).and_then(|url| {
+        remote.repository = Some(url.repository().to_owned());
+        settings::read(repo, &url, &configured)?;
+        let store = Store::open(&url, &repo.top)?;
+        let segments = store.list_segments()?.len();
+        Ok((store, segments))
+    });
+    match opened {
+        Ok((store, segments)) => {
+            remote.store = Some(store.location());
+            remote.store_id = Some(store.description().id.to_string());
+            remote.segments = Some(segments);
+        }
+        Err(error) => findings.push(error.to_string()),
+    }
+    remote
+}
+
+fn print(report: &Report) {
+    let git_lfs = report.git_lfs.as_deref().unwrap_or("no git-lfs");
+    print::line(format!("git-lfs-cdc {}, {}, {git_lfs}", report.version, report.git));
+    for remote in &report.remotes {
+        let url = remote.lfs_url.as_deref().unwrap_or("no LFS URL");
+        print::line(format!("{} ({}): {url}", remote.remote, remote.direction));
+        if let (Some(store), Some(segments)) = (&remote.store, remote.segments) {
+            print::line(format!("  store {store}, reachable, {segments} index segments"));
+        }
+    }
+    for finding in &report.findings {
+        print::line(format!("! {finding}"));
+    }
+    if report.findings.is_empty() {
+        print::line("all is well");
+    }
+}

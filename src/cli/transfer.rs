@@ -1,0 +1,69 @@
+//! `git lfs-cdc transfer`: the agent that git-lfs runs.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::{Outcome, print, settings};
+use crate::agent::{self, Opened};
+use crate::error::{Error, Result};
+use crate::flow::Engine;
+use crate::local::log;
+use crate::repo::{Direction, Repo};
+use crate::store::{SCHEME, Store, StoreUrl};
+
+/// Speaks git-lfs's protocol for custom transfer agents on standard input and output.
+#[derive(Args)]
+#[command(
+    after_help = "git-lfs runs this command by itself, as `git lfs-cdc install` has configured it. What it \
+                        does is written to lfs/cdc/log in the git directory; GIT_LFS_CDC_LOG=debug says more."
+)]
+pub(super) struct Transfer {}
+
+impl Transfer {
+    pub(super) fn run(self) -> Result<Outcome> {
+        agent::run(std::io::stdin(), print::protocol(), open)
+            .map_err(|e| Error::io("answering git-lfs", &e))?;
+        Ok(Outcome::Fine)
+    }
+}
+
+/// Opens what one session needs. The log comes first, so that errors can name it.
+fn open(direction: Direction, remote: &str) -> Opened<Engine> {
+    let repo = match Repo::discover() {
+        Ok(repo) => repo,
+        Err(error) => return Opened { engine: Err(error), log: None },
+    };
+    // a log that can't be written is no reason not to move objects
+    let log = log::start(&repo.git_dir).ok();
+    let engine = open_engine(&repo, direction, remote);
+    Opened { engine, log: log.map(|log| shorten(&log)) }
+}
+
+/// As the user would type it, if that is shorter.
+fn shorten(path: &Path) -> std::path::PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).to_owned()
+}
+
+fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine> {
+    for key in repo.config.unknown_settings(settings::KNOWN) {
+        tracing::warn!("the setting {key} is not known; is it misspelt?");
+    }
+    let configured = repo.config.lfs_url(remote, direction).ok_or_else(|| {
+        Error::invalid(format!("no LFS URL is configured for the remote {remote:?}"))
+            .remedy("run `git lfs-cdc init URL` in this repository")
+    })?;
+    if !configured.starts_with(SCHEME) {
+        return Err(Error::invalid(format!("the LFS URL {configured:?} does not begin with {SCHEME}"))
+            .remedy("run `git lfs-cdc init URL`, or unset lfs.standalonetransferagent"));
+    }
+    let url = StoreUrl::parse(&configured)?;
+    let settings = settings::read(repo, &url, &configured)?;
+    let store = Store::open(&url, &repo.top)?;
+    if direction == Direction::Upload {
+        store.prepare_writing();
+    }
+    tracing::info!("{direction:?} for remote {remote:?}, store {}", store.location());
+    Ok(Engine::new(store, settings))
+}

@@ -1,0 +1,198 @@
+//! The commit protocol (`docs/format.md`, "Write order"): blocks are durable, then shards, then the
+//! index segment is put, and that is the commit. What it relies on is checked after it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::condemned::CondemnedNames;
+use super::index::{Found, Index};
+use super::pack::Packed;
+use crate::error::Result;
+use crate::format::block::{Directory, Summary};
+use crate::format::chunking;
+use crate::format::condemned::CondemnedRecord;
+use crate::format::recipe::{Record, Term};
+use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
+use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
+use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
+use crate::limit;
+use crate::store::Store;
+
+/// What an acknowledgement stands on: none of it may be condemned when it is given.
+pub(super) struct Relied {
+    pub blocks: Vec<BlockId>,
+    pub record: CondemnedRecord,
+}
+
+impl Relied {
+    pub(super) fn on(found: &Found) -> Self {
+        Self {
+            blocks: found.blocks.iter().map(|b| b.id).collect(),
+            record: CondemnedRecord {
+                oid: found.record.oid,
+                commit: found.record.commit,
+                repository: found.repository.clone(),
+            },
+        }
+    }
+
+    pub(super) fn is_condemned(&self, condemned: &CondemnedNames) -> bool {
+        condemned.has_record(&self.record) || self.blocks.iter().any(|b| condemned.has_block(b))
+    }
+}
+
+/// An object that is to be committed.
+pub(super) struct Change {
+    oid: Oid,
+    size_bytes: u64,
+    terms: Vec<Term>,
+    /// What terms refer to, then what those blocks depend on.
+    blocks: Vec<Summary>,
+    named: usize,
+    /// The directories of the first blocks: those that are new.
+    directories: Vec<Directory>,
+}
+
+impl Change {
+    /// An object that was packed.
+    pub(super) fn packed(packed: Packed) -> Self {
+        Self {
+            oid: packed.object.oid,
+            size_bytes: packed.object.size_bytes,
+            terms: packed.terms,
+            named: packed.blocks.len(),
+            blocks: packed.blocks,
+            directories: packed.directories,
+        }
+    }
+
+    /// A fresh record for an object that the store has already: no data.
+    pub(super) fn renewed(found: &Found) -> Self {
+        Self {
+            oid: found.record.oid,
+            size_bytes: found.record.size_bytes,
+            terms: found.record.terms.clone(),
+            blocks: found.blocks.clone(),
+            named: found.named,
+            directories: Vec::new(),
+        }
+    }
+}
+
+/// The shards of a commit, as the next upload wants them.
+pub(super) type NewShards = Vec<(ShardId, Vec<(Summary, Directory)>)>;
+
+/// Commits one object. When this returns, its shards and its index segment are durable; its blocks
+/// were before. What must hold for an acknowledgement is returned, and is to be checked now.
+pub(super) fn commit(
+    store: &Store,
+    index: &mut Index,
+    repository: &str,
+    change: Change,
+) -> Result<(Relied, NewShards)> {
+    let recipes = recipes(repository, &change);
+    let (entries, shards) = put_shards(store, change.blocks.clone(), change.directories, &recipes)?;
+    let keys = keys(&shards, &change.terms, change.size_bytes);
+    let commit = CommitId::new(now_milliseconds())?;
+    let blocks: Vec<BlockId> = change.blocks.iter().map(|b| b.id).collect();
+    let dependencies: Vec<u32> = (change.named as u32..change.blocks.len() as u32).collect();
+    let entry = |(number, summary): (usize, Summary)| BlockEntry {
+        summary,
+        // which block depends on which is not known here: all on all is true of the whole object
+        dependencies: if number < change.named { dependencies.clone() } else { Vec::new() },
+    };
+    let record =
+        Record { oid: change.oid, size_bytes: change.size_bytes, commit, repository: 0, terms: change.terms };
+    let bytes = Contents {
+        records: vec![record],
+        blocks: change.blocks.into_iter().enumerate().map(entry).collect(),
+        shards: entries,
+        keys,
+        repositories: vec![repository.to_owned()],
+        replaces: Vec::new(),
+    }
+    .write();
+    let id = SegmentId { id: commit, hash: ContentHash::of(&bytes) };
+    store.put_segment(&id, bytes.clone())?;
+    tracing::info!("commit {commit}: object {}, {} bytes", change.oid, change.size_bytes);
+    index.add(id, bytes)?;
+    let record = CondemnedRecord { oid: change.oid, commit, repository: repository.to_owned() };
+    Ok((Relied { blocks, record }, shards))
+}
+
+/// The time by this machine's clock, in milliseconds since 1970.
+pub(super) fn now_milliseconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// The recipe as the shard keeps it.
+fn recipes(repository: &str, change: &Change) -> Recipes {
+    let term = |term: &Term| ShardTerm {
+        block: term.block,
+        first_chunk: term.first_chunk,
+        chunk_count: term.chunk_count,
+        content_bytes: term.content_bytes,
+        checksum: term.checksum,
+    };
+    let recipe = ShardRecipe {
+        oid: change.oid,
+        size_bytes: change.size_bytes,
+        repository: repository.to_owned(),
+        terms: change.terms.iter().map(term).collect(),
+    };
+    Recipes { blocks: change.blocks.iter().map(|b| b.id).collect(), recipes: vec![recipe] }
+}
+
+/// Writes the shards of the new blocks, as many as it takes; the first one holds the recipes. When this
+/// returns, they are durable.
+fn put_shards(
+    store: &Store,
+    blocks: Vec<Summary>,
+    directories: Vec<Directory>,
+    recipes: &Recipes,
+) -> Result<(Vec<ShardEntry>, NewShards)> {
+    let mut groups: Vec<Vec<(Summary, Directory)>> = vec![Vec::new()];
+    let mut chunks = 0;
+    for new in blocks.into_iter().zip(directories) {
+        chunks += new.1.chunks.len();
+        if chunks > limit::SHARD_CHUNKS {
+            chunks = new.1.chunks.len();
+            groups.push(Vec::new());
+        }
+        groups.last_mut().unwrap_or(&mut Vec::new()).push(new);
+    }
+    let (mut entries, mut shards, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, group) in groups.into_iter().enumerate() {
+        let none = Recipes::default();
+        let (bytes, recipe_bytes) = shard::write(&group, if number == 0 { recipes } else { &none })?;
+        let id = ShardId { hash: ContentHash::of(&bytes), nonce: Nonce::random()? };
+        entries.push(ShardEntry {
+            id,
+            size_bytes: bytes.len() as u32,
+            recipe_bytes: recipe_bytes as u32,
+            chunk_count: group.iter().map(|(_, d)| d.chunks.len() as u32).sum(),
+        });
+        pending.push(store.put_shard(&id, bytes));
+        shards.push((id, group));
+    }
+    pending.into_iter().try_for_each(crate::store::Pending::wait)?;
+    Ok((entries, shards))
+}
+
+/// The key chunks of the new blocks, and the first chunk of a large object if that is new.
+fn keys(shards: &NewShards, terms: &[Term], size_bytes: u64) -> Vec<Key> {
+    let first = terms.first().filter(|_| size_bytes >= limit::KEY_FILE_BYTES);
+    let first = first.map(|term| (term.block as usize, usize::from(term.first_chunk)));
+    let mut keys = Vec::new();
+    let mut block = 0;
+    for (shard, (_, group)) in shards.iter().enumerate() {
+        for (_, directory) in group {
+            for (number, chunk) in directory.chunks.iter().enumerate() {
+                if chunking::is_key(&chunk.id) || first == Some((block, number)) {
+                    keys.push(Key::new(&chunk.id, shard as u32));
+                }
+            }
+            block += 1;
+        }
+    }
+    keys
+}

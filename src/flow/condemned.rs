@@ -1,0 +1,47 @@
+//! What collectors have condemned: read after every commit, and before anything old is relied on.
+
+use std::collections::HashSet;
+
+use crate::error::Result;
+use crate::format::condemned::{Condemned, CondemnedRecord};
+use crate::id::{BlockId, CondemnedId};
+use crate::local::cache::Cache;
+use crate::store::Store;
+
+/// Everything condemned that this process has seen. It only grows: condemnations are not lifted.
+#[derive(Default)]
+pub(super) struct CondemnedNames {
+    read: HashSet<CondemnedId>,
+    blocks: HashSet<BlockId>,
+    records: HashSet<CondemnedRecord>,
+}
+
+impl CondemnedNames {
+    /// Lists the condemned lists now, and reads those that are new. Says whether any were. A kind of
+    /// condemnation that this version doesn't know is an error.
+    pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<bool> {
+        let mut new = false;
+        for (id, _) in store.list_condemned()? {
+            if self.read.contains(&id) {
+                continue;
+            }
+            let bytes = cache.get("condemned", &id.to_string(), &id.hash, || store.get_condemned(&id))?;
+            let list = Condemned::parse(&bytes).map_err(|e| e.context(format!("condemned/{id}")))?;
+            self.blocks.extend(list.blocks);
+            self.records.extend(list.records);
+            self.read.insert(id);
+            new = true;
+        }
+        Ok(new)
+    }
+
+    /// Whether a block may not be relied on any more.
+    pub(super) fn has_block(&self, block: &BlockId) -> bool {
+        self.blocks.contains(block)
+    }
+
+    /// Whether a record may not be relied on any more.
+    pub(super) fn has_record(&self, record: &CondemnedRecord) -> bool {
+        self.records.contains(record)
+    }
+}

@@ -1,0 +1,185 @@
+//! Chunks × what is known → reuse or new. Pure: no store, no threads.
+//!
+//! Chunks go in in the order of the object. Runs come out in that order, and frames of novel chunks.
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::known::{KnownChunks, Place};
+use crate::format::block::Chunk;
+use crate::format::chunking;
+use crate::id::ChunkId;
+use crate::limit;
+
+/// A stretch of the object whose chunks stand one after the other in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    /// In a block that the store has.
+    Known { first: Place, count: u16, checksum: u64 },
+    /// In this upload, earlier in the object; all in one frame. `first` counts novel chunks.
+    Repeated { first: u32, count: u16, checksum: u64 },
+    /// So many novel chunks: they become terms when their frames have found a place.
+    Novel { count: u32 },
+}
+
+/// Where the chunks of a run come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Known(Place),
+    Repeated(u32),
+    Novel,
+}
+
+/// Novel chunks that are to be compressed together.
+#[derive(Debug, Default)]
+pub(super) struct NovelFrame {
+    pub content: Vec<u8>,
+    pub chunks: Vec<Chunk>,
+    /// For each chunk whether a run begins with it.
+    pub begins_run: Vec<bool>,
+}
+
+/// What the chunks of an object become.
+pub(super) struct Dedup<'k> {
+    known: &'k KnownChunks,
+    novel: Vec<Chunk>,
+    /// Numbers of novel chunks, by their ids.
+    table: HashTable<u32>,
+    frame: NovelFrame,
+    /// The number of the open frame's first chunk.
+    frame_first: u32,
+    /// For each frame that is closed, the number of its first chunk.
+    pub frame_firsts: Vec<u32>,
+    run: Option<OpenRun>,
+    pub runs: Vec<Run>,
+}
+
+struct OpenRun {
+    first: Source,
+    next: Source,
+    count: u32,
+    bytes: usize,
+    checksum: Xxh3,
+}
+
+fn hash(id: &ChunkId) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(word)
+}
+
+impl<'k> Dedup<'k> {
+    pub(super) fn new(known: &'k KnownChunks) -> Self {
+        Self {
+            known,
+            novel: Vec::new(),
+            table: HashTable::new(),
+            frame: NovelFrame::default(),
+            frame_first: 0,
+            frame_firsts: Vec::new(),
+            run: None,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Takes the next chunk. Returns a frame if that is full now.
+    pub(super) fn push(&mut self, chunk: Chunk, bytes: &[u8]) -> Option<NovelFrame> {
+        let source = self.find(&chunk.id);
+        let begins_run = self.continue_run(source, bytes);
+        if source != Source::Novel {
+            return None;
+        }
+        let full = self.frame.content.len() + bytes.len() > limit::FRAME_CONTENT_BYTES;
+        let closed = if full { self.close_frame() } else { None };
+        let number = self.novel.len() as u32;
+        self.novel.push(chunk);
+        let novel = &self.novel;
+        self.table.insert_unique(hash(&chunk.id), number, |n| hash(&novel[*n as usize].id));
+        self.frame.content.extend_from_slice(bytes);
+        self.frame.chunks.push(chunk);
+        self.frame.begins_run.push(begins_run);
+        closed
+    }
+
+    /// What was known before this upload.
+    pub(super) fn known(&self) -> &'k KnownChunks {
+        self.known
+    }
+
+    fn find(&self, id: &ChunkId) -> Source {
+        let expected = match self.run.as_ref().map(|run| run.next) {
+            Some(Source::Known(place)) => Some(place),
+            _ => None,
+        };
+        if let Some(place) = self.known.find(id, expected) {
+            return Source::Known(place);
+        }
+        let same = |number: &u32| self.novel[*number as usize].id == *id;
+        match self.table.find(hash(id), same) {
+            Some(number) => Source::Repeated(*number),
+            None => Source::Novel,
+        }
+    }
+
+    /// Adds a chunk to the open run, or closes that and begins another. Says whether it began one.
+    fn continue_run(&mut self, source: Source, bytes: &[u8]) -> bool {
+        let fits = |run: &OpenRun| run.bytes + bytes.len() <= limit::TERM_CONTENT_BYTES;
+        let continues = self.run.as_ref().is_some_and(|run| run.next == source && fits(run));
+        if !continues {
+            self.close_run();
+        }
+        let next = match source {
+            Source::Known(place) => Source::Known(place.next()),
+            // frames may be parted between blocks, so a run of repeated chunks ends with its frame
+            Source::Repeated(number) if self.begins_frame(number + 1) => Source::Repeated(u32::MAX),
+            Source::Repeated(number) => Source::Repeated(number + 1),
+            Source::Novel => Source::Novel,
+        };
+        let run = self.run.get_or_insert_with(|| OpenRun {
+            first: source,
+            next,
+            count: 0,
+            bytes: 0,
+            checksum: Xxh3::new(),
+        });
+        run.next = next;
+        run.count += 1;
+        run.bytes += bytes.len();
+        // novel chunks get theirs when it is known where their terms end
+        if source != Source::Novel {
+            run.checksum.update(bytes);
+        }
+        !continues
+    }
+
+    fn begins_frame(&self, number: u32) -> bool {
+        number == self.frame_first || self.frame_firsts.binary_search(&number).is_ok()
+    }
+
+    fn close_run(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        let (count, checksum) = (run.count, run.checksum.digest());
+        self.runs.push(match run.first {
+            Source::Known(first) => Run::Known { first, count: count as u16, checksum },
+            Source::Repeated(first) => Run::Repeated { first, count: count as u16, checksum },
+            Source::Novel => Run::Novel { count },
+        });
+    }
+
+    fn close_frame(&mut self) -> Option<NovelFrame> {
+        if self.frame.chunks.is_empty() {
+            return None;
+        }
+        self.frame_firsts.push(self.frame_first);
+        self.frame_first = self.novel.len() as u32;
+        Some(std::mem::take(&mut self.frame))
+    }
+
+    /// Takes the end of the object. Returns the last frame, if one is open.
+    pub(super) fn finish(&mut self) -> Option<NovelFrame> {
+        self.close_run();
+        self.close_frame()
+    }
+}
+
+const _: () = assert!(limit::TERM_CONTENT_BYTES / chunking::GEAR_16K.min_bytes < u16::MAX as usize);

@@ -1,0 +1,69 @@
+//! A pull, one object: find its recipe, plan the ranges to fetch, fetch them in parallel, write every
+//! chunk at its place and verify every term.
+
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::commit::Relied;
+use super::fetch;
+use super::index::Found;
+use super::{Engine, Progress, View};
+use crate::error::{Error, Kind, Result};
+use crate::id::Oid;
+use crate::local::scratch::Scratch;
+
+/// Puts the object into a temporary file and returns its path. Whatever fails, no file is left.
+pub(super) fn download(engine: &Engine, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf> {
+    let scratch = scratch(engine)?;
+    let mut failed = None;
+    // what was read of the index may be old: one more look before giving up
+    for attempt in 0..2 {
+        let candidates = find(engine, oid, size_bytes, attempt > 0)?;
+        for found in candidates {
+            match assemble(engine, &scratch, &found, progress) {
+                Ok(path) => return Ok(path),
+                Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Corrupt) => {
+                    tracing::warn!("object {oid} by commit {}: {e}", found.record.commit);
+                    failed = Some(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| {
+        Error::not_found(format!("object {oid} is not in the store {}", engine.store.location()))
+            .remedy("push it from a clone that has it: git lfs push --all")
+    }))
+}
+
+/// The folder for downloads; opened, and swept, at the first one.
+fn scratch(engine: &Engine) -> Result<Scratch> {
+    let mut scratch = engine.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*scratch {
+        Some(scratch) => Ok(scratch.clone()),
+        None => Ok(scratch.insert(Scratch::open(&engine.settings.lfs_storage)?).clone()),
+    }
+}
+
+/// Every record of the object: those without condemned blocks first, then the newest.
+fn find(engine: &Engine, oid: &Oid, size_bytes: u64, again: bool) -> Result<Vec<Found>> {
+    let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
+    let View { listed, index, condemned, .. } = &mut *view;
+    if again || !*listed {
+        index.refresh(&engine.store, &engine.cache)?;
+        condemned.refresh(&engine.store, &engine.cache)?;
+        *listed = true;
+    }
+    let mut found = index.find(oid)?;
+    found.retain(|f| f.record.size_bytes == size_bytes);
+    found.sort_by_key(|f| Relied::on(f).is_condemned(condemned));
+    Ok(found)
+}
+
+fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progress) -> Result<PathBuf> {
+    progress.bytes.store(0, Ordering::Relaxed);
+    let file = scratch.create(&found.record.oid, found.record.size_bytes)?;
+    fetch::fetch(&engine.store, found, &file, progress)?;
+    file.hand_over()
+}

@@ -1,0 +1,151 @@
+//! The index as a whole: every segment that the store lists and that no other has replaced.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+
+use crate::error::{Error, Kind, Result};
+use crate::format::block::Summary;
+use crate::format::recipe::Record;
+use crate::format::segment::{Segment, ShardEntry};
+use crate::id::{CommitId, Oid, SegmentId, ShardId};
+use crate::limit;
+use crate::local::cache::Cache;
+use crate::store::Store;
+
+/// Segments in memory, by their names.
+#[derive(Default)]
+pub(super) struct Index {
+    segments: BTreeMap<SegmentId, Segment<Bytes>>,
+}
+
+/// A record, and what its numbers refer to.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub record: Record,
+    pub repository: String,
+    /// The blocks that the terms name, and then those that these depend on. Terms are renumbered to
+    /// refer to this list.
+    pub blocks: Vec<Summary>,
+    /// How many of `blocks` are named by terms.
+    pub named: usize,
+}
+
+impl Index {
+    /// Brings the index up to date with one LIST, and what that shows to be missing here. A segment
+    /// that vanishes meanwhile was merged into another: then the store is listed again.
+    pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        for _ in 0..limit::LIST_ATTEMPTS {
+            if self.read_listed(store, cache)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+    }
+
+    /// Reads all commits, as `docs/format.md` defines it: until two LISTs in a row are equal and every
+    /// listed segment was read, or is replaced by one that was.
+    pub(super) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut before = None;
+        for _ in 0..limit::LIST_ATTEMPTS {
+            let listed = self.read_listed(store, cache)?;
+            if listed.is_some() && listed == before {
+                return Ok(());
+            }
+            before = listed;
+        }
+        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+    }
+
+    /// Lists the segments once, reads those that are not here, and forgets those that are not listed
+    /// any more. Returns the list, or nothing if a listed segment was gone when it was to be read.
+    fn read_listed(&mut self, store: &Store, cache: &Cache) -> Result<Option<Vec<SegmentId>>> {
+        let listed: Vec<SegmentId> = store.list_segments()?.into_iter().map(|(id, _)| id).collect();
+        let standing: HashSet<SegmentId> = listed.iter().copied().collect();
+        self.segments.retain(|id, _| standing.contains(id));
+        let mut replaced = self.replaced();
+        let mut vanished = Vec::new();
+        // merged segments sort after what they replace: the newest first, and the old ones need not
+        // be read
+        for id in listed.iter().rev() {
+            if replaced.contains(id) || self.segments.contains_key(id) {
+                continue;
+            }
+            match cache.get("index", &id.to_string(), &id.hash, || store.get_segment(id)) {
+                Ok(bytes) => {
+                    let segment = Segment::open(bytes).map_err(|e| e.context(format!("index/{id}")))?;
+                    replaced.extend(segment.replaces().iter().copied());
+                    self.segments.insert(*id, segment);
+                }
+                Err(e) if e.kind() == Kind::NotFound => vanished.push(*id),
+                Err(e) => return Err(e),
+            }
+        }
+        self.segments.retain(|id, _| !replaced.contains(id));
+        Ok(vanished.iter().all(|id| replaced.contains(id)).then_some(listed))
+    }
+
+    fn replaced(&self) -> HashSet<SegmentId> {
+        self.segments.values().flat_map(|s| s.replaces().iter().copied()).collect()
+    }
+
+    /// Adds a segment that this process has just committed.
+    pub(super) fn add(&mut self, id: SegmentId, bytes: Vec<u8>) -> Result<()> {
+        self.segments.insert(id, Segment::open(Bytes::from(bytes))?);
+        Ok(())
+    }
+
+    /// All segments.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&SegmentId, &Segment<Bytes>)> {
+        self.segments.iter()
+    }
+
+    /// Every shard that counts: those that a committed segment names.
+    pub(super) fn shards(&self) -> Result<BTreeMap<ShardId, ShardEntry>> {
+        let mut shards = BTreeMap::new();
+        for (id, segment) in &self.segments {
+            let listed = segment.shards().map_err(|e| e.context(format!("index/{id}")))?;
+            shards.extend(listed.into_iter().map(|shard| (shard.id, shard)));
+        }
+        Ok(shards)
+    }
+
+    /// Every record of an object, the newest commit first.
+    pub(super) fn find(&self, oid: &Oid) -> Result<Vec<Found>> {
+        let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
+        for (id, segment) in &self.segments {
+            let here = || -> Result<Vec<Found>> {
+                segment.find(oid)?.into_iter().map(|record| resolve(segment, record)).collect()
+            };
+            for record in here().map_err(|e| e.context(format!("index/{id}")))? {
+                found.insert((record.record.commit, record.repository.clone()), record);
+            }
+        }
+        Ok(found.into_values().rev().collect())
+    }
+}
+
+/// Looks up what the numbers in a record refer to.
+fn resolve(segment: &Segment<Bytes>, mut record: Record) -> Result<Found> {
+    let mut numbers: Vec<u32> = record.terms.iter().map(|t| t.block).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    for term in &mut record.terms {
+        term.block = numbers.partition_point(|n| *n < term.block) as u32;
+    }
+    let named = numbers.len();
+    let mut blocks = Vec::with_capacity(named);
+    let mut depended_on = Vec::new();
+    for number in &numbers {
+        let block = segment.block(*number)?;
+        blocks.push(block.summary);
+        depended_on.extend(block.dependencies);
+    }
+    depended_on.sort_unstable();
+    depended_on.dedup();
+    for number in depended_on.into_iter().filter(|n| numbers.binary_search(n).is_err()) {
+        blocks.push(segment.block(number)?.summary);
+    }
+    let repository = segment.repositories()[record.repository as usize].clone();
+    Ok(Found { record, repository, blocks, named })
+}

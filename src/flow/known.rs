@@ -1,0 +1,145 @@
+//! The chunks that a store is known to have, from the shards of committed segments.
+
+use std::collections::HashSet;
+
+use hashbrown::HashTable;
+
+use crate::format::block::{Chunk, Directory, Summary};
+use crate::format::frame::Kind;
+use crate::format::recipe::Term;
+use crate::id::{BlockId, ChunkId, ShardId};
+
+/// Where a known chunk stands: a number of a block here, and the chunk's number in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub block: u32,
+    pub chunk: u32,
+}
+
+impl Place {
+    /// The place of the chunk that follows in the same block.
+    pub(super) fn next(self) -> Self {
+        Self { chunk: self.chunk + 1, ..self }
+    }
+}
+
+/// Where a frame stands in its block.
+#[derive(Clone, Copy, Debug)]
+struct FrameStart {
+    chunk: u32,
+    offset: u32,
+}
+
+struct Block {
+    summary: Summary,
+    chunks: Vec<Chunk>,
+    /// One for each frame, and one more for the end.
+    frames: Vec<FrameStart>,
+}
+
+/// Chunks by id. About 50 bytes of memory for each.
+#[derive(Default)]
+pub(super) struct KnownChunks {
+    shards: HashSet<ShardId>,
+    blocks: Vec<Block>,
+    table: HashTable<Place>,
+}
+
+/// Chunk ids are uniform already.
+fn hash(id: &ChunkId) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(word)
+}
+
+impl KnownChunks {
+    /// Whether the chunks of a shard are here.
+    pub(super) fn has_shard(&self, id: &ShardId) -> bool {
+        self.shards.contains(id)
+    }
+
+    /// Adds the blocks of a shard, but for those that `usable` rejects, and those with frames that
+    /// depend on other blocks: this version could not say in a commit on which.
+    pub(super) fn add(
+        &mut self,
+        shard: ShardId,
+        blocks: Vec<(Summary, Directory)>,
+        usable: impl Fn(&BlockId) -> bool,
+    ) {
+        self.shards.insert(shard);
+        for (summary, directory) in blocks {
+            let readable = |kind: u8| kind == Kind::Plain as u8 || kind == Kind::Grouped as u8;
+            if usable(&summary.id) && directory.frames.iter().all(|f| readable(f.kind)) {
+                self.add_block(summary, directory);
+            }
+        }
+    }
+
+    fn add_block(&mut self, summary: Summary, directory: Directory) {
+        let mut end = FrameStart { chunk: 0, offset: 0 };
+        let mut frames = vec![end];
+        for frame in &directory.frames {
+            end.chunk += u32::from(frame.chunk_count);
+            end.offset += frame.stored_bytes;
+            frames.push(end);
+        }
+        let number = self.blocks.len() as u32;
+        self.blocks.push(Block { summary, chunks: directory.chunks, frames });
+        let Self { blocks, table, .. } = self;
+        let id_at = |place: &Place| blocks[place.block as usize].chunks[place.chunk as usize].id;
+        for (chunk, listed) in blocks[number as usize].chunks.iter().enumerate() {
+            let place = Place { block: number, chunk: chunk as u32 };
+            // the place known first stays: what lies beside it is known too
+            table.entry(hash(&listed.id), |p| id_at(p) == listed.id, |p| hash(&id_at(p))).or_insert(place);
+        }
+    }
+
+    /// Forgets the chunks of blocks that `usable` rejects.
+    pub(super) fn retain(&mut self, usable: impl Fn(&BlockId) -> bool) {
+        let usable: Vec<bool> = self.blocks.iter().map(|b| usable(&b.summary.id)).collect();
+        self.table.retain(|place| usable[place.block as usize]);
+        for (block, _) in self.blocks.iter_mut().zip(usable).filter(|(_, usable)| !usable) {
+            block.chunks = Vec::new();
+        }
+    }
+
+    /// Where a chunk stands: at `expected` if it does, so that runs stay whole, else anywhere.
+    pub(super) fn find(&self, id: &ChunkId, expected: Option<Place>) -> Option<Place> {
+        if let Some(place) = expected
+            && self.id_at(place) == Some(id)
+        {
+            return Some(place);
+        }
+        self.table.find(hash(id), |place| self.id_at(*place) == Some(id)).copied()
+    }
+
+    fn id_at(&self, place: Place) -> Option<&ChunkId> {
+        let chunk = self.blocks[place.block as usize].chunks.get(place.chunk as usize);
+        chunk.map(|chunk| &chunk.id)
+    }
+
+    /// What is known of a block without opening it.
+    pub(super) fn summary(&self, block: u32) -> Summary {
+        self.blocks[block as usize].summary
+    }
+
+    /// The term for `count` chunks from `first`, with block number `block` in its recipe. All must
+    /// be known.
+    pub(super) fn term(&self, first: Place, count: u16, checksum: u64, block: u32) -> Term {
+        let Block { chunks, frames, .. } = &self.blocks[first.block as usize];
+        let end = first.chunk + u32::from(count);
+        let frame = frames.partition_point(|f| f.chunk <= first.chunk) - 1;
+        let frames_end = frames[frames.partition_point(|f| f.chunk < end)].offset;
+        let bytes = |chunks: &[Chunk]| chunks.iter().map(|c| c.bytes).sum::<u32>();
+        Term {
+            block,
+            first_chunk: first.chunk as u16,
+            chunk_count: count,
+            frames_offset: frames[frame].offset,
+            frames_bytes: frames_end - frames[frame].offset,
+            skip_bytes: bytes(&chunks[frames[frame].chunk as usize..first.chunk as usize]),
+            content_bytes: bytes(&chunks[first.chunk as usize..end as usize]),
+            checksum,
+        }
+    }
+}

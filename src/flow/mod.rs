@@ -1,0 +1,108 @@
+//! What happens to an object, each way told top to bottom: [`upload`] and [`download`], and what the
+//! two share.
+
+mod commit;
+mod condemned;
+mod cut;
+mod dedup;
+pub mod download;
+mod fetch;
+mod index;
+mod known;
+mod ordered;
+mod pack;
+pub mod stats;
+pub mod upload;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::id::Oid;
+use crate::local::cache::Cache;
+use crate::local::scratch::Scratch;
+use crate::store::Store;
+
+/// How far a transfer is, and whether anybody still wants it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of the object that are done.
+    pub bytes: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Progress {
+    /// Asks the transfer to stop soon.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Fails once the transfer was asked to stop.
+    fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            return Err(Error::busy("the transfer was cancelled"));
+        }
+        Ok(())
+    }
+}
+
+/// Moves objects to and from a store, one or several at a time.
+pub trait Transfer: Send + Sync {
+    /// Makes sure that the store has the object in the file `path`. When this returns, it is durable.
+    fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Progress) -> Result<()>;
+
+    /// Puts the object into a temporary file beside the LFS objects, and returns its path.
+    fn download(&self, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf>;
+}
+
+/// How an engine works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whose objects are pushed.
+    pub repository: String,
+    /// Zstandard's level for frames.
+    pub compression_level: i32,
+    /// Where git-lfs keeps `objects/` and `tmp/`.
+    pub lfs_storage: PathBuf,
+}
+
+/// The engine: an open store, and what is known of it.
+pub struct Engine {
+    store: Store,
+    cache: Cache,
+    settings: Settings,
+    scratch: Mutex<Option<Scratch>>,
+    view: Mutex<View>,
+}
+
+/// What is known of the store; read at the first need.
+#[derive(Default)]
+struct View {
+    listed: bool,
+    index: index::Index,
+    condemned: condemned::CondemnedNames,
+    known: known::KnownChunks,
+}
+
+impl Engine {
+    /// An engine on an open store. Reads nothing yet.
+    pub fn new(store: Store, settings: Settings) -> Self {
+        let cache = Cache::for_store(&store.description().id, &store.location());
+        Self { store, cache, settings, scratch: Mutex::default(), view: Mutex::default() }
+    }
+}
+
+impl Transfer for Engine {
+    fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Progress) -> Result<()> {
+        upload::upload(self, oid, size_bytes, path, progress)
+    }
+
+    fn download(&self, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf> {
+        download::download(self, oid, size_bytes, progress)
+    }
+}

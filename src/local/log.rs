@@ -1,0 +1,116 @@
+//! The agent's log: a file, since git-lfs hides what an agent prints. Bounded, and rotated once.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::error::{Error, Result};
+use crate::limit;
+
+/// The variable that says how much is logged, in tracing's syntax (`debug`, `git_lfs_cdc=trace`).
+pub const LEVEL_VARIABLE: &str = "GIT_LFS_CDC_LOG";
+
+/// Sends this process's log to `lfs/cdc/log` below the git directory, and returns its path.
+pub fn start(git_dir: &Path) -> Result<PathBuf> {
+    let folder = git_dir.join("lfs").join("cdc");
+    let path = folder.join("log");
+    let failed = |e| Error::io(format!("opening the log {}", path.display()), &e);
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let writer = LogFile::open(path.clone()).map_err(failed)?;
+    let level = EnvFilter::try_from_env(LEVEL_VARIABLE);
+    let level = level.unwrap_or_else(|_| EnvFilter::new("info"));
+    // a second subscriber is refused: in tests, the first one serves
+    let _ = tracing_subscriber::fmt()
+        .with_writer(LogWriter(Arc::new(Mutex::new(writer))))
+        .with_ansi(false)
+        .with_target(false)
+        .with_env_filter(level)
+        .with_timer(Clock)
+        .try_init();
+    Ok(path)
+}
+
+/// Seconds since 1970 and the process: agents of one command write to one file.
+struct Clock;
+
+impl tracing_subscriber::fmt::time::FormatTime for Clock {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        write!(w, "{}.{:03} [{}]", now.as_secs(), now.subsec_millis(), std::process::id())
+    }
+}
+
+/// A file that is renamed away when it has grown too large.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl LogFile {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    /// Agents of one command share the file: whoever finds it full renames it, and the others, whose
+    /// open file is the old one now, notice by its size and open the new one.
+    fn rotate(&mut self) -> io::Result<()> {
+        if self.file.metadata()?.len() < limit::LOG_BYTES {
+            return Ok(());
+        }
+        if fs::metadata(&self.path).is_ok_and(|m| m.len() >= limit::LOG_BYTES) {
+            fs::rename(&self.path, self.path.with_extension("old"))?;
+        }
+        *self = Self::open(self.path.clone())?;
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct LogWriter(Arc<Mutex<LogFile>>);
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        log.rotate()?;
+        log.file.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_bounded_and_two_writers_share_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut writers: Vec<_> =
+            (0..2).map(|_| LogWriter(Arc::new(Mutex::new(LogFile::open(path.clone()).unwrap())))).collect();
+        let line = [b'x'; 1024];
+        for _ in 0..2 * limit::LOG_BYTES / 1024 {
+            writers.iter_mut().for_each(|w| w.write_all(&line).unwrap());
+        }
+        let sizes: Vec<u64> =
+            fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
+        assert_eq!(sizes.len(), 2);
+        assert!(sizes.iter().all(|s| *s <= limit::LOG_BYTES + 1024), "{sizes:?}");
+    }
+}

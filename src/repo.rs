@@ -1,0 +1,225 @@
+//! The repository and its configuration. Git itself is asked: nothing else knows `git -c`,
+//! includes, worktrees and extensions as it does.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Kind, Result};
+
+/// Which way objects go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the store.
+    Upload,
+    /// From the store.
+    Download,
+}
+
+/// Git's configuration: keys as git prints them, later entries win.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    entries: Vec<(String, String)>,
+}
+
+/// Where a repository has its parts, and how it is configured.
+#[derive(Clone, Debug)]
+pub struct Repo {
+    /// Where relative store paths are taken from: the top of the main work tree, or a bare
+    /// repository itself.
+    pub top: PathBuf,
+    /// The git directory that all work trees share.
+    pub git_dir: PathBuf,
+    /// Where git-lfs keeps `objects/` and `tmp/`.
+    pub lfs_storage: PathBuf,
+    /// The work tree's top, unless the repository is bare.
+    pub work_tree: Option<PathBuf>,
+    /// Git's configuration, and below it what `.lfsconfig` may set.
+    pub config: Config,
+}
+
+/// Runs git and returns what it prints, or its complaint.
+pub fn git(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("git").args(arguments).output();
+    let output = output.map_err(|e| Error::io("running git", &e).remedy("install git"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(Kind::Invalid, format!("git {}: {}", arguments.join(" "), complaint.trim())))
+}
+
+impl Repo {
+    /// The repository that the current directory, or `GIT_DIR`, belongs to.
+    pub fn discover() -> Result<Self> {
+        let asked = git(&["rev-parse", "--absolute-git-dir", "--git-common-dir", "--is-bare-repository"])
+            .map_err(|e| e.remedy("run this inside a git repository"))?;
+        let mut lines = asked.lines();
+        let mut line = || lines.next().unwrap_or_default().to_owned();
+        let (own_dir, common_dir, bare) = (PathBuf::from(line()), PathBuf::from(line()), line() == "true");
+        let failed = |e| Error::io(format!("opening {}", common_dir.display()), &e);
+        let git_dir = std::path::absolute(&common_dir).map_err(failed)?;
+        let work_tree = match bare {
+            true => None,
+            false => Some(PathBuf::from(git(&["rev-parse", "--show-toplevel"])?.trim_end_matches('\n'))),
+        };
+        let top = match &work_tree {
+            Some(_) if !same(&own_dir, &git_dir) => main_work_tree()?,
+            Some(top) => top.clone(),
+            None => git_dir.clone(),
+        };
+        let mut config = Config::read(&["config", "-z", "--list"])?;
+        config.add_below(lfsconfig(work_tree.as_deref()));
+        let lfs_storage = git_dir.join(config.get("lfs.storage").unwrap_or("lfs"));
+        Ok(Self { top, git_dir, lfs_storage, work_tree, config })
+    }
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The first work tree that git lists is the main one; for a bare repository it is that itself.
+fn main_work_tree() -> Result<PathBuf> {
+    let listed = git(&["worktree", "list", "--porcelain"])?;
+    let first = listed.lines().find_map(|line| line.strip_prefix("worktree "));
+    Ok(PathBuf::from(first.unwrap_or(".")))
+}
+
+/// `.lfsconfig` from the work tree, else from the index, else from HEAD, as git-lfs reads it, and of
+/// it only what git-lfs allows there.
+fn lfsconfig(work_tree: Option<&Path>) -> Config {
+    let file = work_tree.map(|top| top.join(".lfsconfig")).filter(|file| file.exists());
+    let read = match file.as_deref().and_then(Path::to_str) {
+        Some(file) => Config::read(&["config", "-z", "--list", "--file", file]),
+        None => Config::read(&["config", "-z", "--list", "--blob", ":.lfsconfig"])
+            .or_else(|_| Config::read(&["config", "-z", "--list", "--blob", "HEAD:.lfsconfig"])),
+    };
+    let allowed = |key: &str| {
+        matches!(key, "lfs.url" | "lfs.pushurl") || key.starts_with("remote.") && key.ends_with(".lfsurl")
+    };
+    let mut config = read.unwrap_or_default();
+    config.entries.retain(|(key, _)| allowed(key));
+    config
+}
+
+impl Config {
+    fn read(arguments: &[&str]) -> Result<Self> {
+        let listed = git(arguments)?;
+        let entries = listed.split_terminator('\0').map(|entry| match entry.split_once('\n') {
+            Some((key, value)) => (key.to_owned(), value.to_owned()),
+            // a key without `=` means true
+            None => (entry.to_owned(), "true".to_owned()),
+        });
+        Ok(Self { entries: entries.collect() })
+    }
+
+    fn add_below(&mut self, lower: Self) {
+        self.entries.splice(0..0, lower.entries);
+    }
+
+    /// The value of a key, its section and name in lower case.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The names of all remotes.
+    pub fn remotes(&self) -> BTreeSet<&str> {
+        let name = |key: &'_ str| -> Option<(usize, usize)> {
+            let rest = key.strip_prefix("remote.")?;
+            let name = rest.strip_suffix(".url").or_else(|| rest.strip_suffix(".pushurl"))?;
+            Some(("remote.".len(), name.len()))
+        };
+        let keys = self.entries.iter().map(|(key, _)| key.as_str());
+        keys.filter_map(|key| name(key).map(|(start, length)| &key[start..start + length])).collect()
+    }
+
+    /// The LFS URL of a remote, found as git-lfs finds it. `None` if nothing but the remote's own
+    /// URL is configured: then git-lfs derives a server's address from that.
+    pub fn lfs_url(&self, remote: &str, direction: Direction) -> Option<String> {
+        let upload = direction == Direction::Upload;
+        let of_remote = |remote: &str| {
+            let push = upload.then(|| self.get(&format!("remote.{remote}.lfspushurl"))).flatten();
+            push.or_else(|| self.get(&format!("remote.{remote}.lfsurl")))
+        };
+        let url = upload
+            .then(|| self.get("lfs.pushurl"))
+            .flatten()
+            .or_else(|| self.get("lfs.url"))
+            .or_else(|| of_remote(remote))
+            .or_else(|| {
+                if self.get(&format!("remote.{remote}.url")).is_none() { of_remote("origin") } else { None }
+            })?;
+        Some(self.aliased(url, upload))
+    }
+
+    /// Applies `url.<base>.insteadOf` and `pushInsteadOf`, the longest match first, as git does.
+    fn aliased(&self, url: &str, upload: bool) -> String {
+        let replaced = |suffix: &str| {
+            let aliases = self.entries.iter().filter_map(|(key, prefix)| {
+                let base = key.strip_prefix("url.")?.strip_suffix(suffix)?;
+                Some((prefix, format!("{base}{}", url.strip_prefix(prefix.as_str())?)))
+            });
+            aliases.max_by_key(|(prefix, _)| prefix.len()).map(|(_, url)| url)
+        };
+        let push = upload.then(|| replaced(".pushinsteadof")).flatten();
+        push.or_else(|| replaced(".insteadof")).unwrap_or_else(|| url.to_owned())
+    }
+
+    /// A setting of ours: `lfs-cdc.<store URL>.<name>` if there is one, else `lfs-cdc.<name>`.
+    pub fn setting(&self, name: &str, store_url: &str) -> Option<&str> {
+        let specific = self.get(&format!("lfs-cdc.{store_url}.{name}"));
+        specific.or_else(|| self.get(&format!("lfs-cdc.{name}")))
+    }
+
+    /// Keys of ours that this version doesn't know: most likely misspelt.
+    pub fn unknown_settings(&self, known: &[&str]) -> Vec<&str> {
+        let keys = self.entries.iter().map(|(key, _)| key.as_str());
+        let ours = keys.filter(|key| key.starts_with("lfs-cdc."));
+        ours.filter(|key| key.rsplit_once('.').is_none_or(|(_, name)| !known.contains(&name))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(entries: &[(&str, &str)]) -> Config {
+        let own = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
+        Config { entries: entries.iter().map(own).collect() }
+    }
+
+    #[test]
+    fn the_lfs_url_is_found_in_git_lfs_order() {
+        let mut all = vec![("remote.origin.url", "git@host:a"), ("remote.fork.url", "git@host:b")];
+        let url = |all: &[_], remote, direction| config(all).lfs_url(remote, direction);
+        use Direction::{Download, Upload};
+        assert_eq!(url(&all, "origin", Upload), None);
+        all.push(("remote.origin.lfsurl", "cdc::origin"));
+        assert_eq!(url(&all, "origin", Upload).as_deref(), Some("cdc::origin"));
+        assert_eq!(url(&all, "fork", Upload), None, "a remote with a URL of its own has its own server");
+        assert_eq!(url(&all, "https://host/b", Upload).as_deref(), Some("cdc::origin"));
+        all.push(("remote.origin.lfspushurl", "cdc::push"));
+        assert_eq!(url(&all, "origin", Upload).as_deref(), Some("cdc::push"));
+        assert_eq!(url(&all, "origin", Download).as_deref(), Some("cdc::origin"));
+        all.push(("lfs.url", "cdc::all"));
+        assert_eq!(url(&all, "fork", Upload).as_deref(), Some("cdc::all"));
+        all.push(("lfs.pushurl", "cdc::allpush"));
+        assert_eq!(url(&all, "fork", Upload).as_deref(), Some("cdc::allpush"));
+        assert_eq!(url(&all, "fork", Download).as_deref(), Some("cdc::all"));
+        all.push(("url.cdc::/mnt/.insteadof", "cdc::a"));
+        assert_eq!(url(&all, "fork", Download).as_deref(), Some("cdc::/mnt/ll"));
+    }
+
+    #[test]
+    fn settings_of_a_store_beat_general_ones_and_unknown_ones_are_named() {
+        let config = config(&[
+            ("lfs-cdc.compressionlevel", "5"),
+            ("lfs-cdc.cdc::/srv/x.y.compressionlevel", "7"),
+            ("lfs-cdc.compresionlevel", "9"),
+        ]);
+        assert_eq!(config.setting("compressionlevel", "cdc::/srv/x.y"), Some("7"));
+        assert_eq!(config.setting("compressionlevel", "cdc::/srv/z"), Some("5"));
+        assert_eq!(config.unknown_settings(&["compressionlevel"]), ["lfs-cdc.compresionlevel"]);
+    }
+}

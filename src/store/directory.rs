@@ -1,0 +1,179 @@
+//! A store that is a directory: opening and creating it, who may read its files, and what its
+//! errors mean.
+
+use std::error::Error as _;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+
+use super::layout;
+use crate::error::{Error, Kind, Result};
+
+/// Who but the owner may use a directory store, as git's `core.sharedRepository` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharing(u32);
+
+impl Sharing {
+    /// Reads `group`, `all` or an octal file mode that lets the owner read and write.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "group" => return Ok(Self(0o660)),
+            "all" => return Ok(Self(0o664)),
+            _ => {}
+        }
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode & !0o666 == 0 && mode & 0o600 == 0o600 => Ok(Self(mode)),
+            _ => Err(Error::invalid(format!("{text:?} does not say who shares the store"))
+                .remedy("take group, all, or an octal file mode such as 0660")),
+        }
+    }
+
+    /// The mode of files.
+    pub fn file_mode(self) -> u32 {
+        self.0
+    }
+
+    /// The mode of folders: who may read may enter, and what is created in one belongs to its
+    /// group (set-group-id).
+    fn folder_mode(self) -> u32 {
+        self.0 | (self.0 & 0o444) >> 2 | 0o2000
+    }
+}
+
+/// From now on this process creates files with exactly this mode. The umask is the only way that
+/// leaves no moment in which a file stands there unreadable.
+pub(super) fn set_umask_for(file_mode: u32) {
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode((!file_mode & 0o777) as _));
+    #[cfg(not(unix))]
+    let _ = file_mode;
+}
+
+/// The root of a directory store.
+#[derive(Clone, Debug)]
+pub(super) struct Place(Arc<PathBuf>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Place {
+    /// A directory that is there.
+    pub(super) fn find(path: PathBuf) -> Result<Self> {
+        match path.canonicalize() {
+            Ok(path) if path.is_dir() => Ok(Self(Arc::new(path))),
+            Ok(path) => Err(Error::invalid(format!("{} is not a directory", path.display()))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Self(Arc::new(path)).no_store()),
+            Err(e) => Err(Error::io(format!("opening the store {}", path.display()), &e)),
+        }
+    }
+
+    /// Makes the root and every folder of a new store.
+    pub(super) fn create(path: PathBuf, sharing: Option<Sharing>, force: bool) -> Result<Self> {
+        if !force && has_blocks(&path) {
+            return Err(Error::new(
+                Kind::Exists,
+                format!("{} holds blocks but no store.json", path.display()),
+            )
+            .remedy("restore store.json; if you are sure that a new store may begin there, add --force"));
+        }
+        if let Some(sharing) = sharing {
+            set_umask_for(sharing.file_mode());
+        }
+        let failed = |e: &io::Error| Error::io(format!("creating the store {}", path.display()), e);
+        fs::create_dir_all(&path).map_err(|e| failed(&e))?;
+        set_folder_mode(&path, sharing).map_err(|e| failed(&e))?;
+        for folder in layout::folders() {
+            let folder = path.join(folder);
+            match fs::create_dir(&folder) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&e)),
+                Err(_) => {}
+                Ok(()) => set_folder_mode(&folder, sharing).map_err(|e| failed(&e))?,
+            }
+        }
+        for folder in [path.as_path(), &path.join(layout::BLOCKS), &path.join(layout::SHARDS)] {
+            sync(folder).map_err(|e| failed(&e))?;
+        }
+        Self::find(path)
+    }
+
+    pub(super) fn backend(&self) -> Result<Arc<dyn ObjectStore>> {
+        let backend = LocalFileSystem::new_with_prefix(self.0.as_path());
+        Ok(Arc::new(backend.map_err(|e| self.explain("opening", e))?.with_fsync(true)))
+    }
+
+    /// Fails if the folder of `path` is gone: `object_store` would make it anew, on whatever file
+    /// system is there then.
+    pub(super) fn check_folder_of(&self, path: &Path) -> Result<()> {
+        let full = self.0.join(path.as_ref());
+        let folder = full.parent().unwrap_or(&full);
+        match fs::metadata(folder) {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(Error::new(Kind::Unreachable, format!("the store's folder {} is gone", folder.display()))
+                    .remedy("check that the store is mounted, and try again"))
+            }
+            Err(e) => Err(Error::io(format!("the store's folder {}", folder.display()), &e)),
+        }
+    }
+
+    /// There is nothing at the place.
+    pub(super) fn no_store(&self) -> Error {
+        Error::not_found(format!("there is no store at {}", self.0.display()))
+            .remedy("check that it is mounted and spelt right; `git lfs-cdc init URL` creates a new store")
+    }
+
+    /// An error of `object_store`, with its cause in the operating system's words.
+    pub(super) fn explain(&self, doing: impl fmt::Display, error: object_store::Error) -> Error {
+        let doing = format!("{doing} in the store {self}");
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            if let Some(io) = inner.downcast_ref::<io::Error>() {
+                return Error::io(doing, io);
+            }
+            cause = inner.source();
+        }
+        let kind = match error {
+            object_store::Error::NotFound { .. } => Kind::NotFound,
+            object_store::Error::AlreadyExists { .. } => Kind::Exists,
+            object_store::Error::PermissionDenied { .. } => Kind::Denied,
+            _ => Kind::Unreachable,
+        };
+        Error::new(kind, format!("{doing}: {error}"))
+    }
+}
+
+/// Whether any block stands below `path`.
+fn has_blocks(path: &FilePath) -> bool {
+    let Ok(fan) = fs::read_dir(path.join(layout::BLOCKS)) else { return false };
+    fan.flatten().any(|folder| fs::read_dir(folder.path()).is_ok_and(|mut files| files.next().is_some()))
+}
+
+/// Only the owner may set it, and a joining user need not.
+fn set_folder_mode(folder: &FilePath, sharing: Option<Sharing>) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(sharing) = sharing {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(folder, fs::Permissions::from_mode(sharing.folder_mode()))?;
+    }
+    #[cfg(not(unix))]
+    let _ = (folder, sharing);
+    Ok(())
+}
+
+/// Makes the names in a folder durable.
+fn sync(folder: &FilePath) -> io::Result<()> {
+    #[cfg(unix)]
+    fs::File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Where everything stands in a store: the only place that knows these names.
+
+use object_store::path::Path;
+
+use crate::id::{BlockId, CondemnedId, SegmentId, ShardId};
+
+/// Describes the store; written once.
+pub(super) const STORE_JSON: &str = "store.json";
+/// Folder of index segments.
+pub(super) const INDEX: &str = "index";
+/// Folder of condemned lists.
+pub(super) const CONDEMNED: &str = "condemned";
+/// Folder of blocks, in 256 folders by the first byte of their names.
+pub(super) const BLOCKS: &str = "blocks";
+/// Folder of shards, likewise.
+pub(super) const SHARDS: &str = "shards";
+
+pub(super) fn block(id: &BlockId) -> Path {
+    Path::from(format!("{BLOCKS}/{:02x}/{id}.zst", id.hash.0[0]))
+}
+
+pub(super) fn shard(id: &ShardId) -> Path {
+    Path::from(format!("{SHARDS}/{:02x}/{id}", id.hash.0[0]))
+}
+
+pub(super) fn segment(id: &SegmentId) -> Path {
+    Path::from(format!("{INDEX}/{id}"))
+}
+
+pub(super) fn condemned(id: &CondemnedId) -> Path {
+    Path::from(format!("{CONDEMNED}/{id}"))
+}
+
+/// Every folder of a store, parents first.
+pub(super) fn folders() -> impl Iterator<Item = String> {
+    let fans = [BLOCKS, SHARDS].into_iter().flat_map(|top| {
+        std::iter::once(top.to_owned()).chain((0..=255u8).map(move |b| format!("{top}/{b:02x}")))
+    });
+    [INDEX, CONDEMNED].into_iter().map(str::to_owned).chain(fans)
+}

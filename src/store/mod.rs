@@ -1,0 +1,257 @@
+//! What we need of a store: a few typed requests over `object_store`, each with an error that says
+//! what can be done. Nothing here deletes, and nothing but [`create`](Store::create_or_join)
+//! makes a store.
+
+mod directory;
+mod layout;
+mod url;
+
+use std::ops::Range;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+pub use self::directory::Sharing;
+pub use self::url::{SCHEME, StoreUrl};
+use crate::error::{Error, Kind, Result};
+use crate::format::store_json::StoreDescription;
+use crate::id::{BlockId, CondemnedId, SegmentId, ShardId};
+use crate::limit;
+
+/// An open store. Cheap to share between threads; requests block the calling thread unless they
+/// return a [`Pending`].
+pub struct Store {
+    backend: Arc<dyn ObjectStore>,
+    runtime: Runtime,
+    place: directory::Place,
+    description: StoreDescription,
+}
+
+/// A request under way.
+pub struct Pending<'a, T> {
+    runtime: &'a Runtime,
+    task: JoinHandle<Result<T>>,
+}
+
+impl<T> Pending<'_, T> {
+    /// Waits for the answer.
+    pub fn wait(self) -> Result<T> {
+        let answer = self.runtime.block_on(self.task);
+        answer.unwrap_or_else(|e| Err(Error::internal(format!("a request of the store stopped: {e}"))))
+    }
+}
+
+impl Store {
+    /// Opens the store that `url` names; relative paths are taken from `top`. Fails with
+    /// [`Kind::NotFound`] if there is none: a transfer never creates one.
+    pub fn open(url: &StoreUrl, top: &FilePath) -> Result<Self> {
+        let place = directory::Place::find(url.directory(top))?;
+        let runtime = runtime()?;
+        let backend = place.backend()?;
+        let description = read_description(&runtime, &backend, &place)?;
+        Ok(Self { backend, runtime, place, description })
+    }
+
+    /// Opens the store that `url` names, or creates it if there is none. Says whether it was
+    /// created. Two that create at once end up with the same store. Blocks without a `store.json`
+    /// are not adopted unless `force` says so: most likely something is wrong with the path.
+    pub fn create_or_join(
+        url: &StoreUrl,
+        top: &FilePath,
+        sharing: Option<Sharing>,
+        force: bool,
+    ) -> Result<(Self, bool)> {
+        match Self::open(url, top) {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            opened => return Ok((opened?, false)),
+        }
+        let place = directory::Place::create(url.directory(top), sharing, force)?;
+        let runtime = runtime()?;
+        let backend = place.backend()?;
+        let mine = StoreDescription::new(sharing.map(Sharing::file_mode))?;
+        let path = Path::from(layout::STORE_JSON);
+        let bytes = PutPayload::from(mine.write()?);
+        let create = PutOptions::from(PutMode::Create);
+        let created = runtime.block_on(backend.put_opts(&path, bytes.clone(), create));
+        if let Err(error) = created {
+            // some file systems have no hard links, which `Create` needs; nobody else is likely to
+            // create the same store in this moment, and what is read back below decides
+            if runtime.block_on(backend.head(&path)).is_err() {
+                let written = runtime.block_on(backend.put(&path, bytes));
+                written.map_err(|_| place.explain("writing store.json", error))?;
+            }
+        }
+        let description = read_description(&runtime, &backend, &place)?;
+        let created = description.id == mine.id;
+        Ok((Self { backend, runtime, place, description }, created))
+    }
+
+    /// What the store says of itself.
+    pub fn description(&self) -> &StoreDescription {
+        &self.description
+    }
+
+    /// Where the store is, the same however it was written.
+    pub fn location(&self) -> String {
+        self.place.to_string()
+    }
+
+    /// Prepares this process for writing: in a shared directory store its files must be readable
+    /// by the others. Changes the process's umask, and returns what it was.
+    pub fn prepare_writing(&self) {
+        if let Some(mode) = self.description.file_mode {
+            directory::set_umask_for(mode);
+        }
+    }
+
+    /// Fails unless this is still the store that was opened: a directory may have been unmounted
+    /// under us, and what was written since would be elsewhere.
+    pub fn confirm(&self) -> Result<()> {
+        let found = read_description(&self.runtime, &self.backend, &self.place)?;
+        if found.id == self.description.id {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Unreachable, format!("another store stands at {} now", self.place))
+            .remedy("check what is mounted there and push again"))
+    }
+
+    /// Begins to store a block.
+    pub fn put_block(&self, id: &BlockId, pieces: Vec<Bytes>) -> Pending<'_, ()> {
+        self.put(layout::block(id), PutPayload::from_iter(pieces))
+    }
+
+    /// Begins to store a shard.
+    pub fn put_shard(&self, id: &ShardId, bytes: Vec<u8>) -> Pending<'_, ()> {
+        self.put(layout::shard(id), PutPayload::from(bytes))
+    }
+
+    /// Stores an index segment: when this returns, the commit has happened.
+    pub fn put_segment(&self, id: &SegmentId, bytes: Vec<u8>) -> Result<()> {
+        self.put(layout::segment(id), PutPayload::from(bytes)).wait()
+    }
+
+    /// Stores a condemned list.
+    pub fn put_condemned(&self, id: &CondemnedId, bytes: Vec<u8>) -> Result<()> {
+        self.put(layout::condemned(id), PutPayload::from(bytes)).wait()
+    }
+
+    /// Names are unique, so plain puts overwrite nothing.
+    fn put(&self, path: Path, payload: PutPayload) -> Pending<'_, ()> {
+        let (backend, place) = (self.backend.clone(), self.place.clone());
+        let task = self.runtime.spawn(async move {
+            place.check_folder_of(&path)?;
+            let doing = || format!("writing {path}");
+            backend.put(&path, payload).await.map_err(|e| place.explain(doing(), e))?;
+            Ok(())
+        });
+        Pending { runtime: &self.runtime, task }
+    }
+
+    /// A whole shard.
+    pub fn get_shard(&self, id: &ShardId) -> Result<Bytes> {
+        self.get(layout::shard(id), limit::SHARD_READ_BYTES)
+    }
+
+    /// A whole index segment.
+    pub fn get_segment(&self, id: &SegmentId) -> Result<Bytes> {
+        self.get(layout::segment(id), limit::SEGMENT_READ_BYTES)
+    }
+
+    /// A whole condemned list.
+    pub fn get_condemned(&self, id: &CondemnedId) -> Result<Bytes> {
+        self.get(layout::condemned(id), limit::CONDEMNED_READ_BYTES)
+    }
+
+    fn get(&self, path: Path, limit_bytes: usize) -> Result<Bytes> {
+        self.runtime.block_on(get(&self.backend, &self.place, &path, limit_bytes))
+    }
+
+    /// Begins to read a byte range of a block.
+    pub fn get_block_range(&self, id: &BlockId, range: Range<u32>) -> Pending<'_, Bytes> {
+        let (backend, place, path) = (self.backend.clone(), self.place.clone(), layout::block(id));
+        let task = self.runtime.spawn(async move {
+            let (start, end) = (u64::from(range.start), u64::from(range.end));
+            let read = backend.get_range(&path, start..end).await;
+            let bytes = read.map_err(|e| place.explain(format!("reading {path}"), e))?;
+            if bytes.len() as u64 != end - start {
+                return Err(Error::corrupt(format!("{path} in {place} is cut short")));
+            }
+            Ok(bytes)
+        });
+        Pending { runtime: &self.runtime, task }
+    }
+
+    /// The index segments that stand in the store now, and their sizes, in the order of their ids.
+    pub fn list_segments(&self) -> Result<Vec<(SegmentId, u64)>> {
+        self.list(layout::INDEX, SegmentId::parse)
+    }
+
+    /// The condemned lists that stand in the store now.
+    pub fn list_condemned(&self) -> Result<Vec<(CondemnedId, u64)>> {
+        self.list(layout::CONDEMNED, CondemnedId::parse)
+    }
+
+    /// The names below a folder that `parse` knows. Others are nobody's business: a newer version
+    /// may have put them there, and it says so by a feature bit where that matters.
+    fn list<T: Ord>(&self, folder: &str, parse: fn(&str) -> Result<T>) -> Result<Vec<(T, u64)>> {
+        let prefix = Path::from(folder);
+        self.place.check_folder_of(&prefix.clone().join("any"))?;
+        let listed = self.runtime.block_on(self.backend.list_with_delimiter(Some(&prefix)));
+        let listed = listed.map_err(|e| self.place.explain(format!("listing {folder}"), e))?;
+        let named = listed
+            .objects
+            .into_iter()
+            .filter_map(|object| Some((parse(object.location.filename()?).ok()?, object.size)));
+        let mut names: Vec<_> = named.collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Bytes of everything in the store.
+    pub fn stored_bytes(&self) -> Result<u64> {
+        use futures::TryStreamExt;
+        let sizes = self.backend.list(None).try_fold(0, |sum, object| async move { Ok(sum + object.size) });
+        self.runtime.block_on(sizes).map_err(|e| self.place.explain("listing the store", e))
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("store")
+        .build()
+        .map_err(|e| Error::io("starting the threads for the store", &e))
+}
+
+async fn get(
+    backend: &Arc<dyn ObjectStore>,
+    place: &directory::Place,
+    path: &Path,
+    limit_bytes: usize,
+) -> Result<Bytes> {
+    let explain = |e| place.explain(format!("reading {path}"), e);
+    let found = backend.get(path).await.map_err(explain)?;
+    if found.meta.size > limit_bytes as u64 {
+        return Err(Error::corrupt(format!("{path} in {place} is {} bytes long", found.meta.size)));
+    }
+    found.bytes().await.map_err(explain)
+}
+
+fn read_description(
+    runtime: &Runtime,
+    backend: &Arc<dyn ObjectStore>,
+    place: &directory::Place,
+) -> Result<StoreDescription> {
+    let path = Path::from(layout::STORE_JSON);
+    let bytes = runtime.block_on(get(backend, place, &path, limit::STORE_JSON_BYTES));
+    let bytes = bytes.map_err(|e| match e.kind() {
+        Kind::NotFound => place.no_store(),
+        _ => e,
+    })?;
+    StoreDescription::parse(&bytes).map_err(|e| e.context(place))
+}
