@@ -95,6 +95,9 @@ impl<'k> Dedup<'k> {
         self.novel.push(chunk);
         let novel = &self.novel;
         self.table.insert_unique(hash(&chunk.id), number, |n| hash(&novel[*n as usize].id));
+        if self.frame.content.is_empty() {
+            self.frame.content.reserve_exact(limit::FRAME_CONTENT_BYTES);
+        }
         self.frame.content.extend_from_slice(bytes);
         self.frame.chunks.push(chunk);
         self.frame.begins_run.push(begins_run);

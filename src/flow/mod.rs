@@ -12,6 +12,8 @@ mod known;
 mod ordered;
 mod pack;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 pub mod upload;
 
 use std::path::{Path, PathBuf};

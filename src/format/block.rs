@@ -143,20 +143,26 @@ impl Directory {
         Ok(parsed)
     }
 
-    /// Whether the lengths in the lists agree with each other.
+    /// Whether the lengths in the lists agree with each other, and with the bytes of all frames.
     pub(crate) fn check(&self, frames_bytes: usize) -> Result<()> {
-        let mut chunks = self.chunks.iter();
+        let disagree = || Error::corrupt("a block's chunks and frames disagree");
+        let mut chunks = self.chunks.as_slice();
         let mut stored = 0;
         for frame in &self.frames {
-            let count = usize::from(frame.chunk_count);
-            let content: u64 = chunks.by_ref().take(count).map(|c| u64::from(c.bytes)).sum();
-            stored += frame.stored_bytes as usize;
-            if content != u64::from(frame.content_bytes) || content > limit::FRAME_CONTENT_BYTES as u64 {
-                return Err(Error::corrupt("a block's chunks and frames disagree"));
+            let (own, rest) = chunks.split_at_checked(usize::from(frame.chunk_count)).ok_or_else(disagree)?;
+            let content: u64 = own.iter().map(|c| u64::from(c.bytes)).sum();
+            let sound = !own.is_empty()
+                && own.iter().all(|c| c.bytes > 0)
+                && content == u64::from(frame.content_bytes)
+                && content <= limit::FRAME_CONTENT_BYTES as u64;
+            if !sound {
+                return Err(disagree());
             }
+            stored += frame.stored_bytes as usize;
+            chunks = rest;
         }
-        if chunks.next().is_some() || stored != frames_bytes || self.chunks.len() > limit::BLOCK_CHUNKS {
-            return Err(Error::corrupt("a block's chunks and frames disagree"));
+        if !chunks.is_empty() || stored != frames_bytes || self.chunks.len() > limit::BLOCK_CHUNKS {
+            return Err(disagree());
         }
         Ok(())
     }

@@ -130,23 +130,24 @@ impl Container {
         Ok(Self { what, features, sections })
     }
 
-    /// The bytes of a section that must be there, checked unless it carries its own checksums.
+    /// The bytes of a section that must be there, its checksum verified.
     pub(crate) fn section<'a>(&self, bytes: &'a [u8], kind: u32) -> Result<&'a [u8]> {
-        let range = self.range(kind)?;
-        let section = &bytes[range.clone()];
-        let entry = self.sections.iter().find(|s| s.kind == kind && s.range == range);
-        if entry.is_some_and(|e| !e.paged && e.checksum != xxh3_64(section)) {
+        let entry = self.entry(kind, false)?;
+        let section = &bytes[entry.range.clone()];
+        if entry.checksum != xxh3_64(section) {
             return Err(Error::corrupt(format!("section {kind} of {} fails its checksum", self.what)));
         }
         Ok(section)
     }
 
-    /// Where a section stands that must be there.
-    pub(crate) fn range(&self, kind: u32) -> Result<Range<usize>> {
-        let entry = self.sections.iter().find(|s| s.kind == kind);
-        entry
-            .map(|s| s.range.clone())
-            .ok_or_else(|| Error::corrupt(format!("{} has no section {kind}", self.what)))
+    /// The bytes of a section that must be there, and whose pages carry checksums of their own.
+    pub(crate) fn paged_section<'a>(&self, bytes: &'a [u8], kind: u32) -> Result<&'a [u8]> {
+        Ok(&bytes[self.entry(kind, true)?.range.clone()])
+    }
+
+    fn entry(&self, kind: u32, paged: bool) -> Result<&Entry> {
+        let entry = self.sections.iter().find(|s| s.kind == kind && s.paged == paged);
+        entry.ok_or_else(|| Error::corrupt(format!("{} has no section {kind}", self.what)))
     }
 
     /// Whether every section is of a kind in `known`.

@@ -1,6 +1,8 @@
 //! Tables of fixed-width entries in pages that each carry a checksum, so that a few entries can be
 //! read and trusted without reading the rest.
 
+use std::ops::Range;
+
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cursor::Put;
@@ -82,8 +84,19 @@ impl Layout {
 
     /// All entries in order, every page checked once.
     pub(crate) fn entries(self, section: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
-        let pages = section.len().div_ceil(self.page_bytes());
-        (0..pages).flat_map(move |page| {
+        self.pages(section, 0..section.len().div_ceil(self.page_bytes()))
+    }
+
+    /// The entries of `range`, which must be there, every page checked once.
+    pub(crate) fn range(self, section: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
+        let first = range.start / self.entries_per_page();
+        let pages = first..range.end.div_ceil(self.entries_per_page());
+        let skipped = range.start - first * self.entries_per_page();
+        self.pages(section, if range.is_empty() { 0..0 } else { pages }).skip(skipped).take(range.len())
+    }
+
+    fn pages(self, section: &[u8], pages: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
+        pages.flat_map(move |page| {
             let (entries, failed) = match self.page(section, page) {
                 Ok(entries) => (entries, None),
                 Err(error) => (&[][..], Some(Err(error))),

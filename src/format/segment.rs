@@ -201,11 +201,11 @@ impl<B: AsRef<[u8]>> Segment<B> {
     }
 
     fn section(&self, layout: Layout) -> Result<&[u8]> {
-        self.container.section(self.bytes.as_ref(), layout.kind)
+        self.container.paged_section(self.bytes.as_ref(), layout.kind)
     }
 
     fn count(&self, layout: Layout) -> Result<usize> {
-        layout.count(self.container.range(layout.kind)?.len())
+        layout.count(self.section(layout)?.len())
     }
 
     /// Names of the repositories that records refer to.
@@ -251,9 +251,13 @@ impl<B: AsRef<[u8]>> Segment<B> {
             }
         }
         let mut found = Vec::new();
-        while low < count && RECORDS.entry(section, low)?[..32] == oid.0[..] {
-            found.push(self.read_record(RECORDS.entry(section, low)?)?);
-            low += 1;
+        let mut terms_end = 0;
+        for entry in RECORDS.range(section, low..count) {
+            let entry = entry?;
+            if entry[..32] != oid.0[..] {
+                break;
+            }
+            found.push(self.read_record(entry, &mut terms_end)?);
         }
         Ok(found)
     }
@@ -261,10 +265,13 @@ impl<B: AsRef<[u8]>> Segment<B> {
     /// All records, in the order of their oids.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record>>> {
         let entries = RECORDS.entries(self.section(RECORDS)?);
-        Ok(entries.map(|entry| self.read_record(entry?)))
+        let mut terms_end = 0;
+        Ok(entries.map(move |entry| self.read_record(entry?, &mut terms_end)))
     }
 
-    fn read_record(&self, entry: &[u8]) -> Result<Record> {
+    /// Reads a record. Terms lie in the order of their records: `terms_end` is where those of the
+    /// record before end, so that no two can claim the same terms and blow up what is read.
+    fn read_record(&self, entry: &[u8], terms_end: &mut usize) -> Result<Record> {
         let mut cursor = Cursor::new(entry, "a record");
         let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
         let (commit, repository) = (CommitId(cursor.array()?), cursor.u32()?);
@@ -272,19 +279,19 @@ impl<B: AsRef<[u8]>> Segment<B> {
         if repository as usize >= self.repositories.len() {
             return Err(Error::corrupt(format!("the record of {oid} names no repository")));
         }
-        let (section, stored) = (self.section(TERMS)?, self.count(TERMS)?);
-        let rest = term_count.saturating_sub(1);
-        if rest_start.checked_add(rest).is_none_or(|end| end > stored) {
-            return Err(Error::corrupt(format!("the recipe of {oid} lies outside its segment")));
+        let section = self.section(TERMS)?;
+        let rest = rest_start..rest_start.saturating_add(term_count.saturating_sub(1));
+        if rest.start < *terms_end || rest.end > self.count(TERMS)? {
+            return Err(Error::corrupt(format!("the recipe of {oid} lies outside its place")));
         }
+        *terms_end = rest.end;
         let blocks = self.block_count()?;
-        let mut terms = Vec::with_capacity(term_count);
+        let mut terms = Vec::with_capacity(rest.len() + 1);
         if term_count > 0 {
             terms.push(Term::read(&mut cursor, blocks)?);
         }
-        for index in rest_start..rest_start + rest {
-            let entry = TERMS.entry(section, index)?;
-            terms.push(Term::read(&mut Cursor::new(entry, "a term"), blocks)?);
+        for entry in TERMS.range(section, rest) {
+            terms.push(Term::read(&mut Cursor::new(entry?, "a term"), blocks)?);
         }
         let record = Record { oid, size_bytes, commit, repository, terms };
         record.check()?;
@@ -294,28 +301,29 @@ impl<B: AsRef<[u8]>> Segment<B> {
     /// The block that a term names.
     pub fn block(&self, index: u32) -> Result<BlockEntry> {
         let entry = BLOCKS.entry(self.section(BLOCKS)?, index as usize)?;
-        self.read_block(entry)
+        self.read_block(entry, &mut 0)
     }
 
     /// All blocks, in the order of their names.
     pub fn blocks(&self) -> Result<impl Iterator<Item = Result<BlockEntry>>> {
         let entries = BLOCKS.entries(self.section(BLOCKS)?);
-        Ok(entries.map(|entry| self.read_block(entry?)))
+        let mut dependencies_end = 0;
+        Ok(entries.map(move |entry| self.read_block(entry?, &mut dependencies_end)))
     }
 
-    fn read_block(&self, entry: &[u8]) -> Result<BlockEntry> {
+    /// Reads a block's entry; `dependencies_end` as with records.
+    fn read_block(&self, entry: &[u8], dependencies_end: &mut usize) -> Result<BlockEntry> {
         let mut cursor = Cursor::new(entry, "a block entry");
         let summary = Summary::read(&mut cursor)?;
         let (start, count) = (cursor.u32()? as usize, cursor.u32()? as usize);
-        let (section, stored) = (self.section(DEPENDENCIES)?, self.count(DEPENDENCIES)?);
-        let blocks = self.block_count()?;
-        if start + count > stored || count > blocks {
-            return Err(Error::corrupt("a block's dependencies lie outside their segment"));
+        let (range, blocks) = (start..start.saturating_add(count), self.block_count()?);
+        if range.start < *dependencies_end || range.end > self.count(DEPENDENCIES)? {
+            return Err(Error::corrupt("a block's dependencies lie outside their place"));
         }
-        let mut dependencies = Vec::with_capacity(count);
-        for index in start..start + count {
-            let entry = DEPENDENCIES.entry(section, index)?;
-            let dependency = Cursor::new(entry, "a dependency").u32()?;
+        *dependencies_end = range.end;
+        let mut dependencies = Vec::with_capacity(range.len());
+        for entry in DEPENDENCIES.range(self.section(DEPENDENCIES)?, range) {
+            let dependency = Cursor::new(entry?, "a dependency").u32()?;
             if dependency as usize >= blocks {
                 return Err(Error::corrupt("a block depends on one that is not there"));
             }

@@ -99,6 +99,9 @@ impl Shard {
             let chunks = block::read_all(listed, CHUNK_WIDTH, "a shard's chunk list", Chunk::read)?;
             let directory = Directory { chunks, frames };
             directory.check(summary.frames_bytes as usize)?;
+            if directory.content_bytes() != u64::from(summary.content_bytes) {
+                return Err(Error::corrupt(format!("a shard contradicts itself about block {}", summary.id)));
+            }
             shard.blocks.push((summary, directory));
         }
         frames.finish()?;
@@ -144,6 +147,9 @@ impl Recipes {
                 out.put_u32(term.content_bytes);
                 out.put_u64(term.checksum);
             }
+        }
+        if out.len() > limit::SHARD_READ_BYTES {
+            return Err(Error::internal(format!("the recipes of one shard take {} bytes", out.len())));
         }
         zstd::bulk::compress(&out, RECIPE_LEVEL)
             .map_err(|e| Error::internal(format!("a shard's recipes can't be compressed: {e}")))

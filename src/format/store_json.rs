@@ -95,11 +95,12 @@ impl StoreDescription {
         };
         features.check("this store")?;
         let mode = |text: String| {
-            let mode = u32::from_str_radix(&text, 8).ok().filter(|m| *m <= 0o777);
+            let octal = text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+            let mode = u32::from_str_radix(&text, 8).ok().filter(|m| octal && *m <= 0o777);
             mode.ok_or_else(|| damaged(format!("{text:?} is not a file mode")))
         };
         Ok(Self {
-            id: StoreId::parse(&json.store_id)?,
+            id: StoreId::parse(&json.store_id).map_err(|e| damaged(e.to_string()))?,
             suite: Suite::by_name(&json.suite)?,
             features,
             file_mode: json.shared_file_mode.map(mode).transpose()?,

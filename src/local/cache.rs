@@ -26,6 +26,12 @@ impl Cache {
         Self { folder }
     }
 
+    /// A cache that keeps nothing.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { folder: None }
+    }
+
     /// The file `name` of `kind` (a folder), whose bytes hash to `hash`: from the cache, or from
     /// `fetch` and then kept. Bytes with another hash are corrupt.
     pub fn get(

@@ -5,6 +5,8 @@
 mod directory;
 mod layout;
 mod url;
+#[cfg(test)]
+pub(crate) mod watched;
 
 use std::ops::Range;
 use std::path::Path as FilePath;
@@ -91,6 +93,13 @@ impl Store {
         Ok((Self { backend, runtime, place, description }, created))
     }
 
+    /// The same store, with every call told to `watch`.
+    #[cfg(test)]
+    pub(crate) fn watched(mut self, watch: watched::Watch) -> Self {
+        self.backend = Arc::new(watched::Watched { inner: self.backend, watch });
+        self
+    }
+
     /// What the store says of itself.
     pub fn description(&self) -> &StoreDescription {
         &self.description
@@ -102,7 +111,7 @@ impl Store {
     }
 
     /// Prepares this process for writing: in a shared directory store its files must be readable
-    /// by the others. Changes the process's umask, and returns what it was.
+    /// by the others. Changes the process's umask.
     pub fn prepare_writing(&self) {
         if let Some(mode) = self.description.file_mode {
             directory::set_umask_for(mode);

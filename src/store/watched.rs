@@ -1,0 +1,104 @@
+//! For tests: a backend that tells of every call, so that a test can fail it, or do something in
+//! just that moment.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What is about to be asked of the store, or what it has just done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Put(String),
+    Get(String),
+    List(String),
+}
+
+/// Before or after a call was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Before,
+    After,
+}
+
+/// Returns whether the call goes on; else it fails.
+pub(crate) type Watch = Arc<dyn Fn(When, &Call) -> bool + Send + Sync>;
+
+pub(crate) struct Watched {
+    pub inner: Arc<dyn ObjectStore>,
+    pub watch: Watch,
+}
+
+impl Watched {
+    fn tell(&self, when: When, call: &Call) -> Result<()> {
+        if (self.watch)(when, call) {
+            return Ok(());
+        }
+        let source = format!("a fault of the test, {when:?} {call:?}").into();
+        Err(object_store::Error::Generic { store: "test", source })
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("watched")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Watched {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let call = Call::Put(path.to_string());
+        self.tell(When::Before, &call)?;
+        let done = self.inner.put_opts(path, payload, options).await?;
+        self.tell(When::After, &call)?;
+        Ok(done)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let call = Call::Get(path.to_string());
+        self.tell(When::Before, &call)?;
+        let done = self.inner.get_opts(path, options).await?;
+        self.tell(When::After, &call)?;
+        Ok(done)
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let call = Call::List(prefix.map(Path::to_string).unwrap_or_default());
+        self.tell(When::Before, &call)?;
+        let done = self.inner.list_with_delimiter(prefix).await?;
+        self.tell(When::After, &call)?;
+        Ok(done)
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
