@@ -11,7 +11,7 @@ use crate::limit;
 
 /// The version that this program writes, and the newest that it reads.
 pub const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 48;
+const HEADER_BYTES: usize = 40;
 const ENTRY_BYTES: usize = 32;
 const FLAG_PAGED: u32 = 1;
 
@@ -67,7 +67,6 @@ pub(crate) fn write(magic: &[u8; 8], features: Features, sections: &[Section]) -
         offset += section.bytes.len();
     }
     out.put_u64(checksum(&out, &table));
-    out.put_u64(0);
     out.extend_from_slice(&table);
     for section in sections {
         out.extend_from_slice(&section.bytes);
@@ -114,7 +113,6 @@ impl Container {
             Features { ignorable: header.u32()?, read_only: header.u32()?, incompatible: header.u32()? };
         let total = header.u64()?;
         let expected = header.u64()?;
-        header.u64()?;
         if count > limit::SECTIONS {
             return Err(Error::corrupt(format!("{what} claims {count} sections")));
         }

@@ -84,24 +84,32 @@ impl Layout {
 
     /// All entries in order, every page checked once.
     pub(crate) fn entries(self, section: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
-        self.pages(section, 0..section.len().div_ceil(self.page_bytes()))
+        self.pages(section, 0..section.len().div_ceil(self.page_bytes()), 0..usize::MAX)
     }
 
     /// The entries of `range`, which must be there, every page checked once.
     pub(crate) fn range(self, section: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
-        let first = range.start / self.entries_per_page();
-        let pages = first..range.end.div_ceil(self.entries_per_page());
-        let skipped = range.start - first * self.entries_per_page();
-        self.pages(section, if range.is_empty() { 0..0 } else { pages }).skip(skipped).take(range.len())
+        let (first, end) =
+            (range.start / self.entries_per_page(), range.end.div_ceil(self.entries_per_page()));
+        self.pages(section, if range.is_empty() { 0..0 } else { first..end }, range)
     }
 
-    fn pages(self, section: &[u8], pages: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
+    /// The entries of `pages` that lie in `range`, an error for each page that fails.
+    fn pages(
+        self,
+        section: &[u8],
+        pages: Range<usize>,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = Result<&[u8]>> {
         pages.flat_map(move |page| {
             let (entries, failed) = match self.page(section, page) {
                 Ok(entries) => (entries, None),
                 Err(error) => (&[][..], Some(Err(error))),
             };
-            entries.chunks_exact(self.width).map(Ok).chain(failed)
+            let before = page * self.entries_per_page();
+            let (skipped, end) = (range.start.saturating_sub(before), range.end.saturating_sub(before));
+            let wanted = entries.chunks_exact(self.width).take(end).skip(skipped);
+            wanted.map(Ok).chain(failed)
         })
     }
 }

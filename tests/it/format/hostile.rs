@@ -1,0 +1,179 @@
+//! Untrusted bytes: no parser panics or takes much memory, whatever it is given. The entry functions
+//! in `targets.rs` also are fuzz targets; here each runs on a bounded number of arbitrary bytes and of
+//! damaged files. `PROPTEST_CASES` raises the number.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
+
+use super::allocations::peak_of;
+use super::samples::{FLAVOURS, content, sealed};
+use super::{golden, targets};
+
+const CASES: u32 = 2048;
+
+/// One thing done to a file. Places in the first bytes, where headers are, come as often as others.
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(Place, u8),
+    Number(Place, u32),
+    Remove(Place, usize),
+    Copy(Place, Place, usize),
+    Truncate(Place),
+    Append(Vec<u8>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Anywhere(Index),
+    Beginning(Index),
+    End(Index),
+}
+
+impl Place {
+    fn within(self, length: usize) -> usize {
+        let near = length.min(400);
+        match self {
+            Self::Anywhere(index) => index.index(length),
+            Self::Beginning(index) => index.index(near),
+            Self::End(index) => length - 1 - index.index(near),
+        }
+    }
+}
+
+fn any_place() -> impl Strategy<Value = Place> {
+    let index = || any::<Index>();
+    prop_oneof![
+        index().prop_map(Place::Anywhere),
+        index().prop_map(Place::Beginning),
+        index().prop_map(Place::End)
+    ]
+}
+
+fn any_damage() -> impl Strategy<Value = Damage> {
+    let limits = proptest::sample::select(vec![
+        0u32,
+        1,
+        2,
+        0x7FFF_FFFF,
+        0x8000_0000,
+        u32::MAX,
+        16_384,
+        16_385,
+        262_144,
+        262_145,
+        8 << 20,
+        (64 << 20) + 1,
+    ]);
+    prop_oneof![
+        4 => (any_place(), 0u8..8).prop_map(|(at, bit)| Damage::Flip(at, bit)),
+        4 => (any_place(), prop_oneof![limits, 0u32..300]).prop_map(|(at, n)| Damage::Number(at, n)),
+        1 => (any_place(), 1usize..200).prop_map(|(at, length)| Damage::Remove(at, length)),
+        1 => (any_place(), any_place(), 1usize..200).prop_map(|(a, b, length)| Damage::Copy(a, b, length)),
+        1 => any_place().prop_map(Damage::Truncate),
+        1 => vec(any::<u8>(), 1..100).prop_map(Damage::Append),
+    ]
+}
+
+fn damage(bytes: &mut Vec<u8>, damage: &Damage) {
+    let length = bytes.len();
+    if let Damage::Append(more) = damage {
+        bytes.extend_from_slice(more);
+    }
+    if length == 0 {
+        return;
+    }
+    match damage {
+        Damage::Flip(at, bit) => bytes[at.within(length)] ^= 1 << bit,
+        Damage::Number(at, number) => {
+            // most fields stand at a multiple of four
+            let at = at.within(length) / 4 * 4;
+            let number = &number.to_le_bytes()[..4.min(length - at)];
+            bytes[at..at + number.len()].copy_from_slice(number);
+        }
+        Damage::Remove(at, count) => {
+            let at = at.within(length);
+            bytes.drain(at..(at + count).min(length));
+        }
+        Damage::Copy(from, to, count) => {
+            let from = from.within(length);
+            let piece = bytes[from..(from + count).min(length)].to_vec();
+            let to = to.within(length);
+            bytes.splice(to..to, piece);
+        }
+        Damage::Truncate(at) => bytes.truncate(at.within(length)),
+        Damage::Append(_) => {}
+    }
+}
+
+/// Runs a target on arbitrary bytes and on damaged `files`. It may take a fixed amount of memory, and
+/// a multiple of what it is given.
+fn attack(target: fn(&[u8]), files: Vec<Vec<u8>>, fixed_bytes: usize) {
+    let bounded = |bytes: &[u8]| {
+        let peak = peak_of(|| target(bytes));
+        assert!(peak <= fixed_bytes + 32 * bytes.len(), "{} bytes took {peak}", bytes.len());
+    };
+    files.iter().for_each(|file| bounded(file));
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { config.cases } else { CASES };
+    let mut runner = TestRunner::new(ProptestConfig { cases, ..config });
+    let arbitrary = vec(any::<u8>(), 0..2000);
+    let run = |bytes: Vec<u8>| {
+        bounded(&bytes);
+        Ok(())
+    };
+    runner.run(&arbitrary, run).unwrap_or_else(|e| panic!("arbitrary bytes: {e}"));
+    let damages = (proptest::sample::select(files), vec(any_damage(), 1..4));
+    let run = |(mut bytes, damages): (Vec<u8>, Vec<Damage>)| {
+        damages.iter().for_each(|d| damage(&mut bytes, d));
+        bounded(&bytes);
+        Ok(())
+    };
+    runner.run(&damages, run).unwrap_or_else(|e| panic!("a damaged file: {e}"));
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+#[test]
+fn chunking() {
+    attack(targets::chunking, vec![vec![0; 200 * KIB], content(FLAVOURS[0], 1, 200 * KIB)], 64 * KIB);
+}
+
+#[test]
+fn frame() {
+    let frames = FLAVOURS.map(|f| sealed(&[content(f, 1, 6000)], 1000, golden::NONCE).0.pieces[0].to_vec());
+    attack(targets::frame, frames.to_vec(), MIB);
+}
+
+#[test]
+fn block() {
+    attack(targets::block, vec![golden::read("block-v1.zst")], MIB);
+}
+
+#[test]
+fn shard() {
+    // the recipes may claim to unpack to 64 MiB
+    attack(targets::shard, vec![golden::read("shard-v1.bin")], 65 * MIB);
+}
+
+#[test]
+fn recipes() {
+    attack(targets::recipes, vec![golden::recipes_unpacked()], MIB);
+}
+
+#[test]
+fn segment() {
+    attack(targets::segment, vec![golden::read("segment-v1.bin")], MIB);
+}
+
+#[test]
+fn condemned() {
+    attack(targets::condemned, vec![golden::read("condemned-v1.bin")], 64 * KIB);
+}
+
+#[test]
+fn store_json() {
+    attack(targets::store_json, vec![golden::read("store-v1.json")], 64 * KIB);
+}

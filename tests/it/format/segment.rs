@@ -1,0 +1,404 @@
+//! Index segments: whatever was put in is found again, in order, and nothing else is.
+
+use git_lfs_cdc::error::Kind as ErrorKind;
+use git_lfs_cdc::format::block::Summary;
+use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
+use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
+use git_lfs_cdc::id::{BlockId, ChunkId, CommitId, Nonce, Oid, SegmentId, ShardId};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+use super::forge::Forge;
+use super::samples::{Random, any_block_id, any_hash, any_repository};
+
+/// A number of blocks, records, keys and so on, all from one seed: values need not shrink, sizes do.
+#[derive(Clone, Debug)]
+struct Sizes {
+    seed: u64,
+    records: usize,
+    oids: usize,
+    most_terms: usize,
+    keys: usize,
+}
+
+fn any_sizes() -> impl Strategy<Value = Sizes> {
+    (1u64.., 0usize..400, 1usize..300, 0usize..12, 0usize..2000)
+        .prop_map(|(seed, records, oids, most_terms, keys)| Sizes { seed, records, oids, most_terms, keys })
+}
+
+fn any_block(count: usize) -> impl Strategy<Value = BlockEntry> {
+    let numbers = (1u32..=64 << 20, any::<u32>(), 0u32..=16_384);
+    let dependencies = vec(0..count.max(1) as u32, 0..=count.min(4));
+    (any_block_id(), numbers, dependencies).prop_map(
+        |(id, (size_bytes, content_bytes, chunk_count), dependencies)| {
+            let summary = Summary {
+                id,
+                size_bytes,
+                frames_bytes: content_bytes % size_bytes,
+                content_bytes,
+                chunk_count,
+            };
+            BlockEntry { summary, dependencies }
+        },
+    )
+}
+
+fn any_shard() -> impl Strategy<Value = ShardEntry> {
+    (any_hash(), any::<[u8; 8]>(), 0u32..=64 << 20, any::<[u32; 2]>()).prop_map(
+        |(hash, nonce, size, [a, b])| {
+            let id = ShardId { hash, nonce: Nonce(nonce) };
+            ShardEntry { id, size_bytes: size, recipe_bytes: a % (size + 1), chunk_count: b }
+        },
+    )
+}
+
+fn any_replaced() -> impl Strategy<Value = SegmentId> {
+    (any::<[u8; 16]>(), any_hash()).prop_map(|(id, hash)| SegmentId { id: CommitId(id), hash })
+}
+
+fn term(random: &mut Random, blocks: usize) -> Term {
+    let content_bytes = 1 + (random.next() % (8 << 20)) as u32;
+    let first_chunk = (random.next() % 16_384) as u16;
+    Term {
+        block: (random.next() % blocks as u64) as u32,
+        first_chunk,
+        chunk_count: 1 + (random.next() % u64::from(16_384 - first_chunk)) as u16,
+        frames_offset: (random.next() % (32 << 20)) as u32,
+        frames_bytes: 1 + (random.next() % (32 << 20)) as u32,
+        skip_bytes: (random.next() % (256 << 10)) as u32,
+        content_bytes,
+        checksum: random.next(),
+    }
+}
+
+fn records(sizes: &Sizes, blocks: usize, repositories: usize) -> Vec<Record> {
+    let mut random = Random(sizes.seed);
+    let record = |_| {
+        let oid = Oid(*blake3::hash(&(random.next() % sizes.oids as u64).to_le_bytes()).as_bytes());
+        let count = if blocks == 0 { 0 } else { random.next() as usize % (sizes.most_terms + 1) };
+        let terms: Vec<_> = (0..count).map(|_| term(&mut random, blocks)).collect();
+        let mut commit = [0; 16];
+        commit[15] = random.next() as u8;
+        Record {
+            oid,
+            size_bytes: terms.iter().map(|t| u64::from(t.content_bytes)).sum(),
+            commit: CommitId(commit),
+            repository: (random.next() % repositories as u64) as u32,
+            terms,
+        }
+    };
+    (0..sizes.records).map(record).collect()
+}
+
+fn any_contents() -> impl Strategy<Value = Contents> {
+    let blocks = (0usize..200).prop_flat_map(|count| vec(any_block(count), count));
+    let repositories = btree_set(any_repository(), 1..5);
+    let others = (vec(any_shard(), 1..100), repositories, vec(any_replaced(), 0..20));
+    (any_sizes(), blocks, others).prop_map(|(sizes, blocks, (shards, repositories, replaces))| {
+        let repositories: Vec<_> = repositories.into_iter().collect();
+        let mut random = Random(sizes.seed);
+        let shard_count = shards.len() as u64;
+        let mut key = || Key { prefix: random.next(), shard: (random.next() % shard_count) as u32 };
+        let keys = (0..sizes.keys).map(|_| key()).collect();
+        let records = records(&sizes, blocks.len(), repositories.len());
+        Contents { records, blocks, shards, keys, repositories, replaces }
+    })
+}
+
+/// A term's place with its block's name, so that two numberings of blocks can be compared.
+fn named(terms: &[Term], block: impl Fn(u32) -> BlockId) -> Vec<(BlockId, Term)> {
+    terms.iter().map(|t| (block(t.block), Term { block: 0, ..*t })).collect()
+}
+
+/// A record with the names that stand for its numbers.
+type Named = (Oid, CommitId, String, u64, Vec<(BlockId, Term)>);
+
+/// The records as they were given, in the order that a segment has.
+fn given(contents: &Contents) -> Vec<Named> {
+    let mut sorted: Vec<&Record> = contents.records.iter().collect();
+    sorted.sort_by_key(|r| (r.oid, r.commit, r.repository));
+    let block = |index: u32| contents.blocks[index as usize].summary.id;
+    let name = |r: &&Record| {
+        let repository = contents.repositories[r.repository as usize].clone();
+        (r.oid, r.commit, repository, r.size_bytes, named(&r.terms, block))
+    };
+    sorted.iter().map(name).collect()
+}
+
+/// A record as a segment gives it back.
+fn found<B: AsRef<[u8]>>(segment: &Segment<B>, record: Record) -> Named {
+    let block = |index| segment.block(index).expect("the block is there").summary.id;
+    let repository = segment.repositories()[record.repository as usize].clone();
+    (record.oid, record.commit, repository, record.size_bytes, named(&record.terms, block))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn everything_comes_back_sorted(contents in any_contents()) {
+        let bytes = contents.clone().write();
+        let segment = Segment::open(&bytes)?;
+        prop_assert!(segment.can_merge());
+        prop_assert_eq!(segment.record_count()?, contents.records.len());
+        prop_assert_eq!(segment.block_count()?, contents.blocks.len());
+        let all = segment.records()?.collect::<Result<Vec<_>, _>>()?;
+        let all: Vec<_> = all.into_iter().map(|r| found(&segment, r)).collect();
+        prop_assert!(all == given(&contents));
+
+        let mut keys = contents.keys.clone();
+        keys.sort();
+        prop_assert_eq!(segment.keys()?, keys);
+        prop_assert_eq!(segment.shards()?, contents.shards);
+        prop_assert_eq!(segment.repositories(), contents.repositories);
+        prop_assert_eq!(segment.replaces(), contents.replaces);
+        prop_assert_eq!(Forge::open(&bytes).close(), bytes);
+    }
+
+    #[test]
+    fn blocks_keep_their_dependencies(contents in any_contents()) {
+        let segment = Segment::open(contents.clone().write())?;
+        let ids = |blocks: &[BlockEntry], entry: &BlockEntry| -> Vec<BlockId> {
+            entry.dependencies.iter().map(|d| blocks[*d as usize].summary.id).collect()
+        };
+        let stored = segment.blocks()?.collect::<Result<Vec<_>, _>>()?;
+        prop_assert!(stored.is_sorted_by_key(|b| b.summary.id));
+        let resolve = |blocks: &[BlockEntry]| {
+            let mut all: Vec<_> = blocks.iter().map(|b| (b.summary.id, b.summary, ids(blocks, b))).collect();
+            all.sort_by_key(|b| b.0);
+            all
+        };
+        prop_assert!(resolve(&stored) == resolve(&contents.blocks));
+        for (index, block) in stored.iter().enumerate() {
+            prop_assert_eq!(&segment.block(index as u32)?, block);
+        }
+        prop_assert!(segment.block(stored.len() as u32).is_err());
+    }
+
+    #[test]
+    fn an_object_is_found_with_all_its_records(contents in any_contents(), absent in any::<[u8; 32]>()) {
+        let expected = given(&contents);
+        let segment = Segment::open(contents.write())?;
+        for oid in expected.iter().map(|r| r.0) {
+            let of_oid: Vec<_> = expected.iter().filter(|r| r.0 == oid).cloned().collect();
+            let records = segment.find(&oid)?.into_iter().map(|r| found(&segment, r));
+            prop_assert!(records.collect::<Vec<_>>() == of_oid);
+        }
+        for absent in [absent, [0; 32], [0xFF; 32]] {
+            prop_assert_eq!(segment.find(&Oid(absent))?, vec![]);
+        }
+    }
+}
+
+/// A segment with one record of two terms.
+fn sample() -> Vec<u8> {
+    let block = |n: u8| BlockEntry {
+        summary: Summary {
+            id: BlockId { hash: git_lfs_cdc::id::ContentHash([n; 32]), nonce: Nonce([n; 8]) },
+            size_bytes: 1000,
+            frames_bytes: 900,
+            content_bytes: 2000,
+            chunk_count: 10,
+        },
+        dependencies: vec![0],
+    };
+    let term = |block| Term {
+        block,
+        first_chunk: 1,
+        chunk_count: 2,
+        frames_offset: 3,
+        frames_bytes: 400,
+        skip_bytes: 5,
+        content_bytes: 600,
+        checksum: term_checksum(b"content"),
+    };
+    let terms = vec![term(0), term(1)];
+    let record =
+        Record { oid: Oid([7; 32]), size_bytes: 1200, commit: CommitId([1; 16]), repository: 0, terms };
+    Contents {
+        records: vec![record],
+        blocks: vec![block(2), block(1)],
+        repositories: vec!["assets-1a2b3c".into()],
+        ..Contents::default()
+    }
+    .write()
+}
+
+#[test]
+fn an_empty_segment_is_one() {
+    let segment = Segment::open(Contents::default().write()).unwrap();
+    assert_eq!(segment.record_count().unwrap(), 0);
+    assert_eq!(segment.find(&Oid([0; 32])).unwrap(), vec![]);
+    assert!(segment.can_merge());
+}
+
+#[test]
+fn a_key_is_the_beginning_of_the_id() {
+    let mut id = [0xAB; 32];
+    id[..8].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(Key::new(&ChunkId(id), 9), Key { prefix: 0x0102_0304_0506_0708, shard: 9 });
+}
+
+#[test]
+fn the_future_is_recognised() {
+    let bytes = sample();
+    let forge = || Forge::open(&bytes);
+    for refused in [forge().newer(), forge().with_feature(2, 0), forge().with_feature(2, 31)] {
+        assert_eq!(Segment::open(refused).unwrap_err().kind(), ErrorKind::TooNew);
+    }
+    let record = Segment::open(&bytes).unwrap().find(&Oid([7; 32])).unwrap();
+    let mergeable = [(forge().with_feature(0, 5), true), (forge().with_feature(1, 5), false)];
+    let sections = [0, 9, 77].map(|kind| (forge().with_section(kind), false));
+    for (readable, can_merge) in mergeable.into_iter().chain(sections) {
+        let segment = Segment::open(readable).unwrap();
+        assert_eq!(segment.can_merge(), can_merge);
+        assert_eq!(segment.find(&Oid([7; 32])).unwrap(), record);
+    }
+}
+
+/// The page of a section that has only one, changed and with a fitting checksum.
+fn with_page(kind: u32, change: impl Fn(&mut Vec<u8>)) -> Segment<Vec<u8>> {
+    let mut forge = Forge::open(&sample());
+    let section = forge.sections.iter_mut().find(|s| s.0 == kind).expect("the section is there");
+    section.2.truncate(section.2.len() - 8);
+    change(&mut section.2);
+    let sum = xxhash_rust::xxh3::xxh3_64_with_seed(&section.2, u64::from(kind) << 32);
+    section.2.extend_from_slice(&sum.to_le_bytes());
+    Segment::open(forge.close()).expect("the header is fine")
+}
+
+fn with_number(kind: u32, at: usize, bytes: &[u8]) -> Segment<Vec<u8>> {
+    with_page(kind, |page| page[at..at + bytes.len()].copy_from_slice(bytes))
+}
+
+#[test]
+fn impossible_records_are_corrupt() {
+    let oid = Oid([7; 32]);
+    assert_eq!(with_page(1, |_| ()).find(&oid).unwrap().len(), 1);
+    // by the byte table: size, repository, number of terms, index of the second, then the first term:
+    // block, first chunk, number of chunks, frames' offset, frames' bytes, skip, content
+    for (at, bytes) in [
+        (32, &[0][..]),
+        (56, &[1]),
+        (60, &[0]),
+        (60, &[3]),
+        (60, &[0xFF; 4]),
+        (64, &[1]),
+        (64, &[0xFF; 8]),
+        (72, &[2]),
+        (76, &[0xFF; 2]),
+        (78, &[0; 2]),
+        (78, &[0xFF; 2]),
+        (80, &[0xFF; 4]),
+        (84, &[0; 2]),
+        (84, &[0xFF; 4]),
+        (88, &[0, 0, 4, 0]),
+        (92, &[0; 4]),
+        (92, &[1, 0, 0x80, 0]),
+    ] {
+        let error = with_number(1, at, bytes).find(&oid).expect_err("it must be refused");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{bytes:?} at {at}");
+    }
+}
+
+#[test]
+fn impossible_blocks_are_corrupt() {
+    // by the byte table: size, bytes of frames, number of chunks, first dependency, number of them
+    for (at, bytes) in [
+        (40, &[0xFF; 4][..]),
+        (44, &[0xFF; 4]),
+        (52, &[0xFF; 4]),
+        (56, &[2]),
+        (56, &[0xFF; 4]),
+        (60, &[3]),
+        (60, &[0xFF; 4]),
+    ] {
+        let error = with_number(3, at, bytes).block(0).expect_err("it must be refused");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{bytes:?} at {at}");
+    }
+    assert_eq!(with_number(4, 0, &[2]).block(0).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_changed_page_is_found_when_it_is_read() {
+    let mut forge = Forge::open(&sample());
+    forge.sections[0].2[40] ^= 1;
+    let segment = Segment::open(forge.close()).expect("pages are not read yet");
+    assert_eq!(segment.find(&Oid([7; 32])).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert!(segment.records().unwrap().all(|r| r.is_err_and(|e| e.kind() == ErrorKind::Corrupt)));
+}
+
+/// A segment of records that all have equal terms, so that only the page's checksum can tell.
+fn with_many_terms() -> Contents {
+    let mut contents = Contents { repositories: vec!["a".into()], ..Contents::default() };
+    let block = Segment::open(sample()).and_then(|s| s.block(0)).expect("the sample has a block");
+    contents.blocks.push(BlockEntry { dependencies: vec![], ..block });
+    let record = |n: u8| {
+        let term = Term { content_bytes: 600, block: 0, ..term(&mut Random(u64::from(n) + 1), 1) };
+        let terms = vec![term; 65];
+        Record { oid: Oid([n; 32]), size_bytes: 65 * 600, commit: CommitId([1; 16]), repository: 0, terms }
+    };
+    contents.records.extend((0..20).map(record));
+    contents
+}
+
+#[test]
+fn a_changed_page_of_terms_is_never_skipped() {
+    let contents = with_many_terms();
+    let per_page = 4088 / 32;
+    for changed in 0..10 {
+        let mut forge = Forge::open(&contents.clone().write());
+        forge.sections[1].2[changed * (per_page * 32 + 8)] ^= 1;
+        let segment = Segment::open(forge.close()).unwrap();
+        for (n, record) in contents.records.iter().enumerate() {
+            let (first, last) = (n * 64 / per_page, (n * 64 + 63) / per_page);
+            let found = segment.find(&record.oid).map_err(|e| e.kind());
+            let expected = if (first..=last).contains(&changed) {
+                Err(ErrorKind::Corrupt)
+            } else {
+                Ok(vec![record.clone()])
+            };
+            assert!(found == expected, "record {n}, changed page {changed}");
+        }
+    }
+}
+
+/// A few bytes must not claim many: every record could say that the same terms are its own.
+#[test]
+fn records_that_share_terms_are_corrupt() {
+    let mut forge = Forge::open(&with_many_terms().write());
+    let page = &mut forge.sections[0].2;
+    // the index of the second record's second term
+    page[104 + 64..104 + 72].copy_from_slice(&0u64.to_le_bytes());
+    let entries = page.len() - 8;
+    let sum = xxhash_rust::xxh3::xxh3_64_with_seed(&page[..entries], 1 << 32);
+    page[entries..].copy_from_slice(&sum.to_le_bytes());
+    let segment = Segment::open(forge.close()).unwrap();
+    let kinds: Vec<_> = segment.records().unwrap().map(|r| r.err().map(|e| e.kind())).collect();
+    assert_eq!(kinds.len(), 20);
+    assert_eq!(kinds[1], Some(ErrorKind::Corrupt));
+}
+
+#[test]
+fn a_page_in_another_place_is_corrupt() {
+    let keys = (0..1000).map(|n| Key { prefix: n, shard: 0 }).collect();
+    let mut forge = Forge::open(&Contents { keys, ..Contents::default() }.write());
+    let page_bytes = 4088 / 12 * 12 + 8;
+    assert_eq!(Segment::open(forge.close()).unwrap().keys().unwrap().len(), 1000);
+    let (first, second) = forge.sections[4].2.split_at_mut(page_bytes);
+    first.swap_with_slice(&mut second[..page_bytes]);
+    let error = Segment::open(forge.close()).unwrap().keys().expect_err("pages are bound to their places");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_torn_table_is_corrupt() {
+    for lost in 1..104 {
+        let mut forge = Forge::open(&sample());
+        let kept = forge.sections[0].2.len() - lost;
+        forge.sections[0].2.truncate(kept);
+        let segment = Segment::open(forge.close()).expect("pages are not read yet");
+        assert!(segment.find(&Oid([7; 32])).is_err(), "{lost} bytes lost");
+        assert!(segment.records().unwrap().all(|r| r.is_err()), "{lost} bytes lost");
+    }
+}

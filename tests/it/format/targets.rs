@@ -1,0 +1,200 @@
+//! What untrusted bytes are fed to: one function per parser. The fuzz targets in `fuzz/` and the
+//! property tests in `hostile.rs` are these same functions. Each tries the bytes as they are, and once
+//! more with their checksums put right, so that the code behind the checksums is reached too.
+
+use git_lfs_cdc::format::block::Directory;
+use git_lfs_cdc::format::chunking::GEAR_16K;
+use git_lfs_cdc::format::condemned::Condemned;
+use git_lfs_cdc::format::frame::{Decoder, Frame};
+use git_lfs_cdc::format::segment::Segment;
+use git_lfs_cdc::format::shard::{self, Recipes, Shard};
+use git_lfs_cdc::format::store_json::StoreDescription;
+use git_lfs_cdc::id::Oid;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Bytes of an entry of each paged section of an index segment, by kind.
+const ENTRY_BYTES: [usize; 7] = [0, 104, 32, 64, 4, 12, 56];
+/// A hostile segment can let all its records share one long recipe: no more of them are looked at.
+const RECORDS_LOOKED_AT: usize = 256;
+
+/// Cuts the data whole, and as if more were to follow.
+pub fn chunking(data: &[u8]) {
+    let mut rest = data;
+    while let Some(length) = GEAR_16K.next_cut(rest, true) {
+        assert!(length > 0 && length <= GEAR_16K.max_bytes);
+        assert!(GEAR_16K.next_cut(rest, false).is_none_or(|unfinished| unfinished == length));
+        rest = &rest[length..];
+    }
+    assert!(rest.is_empty());
+}
+
+pub fn frame(data: &[u8]) {
+    let mut rest = data;
+    let mut decoder = Decoder::new().expect("Zstandard can be used");
+    while let Ok(frame) = Frame::first(rest) {
+        assert!(frame.stored.len() <= rest.len());
+        if let Ok(content) = decoder.decode(&frame) {
+            assert_eq!(content.len(), frame.content_bytes);
+        }
+        rest = &rest[frame.stored.len()..];
+    }
+}
+
+pub fn block(data: &[u8]) {
+    let mut mended = data.to_vec();
+    if let Some(directory) = directory_of(data) {
+        mend(&mut mended[directory]);
+    }
+    for bytes in [data, &mended] {
+        if let Ok(directory) = Directory::parse(bytes) {
+            check(&directory);
+        }
+    }
+    frame(data);
+}
+
+/// Whether the frames of a directory can be laid over its chunks.
+fn check(directory: &Directory) {
+    let mut rest = &directory.chunks[..];
+    for frame in &directory.frames {
+        let (chunks, behind) = rest.split_at(usize::from(frame.chunk_count));
+        assert_eq!(chunks.iter().map(|c| c.bytes).sum::<u32>(), frame.content_bytes);
+        rest = behind;
+    }
+    assert!(rest.is_empty());
+}
+
+pub fn shard(data: &[u8]) {
+    let mut mended = data.to_vec();
+    mend(&mut mended);
+    for bytes in [data, &mended] {
+        for (summary, directory) in Shard::parse(bytes).unwrap_or_default().blocks {
+            assert_eq!(summary.chunk_count as usize, directory.chunks.len());
+            check(&directory);
+        }
+        _ = Recipes::parse(bytes);
+    }
+}
+
+/// `data` is what a shard's recipes unpack to.
+pub fn recipes(data: &[u8]) {
+    let (mut bytes, replaced) = shard::write(&[], &Recipes::default()).expect("a shard can be written");
+    let packed = zstd::bulk::compress(data, 1).expect("anything can be compressed");
+    bytes.truncate(bytes.len() - replaced);
+    bytes.extend_from_slice(&packed);
+    // the length in the fourth entry of the section table
+    let length = 40 + 3 * 32 + 16;
+    bytes[length..length + 8].copy_from_slice(&(packed.len() as u64).to_le_bytes());
+    mend(&mut bytes);
+    if let Ok(recipes) = Recipes::parse(&bytes) {
+        let (written, _) = shard::write(&[], &recipes).expect("what was read can be written");
+        assert_eq!(Recipes::parse(&written).ok(), Some(recipes));
+    }
+}
+
+pub fn segment(data: &[u8]) {
+    let mut mended = data.to_vec();
+    mend(&mut mended);
+    for bytes in [data, &mended] {
+        if let Ok(segment) = Segment::open(bytes) {
+            _ = walk(&segment);
+        }
+    }
+}
+
+/// Reads everything that a segment has, as far as it can be read.
+fn walk(segment: &Segment<&[u8]>) -> git_lfs_cdc::error::Result<()> {
+    let blocks = segment.block_count()?;
+    for record in segment.records()?.take(RECORDS_LOOKED_AT) {
+        let Ok(record) = record else { continue };
+        assert!((record.repository as usize) < segment.repositories().len());
+        assert!(record.terms.iter().all(|t| (t.block as usize) < blocks));
+        if let Ok(found) = segment.find(&record.oid) {
+            assert!(found.iter().all(|r| r.oid == record.oid));
+        }
+    }
+    _ = segment.find(&Oid([0; 32]));
+    _ = segment.find(&Oid([0xFF; 32]));
+    for (index, block) in segment.blocks()?.enumerate().take(RECORDS_LOOKED_AT) {
+        if let Ok(single) = segment.block(index as u32) {
+            assert!(single.dependencies.iter().all(|d| (*d as usize) < blocks));
+        }
+        let dependencies = block.map(|b| b.dependencies).unwrap_or_default();
+        assert!(dependencies.iter().all(|d| (*d as usize) < blocks));
+    }
+    assert!(segment.block(blocks as u32).is_err());
+    _ = segment.shards();
+    _ = segment.keys();
+    _ = segment.can_merge();
+    _ = segment.record_count();
+    Ok(())
+}
+
+pub fn condemned(data: &[u8]) {
+    let mut mended = data.to_vec();
+    mend(&mut mended);
+    for bytes in [data, &mended] {
+        if let Ok(list) = Condemned::parse(bytes) {
+            assert_eq!(Condemned::parse(&list.write()).ok(), Some(list));
+        }
+    }
+}
+
+pub fn store_json(data: &[u8]) {
+    if let Ok(description) = StoreDescription::parse(data) {
+        let written = description.write().expect("what was read can be written");
+        assert_eq!(StoreDescription::parse(&written).ok(), Some(description));
+    }
+}
+
+fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
+    let mut wide = [0; 8];
+    wide[..length].copy_from_slice(bytes.get(at..at.checked_add(length)?)?);
+    usize::try_from(u64::from_le_bytes(wide)).ok()
+}
+
+/// Where the seek table says that a block's directory is.
+fn directory_of(block: &[u8]) -> Option<std::ops::Range<usize>> {
+    let footer = block.len().checked_sub(9)?;
+    let last = footer.checked_sub(8)?;
+    let start = last.checked_sub(8 * number(block, footer, 4)?.checked_sub(1)?)?.checked_sub(8)?;
+    let directory = start.checked_sub(number(block, last, 4)?)?.checked_add(8)?;
+    (directory <= start).then_some(directory..start)
+}
+
+/// Puts length, section checksums, page checksums and header checksum of a container right, as far as
+/// its section table makes sense.
+fn mend(bytes: &mut [u8]) {
+    let Some(count) = number(bytes, 10, 2) else { return };
+    let table = 40..40 + 32 * count;
+    if table.end > bytes.len() {
+        return;
+    }
+    let total = bytes.len() as u64;
+    bytes[24..32].copy_from_slice(&total.to_le_bytes());
+    for entry in table.clone().step_by(32) {
+        let [kind, flags] = [0, 4].map(|at| number(bytes, entry + at, 4).unwrap_or(0));
+        let [start, length] = [8, 16].map(|at| number(bytes, entry + at, 8).unwrap_or(usize::MAX));
+        let Some(end) = start.checked_add(length).filter(|e| *e <= bytes.len()) else { continue };
+        if start < table.end {
+            continue;
+        }
+        if flags & 1 == 0 {
+            let sum = xxh3_64(&bytes[start..end]);
+            bytes[entry + 24..entry + 32].copy_from_slice(&sum.to_le_bytes());
+        } else {
+            mend_pages(kind, &mut bytes[start..end]);
+        }
+    }
+    let sum = xxh3_64(&[&bytes[..32], &bytes[table]].concat());
+    bytes[32..40].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn mend_pages(kind: usize, section: &mut [u8]) {
+    let Some(width) = ENTRY_BYTES.get(kind).filter(|w| **w > 0) else { return };
+    for (page, bytes) in section.chunks_mut(4088 / width * width + 8).enumerate() {
+        if let Some((entries, stored)) = bytes.split_last_chunk_mut::<8>() {
+            *stored = xxh3_64_with_seed(entries, (kind as u64) << 32 | page as u64).to_le_bytes();
+        }
+    }
+}
