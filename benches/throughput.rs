@@ -122,7 +122,11 @@ fn measure(file: &Path, folder: &Path, cores: usize) {
         Part { name: "read (copy)", serial: false, work: Box::new(|| read_through(&from)) },
         Part { name: "zstd (unpack)", serial: false, work: Box::new(|| decode_all(&frames)) },
         Part { name: "xxh3", serial: false, work: Box::new(|| keep(term_checksum(&data))) },
-        Part { name: "write (copy)", serial: false, work: Box::new(|| write_all(&to, &[data.clone()])) },
+        Part {
+            name: "write (copy)",
+            serial: false,
+            work: Box::new(|| write_all(&to, std::slice::from_ref(&data))),
+        },
     ];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); up.len() + down.len() + 3];
     for _ in 0..ROUNDS {

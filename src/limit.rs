@@ -52,7 +52,7 @@ pub const BLOCKS_IN_FLIGHT: usize = 2;
 /// Neighbouring ranges of a block are fetched as one if the gap between them is at most this.
 pub const FETCH_GAP_BYTES: u32 = 128 * KIB as u32;
 /// A fetch is closed once it spans this much of a block.
-pub const FETCH_BYTES: u32 = 4 * MIB as u32;
+pub const FETCH_BYTES: u32 = 2 * MIB as u32;
 /// Fetches under way at a time, for one object.
 pub const FETCHES_IN_FLIGHT: usize = 8;
 

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Progress;
@@ -90,18 +89,22 @@ impl<'a> Job<'a> {
     /// Takes fetches until none is left, with `ahead` of them under way.
     fn work(&self, ahead: usize) -> Result<()> {
         let mut decoder = Decoder::new()?;
-        let mut under_way: VecDeque<(Fetch, Pending<'a, Bytes>)> = VecDeque::new();
+        let mut under_way: VecDeque<(Fetch, Pending<'a, Vec<u8>>)> = VecDeque::new();
+        let mut buffers = Vec::new();
         loop {
             while under_way.len() < ahead
                 && let Some(fetch) = self.queue.lock().unwrap_or_else(PoisonError::into_inner).next()
             {
-                let pending = self.store.get_block_range(&fetch.block, fetch.range.clone());
+                let buffer = buffers.pop().unwrap_or_default();
+                let pending = self.store.get_block_range(&fetch.block, fetch.range.clone(), buffer);
                 under_way.push_back((fetch, pending));
             }
             let Some((fetch, pending)) = under_way.pop_front() else { return Ok(()) };
             let done = self.progress.check().and_then(|()| {
                 let bytes = pending.wait().map_err(|e| e.context(self.names(&fetch)))?;
-                self.unpack(&fetch, &bytes, &mut decoder)
+                self.unpack(&fetch, &bytes, &mut decoder)?;
+                buffers.push(bytes);
+                Ok(())
             });
             if let Err(error) = done {
                 self.failed.store(true, Ordering::Relaxed);

@@ -409,6 +409,20 @@ fn a_damaged_block_is_named_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_block_that_is_cut_short_is_corrupt_wherever_it_ends() {
+    let place = Place::new();
+    let object = place.object(&noise(16, 400_000));
+    object.push(&place.engine()).unwrap();
+    let block = place.files("blocks").pop().unwrap();
+    for left in [390_000, 10, 0] {
+        std::fs::File::options().write(true).open(&block).unwrap().set_len(left).unwrap();
+        let error = object.pull(&place.engine()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{left}: {error}");
+        assert!(error.to_string().contains(block.file_name().unwrap().to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
 fn the_zero_length_object_works_too() {
     let place = Place::new();
     let object = place.object(b"");

@@ -4,7 +4,8 @@
 use std::error::Error as _;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -149,6 +150,14 @@ impl Place {
         };
         Error::new(kind, format!("{doing}: {error}"))
     }
+}
+
+/// Replaces what `buffer` holds by a range of a file.
+pub(super) fn read_range(mut file: fs::File, range: Range<u64>, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(range.start))?;
+    buffer.resize((range.end - range.start) as usize, 0);
+    file.read_exact(&mut buffer)?;
+    Ok(buffer)
 }
 
 /// Whether any block stands below `path`.

@@ -13,8 +13,12 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -180,17 +184,34 @@ impl Store {
         self.runtime.block_on(get(&self.backend, &self.place, &path, limit_bytes))
     }
 
-    /// Begins to read a byte range of a block.
-    pub fn get_block_range(&self, id: &BlockId, range: Range<u32>) -> Pending<'_, Bytes> {
+    /// Begins to read a byte range of a block into `buffer`, which comes back with exactly that range.
+    /// Buffers are the caller's so that it can use them again: fresh memory costs more than a read.
+    pub fn get_block_range(&self, id: &BlockId, range: Range<u32>, buffer: Vec<u8>) -> Pending<'_, Vec<u8>> {
         let (backend, place, path) = (self.backend.clone(), self.place.clone(), layout::block(id));
         let task = self.runtime.spawn(async move {
-            let (start, end) = (u64::from(range.start), u64::from(range.end));
-            let read = backend.get_range(&path, start..end).await;
-            let bytes = read.map_err(|e| place.explain(format!("reading {path}"), e))?;
-            if bytes.len() as u64 != end - start {
-                return Err(Error::corrupt(format!("{path} in {place} is cut short")));
+            let bounds = u64::from(range.start)..u64::from(range.end);
+            let options =
+                GetOptions { range: Some(GetRange::Bounded(bounds.clone())), ..GetOptions::default() };
+            let explain = |e| place.explain(format!("reading {path}"), e);
+            let short = || Error::corrupt(format!("{path} in {place} is cut short"));
+            let found = match backend.get_opts(&path, options).await {
+                Ok(found) if found.range == bounds => found,
+                Ok(_) => return Err(short()),
+                // a range that begins behind the end is no range to `object_store`
+                Err(error) => match backend.head(&path).await {
+                    Ok(meta) if meta.size < bounds.end => return Err(short()),
+                    _ => return Err(explain(error)),
+                },
+            };
+            match found.payload {
+                GetResultPayload::File(file, _) => {
+                    let read =
+                        tokio::task::spawn_blocking(move || directory::read_range(file, bounds, buffer));
+                    let read = read.await.map_err(|e| Error::internal(format!("a read stopped: {e}")))?;
+                    read.map_err(|e| Error::io(format!("reading {path} in the store {place}"), &e))
+                }
+                GetResultPayload::Stream(stream) => collect(stream, buffer).await.map_err(explain),
             }
-            Ok(bytes)
         });
         Pending { runtime: &self.runtime, task }
     }
@@ -223,7 +244,6 @@ impl Store {
 
     /// Bytes of everything in the store.
     pub fn stored_bytes(&self) -> Result<u64> {
-        use futures::TryStreamExt;
         let sizes = self.backend.list(None).try_fold(0, |sum, object| async move { Ok(sum + object.size) });
         self.runtime.block_on(sizes).map_err(|e| self.place.explain("listing the store", e))
     }
@@ -235,6 +255,18 @@ fn runtime() -> Result<Runtime> {
         .thread_name("store")
         .build()
         .map_err(|e| Error::io("starting the threads for the store", &e))
+}
+
+/// Replaces what `buffer` holds by all of a stream.
+async fn collect(
+    mut stream: BoxStream<'static, object_store::Result<Bytes>>,
+    mut buffer: Vec<u8>,
+) -> object_store::Result<Vec<u8>> {
+    buffer.clear();
+    while let Some(piece) = stream.try_next().await? {
+        buffer.extend_from_slice(&piece);
+    }
+    Ok(buffer)
 }
 
 async fn get(
