@@ -3,7 +3,8 @@
 use std::thread;
 
 use crate::data::{assert_same_tree, noise};
-use crate::sandbox::{Repo, Sandbox};
+use crate::repo::Repo;
+use crate::sandbox::Sandbox;
 
 fn with_concurrent(setting: &str) {
     let sandbox = Sandbox::new();

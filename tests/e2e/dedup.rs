@@ -57,3 +57,22 @@ fn a_second_machine_deduplicates_against_the_first() {
     let stats: serde_json::Value = serde_json::from_str(&stats.stdout).expect(&stats.stderr);
     assert_eq!(stats["objects"], 2);
 }
+
+#[test]
+fn objects_of_one_push_share_their_chunks() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("within");
+    // One agent: several at once don't see what the others have not committed yet.
+    work.must(["config", "--global", "lfs.customtransfer.cdc.concurrent", "false"]);
+    let content = noise(1, 12_000_000);
+    let before = total_bytes(&sandbox.store());
+    for index in 0..6 {
+        let start = index * 100_001;
+        work.write(&format!("{index}.bin"), &content[start..]);
+    }
+    work.commit("six overlapping objects");
+    work.push();
+    let added = total_bytes(&sandbox.store()) - before;
+    assert!(added < content.len() as u64 * 11 / 10, "six objects over 12 MB of content added {added} bytes");
+    assert_same_tree(&work.path, &sandbox.clone_elsewhere("within").path);
+}

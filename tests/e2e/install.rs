@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::data::{assert_same_tree, noise};
-use crate::sandbox::{Machine, Sandbox, path_str};
+use crate::machine::Machine;
+use crate::sandbox::{Sandbox, path_str};
 
 fn setting(machine: &Machine, key: &str) -> Option<String> {
     let outcome =
@@ -105,10 +106,8 @@ fn status_and_stats() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("reports");
     let content = noise(1, 5_000_000);
-    work.write("a.bin", &content);
-    work.write("b.bin", &content[..4_000_000]);
-    work.commit("content");
-    work.push();
+    work.publish("a.bin", &content);
+    work.publish("b.bin", &content[..4_000_000]);
 
     assert_eq!(work.cdc(["status"]).code, Some(0));
     let status = work.cdc(["status", "--json"]);

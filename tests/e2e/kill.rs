@@ -8,8 +8,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::data::{assert_same_tree, noise};
+use crate::machine::Machine;
 use crate::process::{Running, signal, wait_until};
-use crate::sandbox::{Machine, Repo, Sandbox, path_str};
+use crate::repo::Repo;
+use crate::sandbox::{Sandbox, path_str};
 
 /// The agents that a machine's git-lfs is running, the oldest first.
 fn agents(machine: &Machine) -> Vec<u32> {
@@ -76,6 +78,25 @@ fn agents_killed_at_ten_moments_of_a_push() {
     }
     work.publish("last.bin", &noise(7, 1_000_000));
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("killed").path);
+}
+
+#[test]
+fn agents_killed_during_a_clone() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("killed");
+    write_content(&work, 1);
+    work.push();
+    let other = sandbox.other_machine("other");
+    let (home, remote) = (sandbox.path("other"), sandbox.remote("killed"));
+    let running = start(&other, &home, &["clone", "--quiet", path_str(&remote), "copy"]);
+    sleep(Duration::from_millis(60));
+    for id in agents(&other) {
+        signal("KILL", &id.to_string());
+    }
+    running.wait();
+    let copy = other.repo_at("other/copy");
+    copy.must(["reset", "--quiet", "--hard"]);
+    assert_same_tree(&work.path, &copy.path);
 }
 
 /// Interrupts a command in its transfer; panics if it came to its end all the same, or if an agent outlives it.

@@ -14,7 +14,9 @@ mod install;
 #[cfg(target_os = "linux")]
 mod kill;
 mod layouts;
+mod machine;
 mod process;
+mod repo;
 mod sandbox;
 mod store_faults;
 mod transfer;

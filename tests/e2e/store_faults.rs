@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::data::{assert_same_tree, listing, noise};
+use crate::machine::{Identity, give};
 use crate::process::say;
-use crate::sandbox::{Identity, Repo, Sandbox, give, path_str};
+use crate::repo::Repo;
+use crate::sandbox::{Sandbox, path_str};
 
 /// What each message has to point to.
 const LOG: &str = "cdc/log";
@@ -60,7 +62,7 @@ fn folder_without_store_json() {
     let work = with_unpushed_commit(&sandbox, 500_000);
     let (marker, away) = (sandbox.store().join("store.json"), sandbox.path("away"));
     fs::rename(&marker, &away).unwrap();
-    push_fails(&work, &["store.json", LOG]);
+    push_fails(&work, &["no store", path_str(&sandbox.store()), LOG]);
     assert!(!marker.exists(), "a transfer never creates a store");
     fs::rename(&away, &marker).unwrap();
     push_succeeds(&sandbox, &work);

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::data::{assert_same_file, assert_same_tree, listing, noise};
-use crate::sandbox::{Repo, Sandbox, path_str};
+use crate::repo::Repo;
+use crate::sandbox::{Sandbox, path_str};
 
 /// Sizes from nothing to some megabytes, each with content of its own.
 fn write_mixed_files(repo: &Repo, count: usize) {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::data::{assert_same_file, listing, noise};
-use crate::sandbox::{Repo, Sandbox, path_str};
+use crate::repo::Repo;
+use crate::sandbox::{Sandbox, path_str};
 
 fn has_blocks(store: &Path) -> bool {
     listing(store).keys().any(|name| name.starts_with("blocks"))

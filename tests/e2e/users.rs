@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::data::{assert_same_tree, noise};
+use crate::machine::{Identity, Machine, give};
 use crate::process::say;
-use crate::sandbox::{Identity, Machine, Repo, Sandbox, give, path_str};
+use crate::repo::Repo;
+use crate::sandbox::{Sandbox, path_str};
 
 const GROUP: u32 = 62_000;
 
@@ -14,13 +16,14 @@ fn share(umasks: [&'static str; 2], shared: &str) {
     let sandbox = Sandbox::new();
     let [alice, bob] =
         [(62_001, umasks[0]), (62_002, umasks[1])].map(|(uid, umask)| Identity { uid, gid: GROUP, umask });
-    let ours = sandbox.path("ours");
-    fs::create_dir(&ours).unwrap();
-    give(&ours, &alice);
-    fs::set_permissions(&ours, fs::Permissions::from_mode(0o2770)).unwrap();
+    let owner = alice.clone();
     let (Some(alice), Some(bob)) = (sandbox.user("alice", alice), sandbox.user("bob", bob)) else {
         return say("skipped: users, this needs root and setpriv");
     };
+    let ours = sandbox.path("ours");
+    fs::create_dir(&ours).unwrap();
+    give(&ours, &owner);
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o2770)).unwrap();
 
     let remote = ours.join("game.git");
     let home = sandbox.path("alice");

@@ -1,0 +1,219 @@
+//! A machine: a home, a git configuration and a cache of its own, and commands that see nothing else of the environment.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{Outcome, Running};
+use crate::repo::Repo;
+use crate::sandbox::path_str;
+
+const AGENT: &str = env!("CARGO_BIN_EXE_git-lfs-cdc");
+const GIT_CONFIG: &str = "\
+[user]
+\tname = Someone
+\temail = someone@example.com
+[init]
+\tdefaultBranch = main
+[protocol \"file\"]
+\tallow = always
+[safe]
+\tdirectory = *
+[advice]
+\tdetachedHead = false
+[gc]
+\tauto = 0
+";
+
+/// The ids and the umask under which a machine's commands run. Needs root.
+#[derive(Clone)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    pub umask: &'static str,
+}
+
+impl Identity {
+    /// A program run under these ids.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={}", self.uid), &format!("--regid={}", self.gid), "--clear-groups"]);
+        command.args(["sh", "-c", "umask \"$0\" && exec \"$@\"", self.umask, program]);
+        command
+    }
+}
+
+#[derive(Clone)]
+pub struct Machine {
+    sandbox: PathBuf,
+    home: PathBuf,
+    identity: Option<Identity>,
+}
+
+impl Machine {
+    pub fn new(sandbox: &Path, name: &str, identity: Option<Identity>) -> Machine {
+        let home = sandbox.join(name);
+        fs::create_dir_all(home.join("bin")).unwrap();
+        fs::write(home.join(".gitconfig"), GIT_CONFIG).unwrap();
+        let machine = Machine { sandbox: sandbox.to_path_buf(), home, identity };
+        if let Some(identity) = &machine.identity {
+            machine.bring_binaries();
+            give(&machine.home, identity);
+        }
+        machine
+    }
+
+    /// Another user may not reach the build folder: copies of the binaries go into the machine's own `bin`.
+    fn bring_binaries(&self) {
+        let mut binaries = vec![PathBuf::from(AGENT)];
+        binaries.extend(git_lfs_folder().map(|folder| folder.join("git-lfs")));
+        for binary in binaries {
+            fs::copy(&binary, self.home.join("bin").join(binary.file_name().unwrap())).unwrap();
+        }
+    }
+
+    /// The binary that this machine uses.
+    pub fn agent(&self) -> PathBuf {
+        if self.identity.is_some() { self.home.join("bin/git-lfs-cdc") } else { AGENT.into() }
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.home.join(".gitconfig")
+    }
+
+    /// A command of this machine, with nothing of the caller's environment but `PATH`.
+    pub fn command<A: AsRef<OsStr>>(
+        &self,
+        dir: &Path,
+        program: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = match &self.identity {
+            None => Command::new(program),
+            Some(identity) => identity.command(program),
+        };
+        command.args(args).current_dir(dir).env_clear();
+        command.env("PATH", self.search_path()).env("HOME", &self.home).env("LC_ALL", "C");
+        command
+            .env("XDG_CACHE_HOME", self.home.join(".cache"))
+            .env("XDG_CONFIG_HOME", self.home.join(".config"));
+        command.env("GIT_CONFIG_GLOBAL", self.config_file()).env("GIT_CONFIG_NOSYSTEM", "1");
+        command.env("GIT_TERMINAL_PROMPT", "0");
+        command
+    }
+
+    fn search_path(&self) -> OsString {
+        let inherited = std::env::var_os("PATH").unwrap_or_default();
+        let own = self.identity.is_some().then(|| self.home.join("bin"));
+        let folders = own.into_iter().chain(git_lfs_folder()).chain(std::env::split_paths(&inherited));
+        std::env::join_paths(folders).unwrap()
+    }
+
+    pub fn run<A: AsRef<OsStr>>(
+        &self,
+        dir: &Path,
+        program: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Outcome {
+        Running::start(self.command(dir, program, args)).wait()
+    }
+
+    pub fn git<'a>(&self, dir: &Path, args: impl IntoIterator<Item = &'a str>) -> Outcome {
+        self.run(dir, "git", args)
+    }
+
+    /// Runs git, which has to succeed; gives its standard output.
+    #[track_caller]
+    pub fn must<'a>(&self, dir: &Path, args: impl IntoIterator<Item = &'a str>) -> String {
+        self.expect_success(self.git(dir, args)).stdout
+    }
+
+    /// Runs the agent's binary.
+    pub fn cdc<'a>(&self, dir: &Path, args: impl IntoIterator<Item = &'a str>) -> Outcome {
+        self.run(dir, path_str(&self.agent()), args)
+    }
+
+    /// Installs the agent for this machine's user.
+    #[track_caller]
+    pub fn install(&self) {
+        self.expect_success(self.cdc(&self.home, ["install", "--global"]));
+    }
+
+    /// Clones with the content checked out, to a path relative to the sandbox.
+    #[track_caller]
+    pub fn clone_of(&self, remote: &Path, into: &str) -> Repo {
+        self.must(&self.sandbox, ["clone", "--quiet", path_str(remote), into]);
+        self.repo_at(into)
+    }
+
+    pub fn repo_at(&self, path: &str) -> Repo {
+        Repo { machine: self.clone(), path: self.sandbox.join(path) }
+    }
+
+    /// Creates a store that no repository uses yet.
+    #[track_caller]
+    pub fn create_store(&self, path: &Path) {
+        let scratch = self.repo_at(&format!("scratch-{}", path.file_name().unwrap().to_string_lossy()));
+        self.must(&self.sandbox, ["init", "--quiet", path_str(&scratch.path)]);
+        scratch.init(path_str(path));
+    }
+
+    #[track_caller]
+    pub fn expect_success(&self, outcome: Outcome) -> Outcome {
+        if !outcome.success() {
+            self.fail(&outcome, "failed");
+        }
+        outcome
+    }
+
+    /// Panics unless the command failed and said all of `expected`, in any case of letters.
+    #[track_caller]
+    pub fn expect_failure(&self, outcome: Outcome, expected: &[&str]) {
+        if outcome.success() {
+            self.fail(&outcome, "succeeded, and should have failed");
+        }
+        let text = outcome.text().to_lowercase();
+        if let Some(missing) = expected.iter().find(|part| !text.contains(&part.to_lowercase())) {
+            self.fail(&outcome, &format!("failed without saying {missing:?}"));
+        }
+    }
+
+    #[track_caller]
+    fn fail(&self, outcome: &Outcome, what: &str) -> ! {
+        panic!(
+            "{} {what} (exit code {:?})\n--- stdout\n{}--- stderr\n{}--- agents' logs\n{}",
+            outcome.command,
+            outcome.code,
+            outcome.stdout,
+            outcome.stderr,
+            log_tails(&self.sandbox)
+        )
+    }
+}
+
+/// Makes a user the owner of a folder and of all that is in it.
+pub fn give(folder: &Path, owner: &Identity) {
+    let ids = format!("{}:{}", owner.uid, owner.gid);
+    let status = Command::new("chown").args(["-R", &ids]).arg(folder).status().unwrap();
+    assert!(status.success(), "chown {ids} {}", folder.display());
+}
+
+fn git_lfs_folder() -> Option<PathBuf> {
+    std::env::var_os("GIT_LFS_CDC_TEST_GIT_LFS").map(PathBuf::from)
+}
+
+/// The last lines of every agent's log below a folder.
+fn log_tails(sandbox: &Path) -> String {
+    let found =
+        Command::new("find").arg(sandbox).args(["-path", "*/lfs/cdc/log", "-type", "f"]).output().unwrap();
+    let paths = String::from_utf8_lossy(&found.stdout).into_owned();
+    let mut text = String::new();
+    for path in paths.lines() {
+        let log = fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+        text.push_str(&format!("{path}:\n{tail}\n"));
+    }
+    text
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# tests/run.sh [--full] | --help
+#
+# Installs what the tests need, then runs all of them: unit, property, golden and integration tests, and the end-to-end
+# tests with the git-lfs of this system and once more with a newer one.
+#   --full   the large forms too: all corpora, an object of 1 GB
+# What it downloads it keeps in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+setup=$root/tests/setup
+# shellcheck source=tests/setup/lib.sh
+. "$setup/lib.sh"
+
+full=no
+for argument in "$@"; do
+  case $argument in
+    --full) full=yes ;;
+    -h | --help)
+      sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+      exit 0
+      ;;
+    *) fail "unknown option: $argument" "$0 --help" ;;
+  esac
+done
+cache=${XDG_CACHE_HOME:-${HOME:?"HOME is not set"}/.cache}/git-lfs-cdc-tests
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd)
+cd "$root"
+
+step "Looking for what the tests need: Rust, a C compiler, git, git-lfs, zstd"
+need_rust Cargo.toml
+need_git_lfs
+need zstd zstd zstd zstd
+
+step "A newer git-lfs"
+newer='' code=0
+newer=$(bash "$setup/newer-git-lfs.sh" "$cache/newer-git-lfs") || code=$?
+case $code in
+  0 | 3) ;;
+  *) fail "the newer git-lfs could not be fetched" "see apt's message above; with no network, run this again while you have one" ;;
+esac
+
+form=short
+[ $full = no ] || form=full
+step "Corpora, the $form form, in $cache/corpora"
+bash "$setup/corpora.sh" $form "$cache/corpora" ||
+  fail "the corpora could not be made" "see the message above; it needs the network once, and about 3 GB on the disk"
+
+[ $full = no ] || export GIT_LFS_CDC_FULL=1
+step "Building"
+cargo test --release --locked --no-run
+
+step "All tests, the end-to-end ones with $(git-lfs version)"
+GIT_LFS_CDC_CORPORA=$cache/corpora cargo test --release --locked
+
+if [ -z "$newer" ]; then
+  step "Skipped: the end-to-end tests with a newer git-lfs, which is to be had from a Debian mirror only"
+else
+  step "The end-to-end tests again, with $("$newer/git-lfs" version)"
+  [ $full = no ] || export GIT_LFS_CDC_CORPORA=$cache/corpora
+  GIT_LFS_CDC_TEST_GIT_LFS=$newer cargo test --release --locked --test e2e
+fi
+step "All tests passed"
