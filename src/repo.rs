@@ -53,7 +53,7 @@ impl Repo {
     /// The repository that the current directory, or `GIT_DIR`, belongs to.
     pub fn discover() -> Result<Self> {
         let asked = git(&["rev-parse", "--absolute-git-dir", "--git-common-dir", "--is-bare-repository"])
-            .map_err(|e| e.remedy("run this inside a git repository"))?;
+            .map_err(|e| e.context("no git repository is here").remedy("run this inside one"))?;
         let mut lines = asked.lines();
         let mut line = || lines.next().unwrap_or_default().to_owned();
         let (own_dir, common_dir, bare) = (PathBuf::from(line()), PathBuf::from(line()), line() == "true");

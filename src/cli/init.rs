@@ -1,5 +1,7 @@
 //! `git lfs-cdc init URL`: a store for this repository's LFS objects.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::{Outcome, install, print};
@@ -24,7 +26,8 @@ pub(super) struct Init {
     /// Whose objects these are, if not a name made from the folder's; repositories may share a store
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
-    /// Begin a new store even over the blocks of one that has lost its store.json
+    /// Create the store even in a folder that holds other things, in the work tree, or over the blocks of
+    /// a store that has lost its store.json
     #[arg(long)]
     force: bool,
 }
@@ -33,6 +36,7 @@ impl Init {
     pub(super) fn run(self) -> Result<Outcome> {
         let repo = Repo::discover()?;
         let url = self.named(&repo)?;
+        self.check_place(&url.directory(&repo.top), &repo)?;
         let sharing = self.shared.as_deref().map(Sharing::parse).transpose()?;
         let (store, created) = Store::create_or_join(&url, &repo.top, sharing, self.force)?;
         print::line(format!(
@@ -56,6 +60,21 @@ impl Init {
         print::line(format!("the LFS URL is  {text}"));
         print_next(&repo);
         Ok(Outcome::Fine)
+    }
+
+    /// A store inside the work tree would be committed with it.
+    fn check_place(&self, place: &Path, repo: &Repo) -> Result<()> {
+        // the last part may not be there yet
+        let resolved = place.parent().and_then(|parent| parent.canonicalize().ok());
+        let resolved = resolved.zip(place.file_name()).map(|(parent, name)| parent.join(name));
+        let within = |folder: &Path| {
+            folder.canonicalize().is_ok_and(|folder| resolved.as_ref().is_some_and(|p| p.starts_with(folder)))
+        };
+        if self.force || !repo.work_tree.as_deref().is_some_and(within) || within(&repo.git_dir) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{} lies inside the work tree", place.display()))
+            .remedy("name a folder outside of it; if this one is meant, add --force"))
     }
 
     /// The URL with a repository's name: the one given, else the one this repository has in this store

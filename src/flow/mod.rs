@@ -82,9 +82,10 @@ pub struct Engine {
     view: Mutex<View>,
 }
 
-/// What is known of the store; read at the first need.
+/// What is known of the store; each part is read at the first need.
 #[derive(Default)]
 struct View {
+    /// Whether `index` and `condemned` were read.
     listed: bool,
     index: index::Index,
     condemned: condemned::CondemnedNames,

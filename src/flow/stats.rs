@@ -16,7 +16,8 @@ pub struct Stats {
     pub objects: u64,
     /// Bytes of all objects, as plain LFS would store them.
     pub logical_bytes: u64,
-    /// Bytes of all chunks in blocks: what deduplication left.
+    /// Bytes of all chunks in blocks: what deduplication left. A chunk that several pushes stored at the
+    /// same time counts each time.
     pub unique_bytes: u64,
     /// Bytes of everything in the store.
     pub stored_bytes: u64,

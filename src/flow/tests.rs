@@ -409,6 +409,70 @@ fn a_damaged_block_is_named_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_store_that_is_replaced_under_a_push_is_noticed_before_the_answer() {
+    let place = Arc::new(Place::new());
+    let object = place.object(&noise(17, 100_000));
+    let there = place.clone();
+    let engine = place.watched(Arc::new(move |when, call| {
+        if when == When::After && matches!(call, Call::Put(path) if path.starts_with("index/")) {
+            let folder = there.folder.path();
+            std::fs::rename(folder.join("store"), folder.join("unmounted")).unwrap();
+            aside(|| drop(Store::create_or_join(&there.url(), folder, None, false).unwrap()));
+        }
+        true
+    }));
+    let error = object.push(&engine).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+}
+
+#[test]
+fn a_store_that_is_gone_is_not_made_anew() {
+    let place = Arc::new(Place::new());
+    let object = place.object(&noise(18, 100_000));
+    let there = place.clone();
+    let engine = place.watched(Arc::new(move |when, call| {
+        if when == When::Before && *call == Call::List("condemned".into()) {
+            let folder = there.folder.path();
+            std::fs::rename(folder.join("store"), folder.join("unmounted")).unwrap();
+        }
+        true
+    }));
+    let error = object.push(&engine).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+    assert!(!place.folder.path().join("store").exists());
+}
+
+#[test]
+fn many_that_create_a_store_at_once_get_the_same_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = StoreUrl::parse("store").unwrap();
+    let opened = std::thread::scope(|scope| {
+        let create = || Store::create_or_join(&url, folder.path(), None, false).unwrap();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(opened.iter().all(|(store, _)| store.description() == opened[0].0.description()));
+    assert_eq!(opened.iter().filter(|(_, created)| *created).count(), 1);
+}
+
+#[test]
+fn a_store_is_not_begun_over_other_things() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = StoreUrl::parse(".").unwrap();
+    let create = |force| Store::create_or_join(&url, folder.path(), None, force).map(|(_, created)| created);
+    std::fs::write(folder.path().join("holiday.jpg"), b"").unwrap();
+    assert_eq!(create(false).unwrap_err().kind(), Kind::Exists);
+    assert!(create(true).unwrap());
+    std::fs::remove_file(folder.path().join("holiday.jpg")).unwrap();
+    std::fs::remove_file(folder.path().join("store.json")).unwrap();
+    assert!(create(false).unwrap(), "an interrupted init is finished");
+    std::fs::write(folder.path().join("blocks/00/block"), b"").unwrap();
+    std::fs::remove_file(folder.path().join("store.json")).unwrap();
+    let error = create(false).unwrap_err().to_string();
+    assert!(error.contains("blocks but no store.json"), "{error}");
+}
+
+#[test]
 fn a_block_that_is_cut_short_is_corrupt_wherever_it_ends() {
     let place = Place::new();
     let object = place.object(&noise(16, 400_000));

@@ -27,7 +27,9 @@ pub(super) fn upload(
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let view = &mut *view;
     if !view.listed {
-        read_store(engine, view)?;
+        view.index.refresh(&engine.store, &engine.cache)?;
+        view.condemned.refresh(&engine.store, &engine.cache)?;
+        view.listed = true;
     }
     for _ in 0..limit::COMMIT_ATTEMPTS {
         progress.bytes.store(0, Ordering::Relaxed);
@@ -52,12 +54,10 @@ pub(super) fn upload(
     .remedy("push again when the garbage collection has ended"))
 }
 
-/// Reads the index, the condemned lists and every shard that counts: deduplication is exact.
-fn read_store(engine: &Engine, view: &mut View) -> Result<()> {
+/// Reads every shard that counts and is not known yet: deduplication is exact.
+fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
     let (store, cache) = (&engine.store, &engine.cache);
-    view.index.refresh(store, cache)?;
-    view.condemned.refresh(store, cache)?;
-    let View { index, condemned, known, listed } = view;
+    let View { index, condemned, known, .. } = view;
     for id in index.shards()?.into_keys().filter(|id| !known.has_shard(id)).collect::<Vec<_>>() {
         let shard = match cache.get("shards", &id.to_string(), &id.hash, || store.get_shard(&id)) {
             Ok(bytes) => Shard::parse(&bytes),
@@ -72,7 +72,6 @@ fn read_store(engine: &Engine, view: &mut View) -> Result<()> {
             Err(e) => return Err(e),
         }
     }
-    *listed = true;
     Ok(())
 }
 
@@ -106,12 +105,13 @@ fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Resu
 /// Stores the object's novel chunks. What was read must be the object: git-lfs may have a damaged file.
 fn pack_object(
     engine: &Engine,
-    view: &View,
+    view: &mut View,
     oid: &Oid,
     size_bytes: u64,
     path: &Path,
     progress: &Progress,
 ) -> Result<Packed> {
+    read_shards(engine, view)?;
     let failed = |e| Error::io(format!("opening {}", path.display()), &e);
     let file = File::open(path).map_err(failed)?;
     let (suite, level) = (engine.store.description().suite, engine.settings.compression_level);

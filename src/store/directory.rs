@@ -49,11 +49,22 @@ impl Sharing {
 
 /// From now on this process creates files with exactly this mode. The umask is the only way that
 /// leaves no moment in which a file stands there unreadable.
-pub(super) fn set_umask_for(file_mode: u32) {
+pub(super) fn set_umask_for(file_mode: u32) -> Umask {
     #[cfg(unix)]
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode((!file_mode & 0o777) as _));
+    return Umask(rustix::process::umask(rustix::fs::Mode::from_raw_mode((!file_mode & 0o777) as _)));
     #[cfg(not(unix))]
-    let _ = file_mode;
+    Umask(file_mode)
+}
+
+/// The umask that was.
+pub(super) struct Umask(#[cfg(unix)] rustix::fs::Mode, #[cfg(not(unix))] u32);
+
+impl Umask {
+    /// Sets it again.
+    pub(super) fn restore(self) {
+        #[cfg(unix)]
+        rustix::process::umask(self.0);
+    }
 }
 
 /// The root of a directory store.
@@ -77,17 +88,11 @@ impl Place {
         }
     }
 
-    /// Makes the root and every folder of a new store.
+    /// Makes the root and every folder of a new store. A folder that holds anything else is most likely
+    /// not meant, and blocks without a `store.json` even less: then only with `force`.
     pub(super) fn create(path: PathBuf, sharing: Option<Sharing>, force: bool) -> Result<Self> {
-        if !force && has_blocks(&path) {
-            return Err(Error::new(
-                Kind::Exists,
-                format!("{} holds blocks but no store.json", path.display()),
-            )
-            .remedy("restore store.json; if you are sure that a new store may begin there, add --force"));
-        }
-        if let Some(sharing) = sharing {
-            set_umask_for(sharing.file_mode());
+        if !force {
+            check_room(&path)?;
         }
         let failed = |e: &io::Error| Error::io(format!("creating the store {}", path.display()), e);
         fs::create_dir_all(&path).map_err(|e| failed(&e))?;
@@ -126,10 +131,14 @@ impl Place {
         }
     }
 
-    /// There is nothing at the place.
+    /// There is no store at the place.
     pub(super) fn no_store(&self) -> Error {
-        Error::not_found(format!("there is no store at {}", self.0.display()))
-            .remedy("check that it is mounted and spelt right; `git lfs-cdc init URL` creates a new store")
+        let place = self.0.display();
+        let error = match self.0.exists() {
+            true => Error::not_found(format!("there is no store at {place}: the folder has no store.json")),
+            false => Error::not_found(format!("there is no store at {place}: there is no such folder")),
+        };
+        error.remedy("check that it is mounted and spelt right; `git lfs-cdc init URL` creates a new store")
     }
 
     /// An error of `object_store`, with its cause in the operating system's words.
@@ -160,10 +169,30 @@ pub(super) fn read_range(mut file: fs::File, range: Range<u64>, mut buffer: Vec<
     Ok(buffer)
 }
 
-/// Whether any block stands below `path`.
-fn has_blocks(path: &FilePath) -> bool {
-    let Ok(fan) = fs::read_dir(path.join(layout::BLOCKS)) else { return false };
-    fan.flatten().any(|folder| fs::read_dir(folder.path()).is_ok_and(|mut files| files.next().is_some()))
+/// Fails if anything but an empty store's folders stands at `path`.
+fn check_room(path: &FilePath) -> Result<()> {
+    let names = |path: &FilePath| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let blocks = path.join(layout::BLOCKS);
+    if names(&blocks).iter().any(|fan| !names(&blocks.join(fan)).is_empty()) {
+        let error = Error::new(Kind::Exists, format!("{} holds blocks but no store.json", path.display()));
+        return Err(
+            error.remedy("restore store.json; if you are sure that a new store may begin there, add --force")
+        );
+    }
+    let ours = |name: &String| {
+        // a `store.json` that somebody is just writing is called `store.json#1` for a moment
+        layout::folders().any(|folder| folder == *name) || name.starts_with(layout::STORE_JSON)
+    };
+    match names(path).iter().find(|name| !ours(name)) {
+        Some(name) => {
+            let error = Error::new(Kind::Exists, format!("{} holds other things ({name})", path.display()));
+            Err(error.remedy("name an empty or a new folder; if this one is meant, add --force"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Only the owner may set it, and a joining user need not.

@@ -9,7 +9,7 @@ mod url;
 pub(crate) mod watched;
 
 use std::ops::Range;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -64,8 +64,8 @@ impl Store {
     }
 
     /// Opens the store that `url` names, or creates it if there is none. Says whether it was
-    /// created. Two that create at once end up with the same store. Blocks without a `store.json`
-    /// are not adopted unless `force` says so: most likely something is wrong with the path.
+    /// created. Two that create at once end up with the same store. A folder that holds other things, or
+    /// blocks without a `store.json`, is taken only if `force` says so.
     pub fn create_or_join(
         url: &StoreUrl,
         top: &FilePath,
@@ -76,10 +76,24 @@ impl Store {
             Err(error) if error.kind() == Kind::NotFound => {}
             opened => return Ok((opened?, false)),
         }
-        let place = directory::Place::create(url.directory(top), sharing, force)?;
+        let mine = StoreDescription::new(sharing.map(Sharing::file_mode))?;
+        let umask = sharing.map(|sharing| directory::set_umask_for(sharing.file_mode()));
+        let created = Self::create(url.directory(top), sharing, force, mine);
+        if let Some(umask) = umask {
+            umask.restore();
+        }
+        created
+    }
+
+    fn create(
+        path: PathBuf,
+        sharing: Option<Sharing>,
+        force: bool,
+        mine: StoreDescription,
+    ) -> Result<(Self, bool)> {
+        let place = directory::Place::create(path, sharing, force)?;
         let runtime = runtime()?;
         let backend = place.backend()?;
-        let mine = StoreDescription::new(sharing.map(Sharing::file_mode))?;
         let path = Path::from(layout::STORE_JSON);
         let bytes = PutPayload::from(mine.write()?);
         let create = PutOptions::from(PutMode::Create);
@@ -118,7 +132,7 @@ impl Store {
     /// by the others. Changes the process's umask.
     pub fn prepare_writing(&self) {
         if let Some(mode) = self.description.file_mode {
-            directory::set_umask_for(mode);
+            let _ = directory::set_umask_for(mode);
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use git_lfs_cdc::format::chunking::{GEAR_16K, chunk_id};
+
 use crate::data::{assert_same_tree, listing, total_bytes};
 use crate::process::say;
 use crate::sandbox::{Sandbox, full};
@@ -68,7 +70,29 @@ fn binary() {
 
 #[test]
 fn names() {
-    corpus("names", if full() { 5 } else { 3 }, 66 * MB);
+    let (releases, limit_bytes) = if full() { (5, 66 * MB) } else { (3, 49 * MB) };
+    corpus("names", releases, limit_bytes);
+}
+
+/// Where real files are cut, and what their chunks are called, never changes: stores depend on it.
+#[test]
+fn cuts_and_chunk_ids_of_real_files_are_pinned() {
+    let Some(root) = std::env::var_os("GIT_LFS_CDC_CORPORA") else {
+        return say("skipped: cuts of real files, GIT_LFS_CDC_CORPORA is not set");
+    };
+    for (file, chunks, digest) in [
+        ("names/v1/names.json", 6142, "41627f64396db0f7206199d4dfb8a4259799187a0831ca52e7a3ef1b0ce8c532"),
+        ("binary/v1/ruff", 1440, "c68216760d40be4dc826a1fcf7fad4f5d2e05a46759cf9019c360874cbd84ffc"),
+    ] {
+        let data = fs::read(Path::new(&root).join(file)).unwrap();
+        let (mut hasher, mut count, mut rest) = (blake3::Hasher::new(), 0, data.as_slice());
+        while let Some(length) = GEAR_16K.next_cut(rest, true) {
+            hasher.update(&(length as u64).to_le_bytes());
+            hasher.update(&chunk_id(&rest[..length]).0);
+            (count, rest) = (count + 1, &rest[length..]);
+        }
+        assert_eq!((count, hasher.finalize().to_hex().as_str()), (chunks, digest), "{file}");
+    }
 }
 
 #[test]
