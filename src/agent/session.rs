@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::message::{self, Complete, Failure, Reply, Request};
 use crate::error::{Error, Result};
@@ -154,7 +154,8 @@ impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Sessi
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Moves one object: progress at once and then now and again, and one final answer.
+    /// Moves one object: progress at once and then now and again, and one final answer. Breaks when
+    /// the session ended meanwhile.
     fn transfer(
         &mut self,
         wanted: Direction,
@@ -163,96 +164,98 @@ impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Sessi
         work: impl FnOnce(&T, &Progress) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> std::io::Result<ControlFlow<()>> {
         let oid = oid.to_string();
-        match &self.state {
-            State::New => {
-                self.reject(&oid, &Error::invalid("git-lfs asked for an object before init"))?;
-                return Ok(ControlFlow::Continue(()));
-            }
-            State::Ready { direction, .. } if *direction != wanted => {
-                let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
-                self.reject(&oid, &Error::invalid(error))?;
-                return Ok(ControlFlow::Continue(()));
-            }
-            State::Ready { .. } => {}
-        }
         let mut reported = Reported { oid: &oid, size_bytes, bytes: 0, at: Instant::now() };
         // git-lfs holds the other agents back until it sees progress above zero
         if let Some(first) = reported.advance(1) {
             self.say(&first)?;
         }
-        let engine = match self.engine() {
-            Ok(engine) => engine,
-            Err(error) => {
-                self.reject(&oid, &error)?;
-                return Ok(ControlFlow::Continue(()));
+        let done = match self.engine(wanted) {
+            Ok(engine) => {
+                let progress = Arc::new(Progress::default());
+                self.start(engine, progress.clone(), work);
+                match self.follow(&progress, &mut reported)? {
+                    Some(done) => done,
+                    None => return Ok(ControlFlow::Break(())),
+                }
             }
+            Err(error) => Err(error),
         };
-        let progress = Arc::new(Progress::default());
-        let (shared, events) = (progress.clone(), self.events.clone());
+        match done {
+            Ok(path) => {
+                if let Some(last) = reported.advance(size_bytes) {
+                    self.say(&last)?;
+                }
+                self.say(&Reply::Complete(Complete { oid: &oid, path, error: None }))?;
+            }
+            Err(error) => self.reject(&oid, &error)?,
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Starts the work on a thread of its own, which sends what comes of it.
+    fn start(
+        &self,
+        engine: Arc<T>,
+        progress: Arc<Progress>,
+        work: impl FnOnce(&T, &Progress) -> Result<Option<PathBuf>> + Send + 'static,
+    ) {
+        let events = self.events.clone();
         std::thread::spawn(move || {
-            let work = std::panic::AssertUnwindSafe(|| work(&engine, &shared));
+            let work = std::panic::AssertUnwindSafe(|| work(&engine, &progress));
             let done = std::panic::catch_unwind(work)
                 .unwrap_or_else(|_| Err(Error::internal("the transfer panicked, which is a bug of ours")));
             let _ = events.send(Event::Done(done));
         });
-        let mut ending = None;
+    }
+
+    /// Reports progress until the transfer is done. Nothing comes of it if git-lfs has ended the session:
+    /// then the transfer is asked to stop, and gets a moment to clean up.
+    fn follow(
+        &mut self,
+        progress: &Progress,
+        reported: &mut Reported<'_>,
+    ) -> std::io::Result<Option<Result<Option<PathBuf>>>> {
         loop {
-            let tick = Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
-            match self.received.recv_timeout(tick) {
-                Ok(Event::Done(_)) if ending.is_some() => return Ok(ControlFlow::Break(())),
-                Ok(Event::Done(done)) => {
-                    if done.is_ok()
-                        && let Some(last) = reported.advance(size_bytes)
-                    {
-                        self.say(&last)?;
-                    }
-                    self.complete(&oid, done)?;
-                    return Ok(ControlFlow::Continue(()));
-                }
-                Ok(Event::End) => {
-                    progress.cancel();
-                    ending = Some(Instant::now());
-                }
-                Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => {
-                    progress.cancel();
-                    ending = Some(Instant::now());
-                }
+            match self.received.recv_timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)) {
+                Ok(Event::Done(done)) => return Ok(Some(done)),
+                Ok(Event::End) => break,
+                Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
                 // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
                 Ok(event) => self.waiting.push_back(event),
-                Err(RecvTimeoutError::Timeout) if ending.is_none() => {
-                    let bytes = progress.bytes.load(Ordering::Relaxed);
-                    if let Some(progress) = reported.advance(bytes) {
-                        self.say(&progress)?;
+                Err(_) => {
+                    if let Some(now) = reported.advance(progress.bytes.load(Ordering::Relaxed)) {
+                        self.say(&now)?;
                     }
                 }
-                Err(_) => {}
-            }
-            if ending.is_some_and(|since| since.elapsed() > FAREWELL) {
-                return Ok(ControlFlow::Break(()));
             }
         }
+        progress.cancel();
+        let farewell = Instant::now() + FAREWELL;
+        while let Ok(event) = self.received.recv_deadline(farewell) {
+            if matches!(event, Event::Done(_)) {
+                break;
+            }
+        }
+        Ok(None)
     }
 
-    /// The engine, opened if it isn't yet.
-    fn engine(&mut self) -> Result<Arc<T>> {
+    /// The engine for objects that go the way `wanted`, opened if it isn't yet.
+    fn engine(&mut self, wanted: Direction) -> Result<Arc<T>> {
         let State::Ready { direction, remote, opened } = &mut self.state else {
-            return Err(Error::internal("an engine was wanted before init"));
+            return Err(Error::invalid("git-lfs asked for an object before init"));
         };
-        if !matches!(opened, Some(Opened { engine: Ok(_), .. })) {
-            let Opened { engine, log } = (self.open)(*direction, remote);
-            *opened = Some(Opened { engine: engine.map(Arc::new), log });
+        if *direction != wanted {
+            let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
+            return Err(Error::invalid(error));
         }
-        match opened {
-            Some(Opened { engine, .. }) => engine.clone(),
-            None => Err(Error::internal("an engine was opened and is gone")),
-        }
-    }
-
-    fn complete(&mut self, oid: &str, done: Result<Option<PathBuf>>) -> std::io::Result<()> {
-        match done {
-            Ok(path) => self.say(&Reply::Complete(Complete { oid, path, error: None })),
-            Err(error) => self.reject(oid, &error),
-        }
+        let opened = match opened {
+            Some(opened) if opened.engine.is_ok() => opened,
+            _ => {
+                let Opened { engine, log } = (self.open)(*direction, remote);
+                opened.insert(Opened { engine: engine.map(Arc::new), log })
+            }
+        };
+        opened.engine.clone()
     }
 
     /// The final answer to a line that can't be served.

@@ -78,8 +78,8 @@ impl Change {
     }
 }
 
-/// The shards of a commit, as the next upload wants them.
-pub(super) type NewShards = Vec<(ShardId, Vec<(Summary, Directory)>)>;
+/// The blocks of each shard of a commit, as the next upload wants them.
+pub(super) type NewShards = Vec<Vec<(Summary, Directory)>>;
 
 /// Commits one object. When this returns, its shards and its index segment are durable; its blocks
 /// were before. What must hold for an acknowledgement is returned, and is to be checked now.
@@ -172,7 +172,7 @@ fn put_shards(
             chunk_count: group.iter().map(|(_, d)| d.chunks.len() as u32).sum(),
         });
         pending.push(store.put_shard(&id, bytes));
-        shards.push((id, group));
+        shards.push(group);
     }
     pending.into_iter().try_for_each(crate::store::Pending::wait)?;
     Ok((entries, shards))
@@ -184,7 +184,7 @@ fn keys(shards: &NewShards, terms: &[Term], size_bytes: u64) -> Vec<Key> {
     let first = first.map(|term| (term.block as usize, usize::from(term.first_chunk)));
     let mut keys = Vec::new();
     let mut block = 0;
-    for (shard, (_, group)) in shards.iter().enumerate() {
+    for (shard, group) in shards.iter().enumerate() {
         for (_, directory) in group {
             for (number, chunk) in directory.chunks.iter().enumerate() {
                 if chunking::is_key(&chunk.id) || first == Some((block, number)) {

@@ -1,13 +1,11 @@
 //! The chunks that a store is known to have, from the shards of committed segments.
 
-use std::collections::HashSet;
-
 use hashbrown::HashTable;
 
 use crate::format::block::{Chunk, Directory, Summary};
 use crate::format::frame::Kind;
 use crate::format::recipe::Term;
-use crate::id::{BlockId, ChunkId, ShardId};
+use crate::id::{BlockId, ChunkId};
 
 /// Where a known chunk stands: a number of a block here, and the chunk's number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,6 @@ struct Block {
 /// Chunks by id. About 50 bytes of memory for each.
 #[derive(Default)]
 pub(super) struct KnownChunks {
-    shards: HashSet<ShardId>,
     blocks: Vec<Block>,
     table: HashTable<Place>,
 }
@@ -53,20 +50,9 @@ fn hash(id: &ChunkId) -> u64 {
 }
 
 impl KnownChunks {
-    /// Whether the chunks of a shard are here.
-    pub(super) fn has_shard(&self, id: &ShardId) -> bool {
-        self.shards.contains(id)
-    }
-
     /// Adds the blocks of a shard, but for those that `usable` rejects, and those with frames that
     /// depend on other blocks: this version could not say in a commit on which.
-    pub(super) fn add(
-        &mut self,
-        shard: ShardId,
-        blocks: Vec<(Summary, Directory)>,
-        usable: impl Fn(&BlockId) -> bool,
-    ) {
-        self.shards.insert(shard);
+    pub(super) fn add(&mut self, blocks: Vec<(Summary, Directory)>, usable: impl Fn(&BlockId) -> bool) {
         for (summary, directory) in blocks {
             let readable = |kind: u8| kind == Kind::Plain as u8 || kind == Kind::Grouped as u8;
             if usable(&summary.id) && directory.frames.iter().all(|f| readable(f.kind)) {

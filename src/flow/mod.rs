@@ -89,7 +89,8 @@ struct View {
     listed: bool,
     index: index::Index,
     condemned: condemned::CondemnedNames,
-    known: known::KnownChunks,
+    /// What may be deduplicated against; read when something is to be packed.
+    known: Option<known::KnownChunks>,
 }
 
 impl Engine {

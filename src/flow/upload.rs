@@ -6,7 +6,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::commit::{self, Change, Relied};
-use super::index::Found;
+use super::condemned::CondemnedNames;
+use super::index::{Found, Index};
+use super::known::KnownChunks;
 use super::pack::{self, Packed};
 use super::{Engine, Progress, View};
 use crate::error::{Error, Kind, Result};
@@ -54,17 +56,17 @@ pub(super) fn upload(
     .remedy("push again when the garbage collection has ended"))
 }
 
-/// Reads every shard that counts and is not known yet: deduplication is exact.
-fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
+/// Reads every shard that counts: deduplication is exact.
+fn read_shards(engine: &Engine, index: &Index, condemned: &CondemnedNames) -> Result<KnownChunks> {
     let (store, cache) = (&engine.store, &engine.cache);
-    let View { index, condemned, known, .. } = view;
-    for id in index.shards()?.into_keys().filter(|id| !known.has_shard(id)).collect::<Vec<_>>() {
+    let mut known = KnownChunks::default();
+    for id in index.shards()?.into_keys() {
         let shard = match cache.get("shards", &id.to_string(), &id.hash, || store.get_shard(&id)) {
             Ok(bytes) => Shard::parse(&bytes),
             Err(e) => Err(e),
         };
         match shard {
-            Ok(shard) => known.add(id, shard.blocks, |block| !condemned.has_block(block)),
+            Ok(shard) => known.add(shard.blocks, |block| !condemned.has_block(block)),
             // shards are hints: without one, its chunks are stored again
             Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Corrupt) => {
                 tracing::warn!("shard {id} is not used: {e}");
@@ -72,7 +74,7 @@ fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
             Err(e) => return Err(e),
         }
     }
-    Ok(())
+    Ok(known)
 }
 
 /// Whether the store has an object.
@@ -111,11 +113,14 @@ fn pack_object(
     path: &Path,
     progress: &Progress,
 ) -> Result<Packed> {
-    read_shards(engine, view)?;
+    let known = match &mut view.known {
+        Some(known) => known,
+        none => none.insert(read_shards(engine, &view.index, &view.condemned)?),
+    };
     let failed = |e| Error::io(format!("opening {}", path.display()), &e);
     let file = File::open(path).map_err(failed)?;
     let (suite, level) = (engine.store.description().suite, engine.settings.compression_level);
-    let packed = pack::pack(file, suite, level, &view.known, &engine.store, progress)?;
+    let packed = pack::pack(file, suite, level, known, &engine.store, progress)?;
     let read = &packed.object;
     if read.oid == *oid && read.size_bytes == size_bytes {
         return Ok(packed);
@@ -133,8 +138,8 @@ fn pack_object(
 fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Relied> {
     let View { index, known, .. } = view;
     let (relied, shards) = commit::commit(&engine.store, index, &engine.settings.repository, change)?;
-    for (id, blocks) in shards {
-        known.add(id, blocks, |_| true);
+    if let Some(known) = known {
+        shards.into_iter().for_each(|blocks| known.add(blocks, |_| true));
     }
     Ok(relied)
 }
@@ -144,7 +149,8 @@ fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Rel
 fn is_sound(engine: &Engine, view: &mut View, relied: &Relied) -> Result<bool> {
     engine.store.confirm()?;
     let View { condemned, known, .. } = view;
-    if condemned.refresh(&engine.store, &engine.cache)? {
+    let new = condemned.refresh(&engine.store, &engine.cache)?;
+    if let Some(known) = known.as_mut().filter(|_| new) {
         known.retain(|block| !condemned.has_block(block));
     }
     Ok(!relied.is_condemned(condemned))

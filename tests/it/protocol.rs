@@ -267,7 +267,7 @@ fn lines_that_make_no_sense_get_one_answer_each() {
         twice.as_bytes(),
     ] {
         agent.say_raw(line);
-        let answer = agent.hear();
+        let (_, answer) = agent.hear_answer();
         assert_eq!(answer["event"], json!("complete"), "{answer}");
         assert!(answer["error"]["message"].is_string(), "{answer}");
         agent.say(&object.upload());
@@ -284,7 +284,7 @@ fn what_comes_before_init_is_refused_and_init_still_works() {
     assert!(agent.hear()["error"]["message"].as_str().unwrap().contains("sideways"));
     let object = sandbox.object(b"early");
     agent.say(&object.upload());
-    assert!(agent.hear()["error"]["message"].as_str().unwrap().contains("before init"));
+    assert!(agent.hear_answer().1["error"]["message"].as_str().unwrap().contains("before init"));
     agent.say(&init("upload"));
     assert_eq!(agent.hear(), json!({}));
     agent.end();
