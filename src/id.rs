@@ -115,31 +115,31 @@ impl CommitId {
     }
 }
 
-/// Declares a name made of a content hash and a nonce, written `<64 hex>-<16 hex>`.
-macro_rules! hashed_name {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+/// Declares a name made of two ids, written `<first>-<second>`.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $first:ident: $First:ty, $second:ident: $Second:ty) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
-            /// BLAKE3 of the file's bytes.
-            pub hash: ContentHash,
-            /// Makes the name unique, even for equal bytes.
-            pub nonce: Nonce,
+            /// What the name begins with, and is sorted by.
+            pub $first: $First,
+            /// What the name ends with.
+            pub $second: $Second,
         }
 
         impl $name {
-            /// Parses `<64 hex>-<16 hex>`.
+            /// Parses both parts, with a hyphen between them.
             pub fn parse(text: &str) -> Result<Self> {
-                let (hash, nonce) = text
+                let (first, second) = text
                     .split_once('-')
                     .ok_or_else(|| Error::invalid(format!("{text:?} is not {}", $what)))?;
-                Ok(Self { hash: ContentHash::parse(hash)?, nonce: Nonce::parse(nonce)? })
+                Ok(Self { $first: <$First>::parse(first)?, $second: <$Second>::parse(second)? })
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}-{}", self.hash, self.nonce)
+                write!(f, "{}-{}", self.$first, self.$second)
             }
         }
 
@@ -151,56 +151,19 @@ macro_rules! hashed_name {
     };
 }
 
-hashed_name!(
-    /// Names a block for ever; never used for another upload.
-    BlockId, "a block name"
+name!(
+    /// Names a block for ever; the nonce makes it unique even for equal bytes.
+    BlockId, "a block name", hash: ContentHash, nonce: Nonce
 );
-hashed_name!(
-    /// Names a shard for ever; never used for another upload.
-    ShardId, "a shard name"
+name!(
+    /// Names a shard for ever; the nonce makes it unique even for equal bytes.
+    ShardId, "a shard name", hash: ContentHash, nonce: Nonce
 );
-
-/// Declares a name made of a time-ordered id and a content hash, written `<32 hex>-<64 hex>`.
-macro_rules! dated_name {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name {
-            /// Orders the names by time.
-            pub id: CommitId,
-            /// BLAKE3 of the file's bytes.
-            pub hash: ContentHash,
-        }
-
-        impl $name {
-            /// Parses `<32 hex>-<64 hex>`.
-            pub fn parse(text: &str) -> Result<Self> {
-                let (id, hash) = text
-                    .split_once('-')
-                    .ok_or_else(|| Error::invalid(format!("{text:?} is not {}", $what)))?;
-                Ok(Self { id: CommitId::parse(id)?, hash: ContentHash::parse(hash)? })
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}-{}", self.id, self.hash)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self)
-            }
-        }
-    };
-}
-
-dated_name!(
+name!(
     /// Names an index segment; a fresh segment's id is its commit's.
-    SegmentId, "an index segment's name"
+    SegmentId, "an index segment's name", id: CommitId, hash: ContentHash
 );
-dated_name!(
+name!(
     /// Names a condemned list.
-    CondemnedId, "a condemned list's name"
+    CondemnedId, "a condemned list's name", id: CommitId, hash: ContentHash
 );
