@@ -28,6 +28,22 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// What can be done about errors of this kind that know nothing better.
+    fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::NotFound => Some("check that nothing was removed from the store"),
+            Self::Denied => Some("check the permissions"),
+            Self::Unreachable => Some("check that the store is mounted and has room, and try again"),
+            Self::Corrupt => Some("restore it from a backup of the store"),
+            Self::Busy => Some("try again"),
+            Self::Internal => Some("try again, and if that doesn't help, report it with the log"),
+            // what is wrong there says what is right
+            Self::Exists | Self::Invalid | Self::TooNew => None,
+        }
+    }
+}
+
 /// What failed and why, in one line, and what to do about it.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -80,14 +96,25 @@ impl Error {
             E::NotFound => Kind::NotFound,
             E::AlreadyExists => Kind::Exists,
             E::PermissionDenied | E::ReadOnlyFilesystem => Kind::Denied,
-            E::StorageFull | E::QuotaExceeded => Kind::Unreachable,
+            E::StorageFull
+            | E::QuotaExceeded
+            | E::StaleNetworkFileHandle
+            | E::TimedOut
+            | E::HostUnreachable
+            | E::NetworkUnreachable
+            | E::NotConnected
+            | E::ResourceBusy => Kind::Unreachable,
             _ => Kind::Internal,
         };
         let error = Self::new(kind, format!("{what}: {cause}"));
         match cause.kind() {
             E::StorageFull | E::QuotaExceeded => error.remedy("free some space and try again"),
+            E::NotFound => error.remedy("check that path, and that it is mounted"),
             E::PermissionDenied => error.remedy("check the permissions of that path"),
             E::ReadOnlyFilesystem => error.remedy("make it writable and try again"),
+            _ if kind == Kind::Internal => {
+                error.remedy("check the disk or the mount it is on, and try again")
+            }
             _ => error,
         }
     }
@@ -122,7 +149,7 @@ fn one_line(text: String) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        match &self.remedy {
+        match self.remedy.as_deref().or(self.kind.remedy()) {
             Some(remedy) => write!(f, "; {remedy}"),
             None => Ok(()),
         }

@@ -69,6 +69,15 @@ hex_id!(
     CommitId, 16, "a commit id"
 );
 
+impl ChunkId {
+    /// Eight bytes of the id, for hash tables: it is uniform already.
+    pub fn word(&self) -> u64 {
+        let mut word = [0; 8];
+        word.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(word)
+    }
+}
+
 impl ContentHash {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {

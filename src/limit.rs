@@ -17,9 +17,7 @@ pub const BLOCK_BYTES: usize = 64 * MIB;
 pub const BLOCK_CHUNKS: usize = 16_384;
 /// Most bytes of content in one term.
 pub const TERM_CONTENT_BYTES: usize = 8 * MIB;
-/// A shard is closed before it grows beyond this.
-pub const SHARD_BYTES: usize = 4 * MIB;
-/// Most chunks in a shard that this version writes: what `SHARD_BYTES` holds.
+/// Most chunks in a shard that this version writes: about 4 MiB.
 pub const SHARD_CHUNKS: usize = 100_000;
 /// A shard that claims to be larger is not read.
 pub const SHARD_READ_BYTES: usize = 64 * MIB;
@@ -53,11 +51,15 @@ pub const BLOCKS_IN_FLIGHT: usize = 2;
 pub const FETCH_GAP_BYTES: u32 = 128 * KIB as u32;
 /// A fetch is closed once it spans this much of a block.
 pub const FETCH_BYTES: u32 = 2 * MIB as u32;
+/// A fetch is closed once it serves this much content, however little of the block it spans.
+pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
 /// Fetches under way at a time, for one object.
 pub const FETCHES_IN_FLIGHT: usize = 8;
 
 /// A record older than this is not relied on: a fresh one is committed (design: 7 days).
 pub const RECORD_FRESH_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Nor is a record that is dated further ahead than this: some clock is wrong.
+pub const RECORD_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often an upload starts again because what it relied on was condemned meanwhile.
 pub const COMMIT_ATTEMPTS: usize = 5;
 /// How often the index is listed again because a segment vanished while it was read.
@@ -65,7 +67,10 @@ pub const LIST_ATTEMPTS: usize = 10;
 
 /// The agent's log is rotated beyond this size; one older file is kept.
 pub const LOG_BYTES: u64 = MIB as u64;
-/// A temporary file of a download that no running process holds is removed at this age.
+/// An unfinished download that no running process holds is removed at this age: it is locked soon after
+/// it is created.
+pub const SCRATCH_PART_STALE_SECONDS: u64 = 10;
+/// A finished download that git-lfs did not take is removed at this age.
 pub const SCRATCH_STALE_SECONDS: u64 = 60 * 60;
 
 const _: () = assert!(BLOCK_CHUNKS <= u16::MAX as usize);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Which way objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,25 @@ pub fn git(arguments: &[&str]) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(Kind::Invalid, format!("git {}: {}", arguments.join(" "), complaint.trim())))
+    Err(complaint(arguments, &output.stderr))
+}
+
+fn complaint(arguments: &[&str], stderr: &[u8]) -> Error {
+    let words = String::from_utf8_lossy(stderr);
+    Error::invalid(format!("git {}: {}", arguments.join(" "), words.trim()))
+}
+
+/// One value of git's configuration, from the file that `scope` names (`--global`, say), or as git sees
+/// it. `None` if it isn't set.
+pub fn config_value(scope: Option<&str>, key: &str) -> Result<Option<String>> {
+    let arguments: Vec<&str> = ["config"].into_iter().chain(scope).chain(["--get-all", key]).collect();
+    let output = Command::new("git").args(&arguments).output();
+    let output = output.map_err(|e| Error::io("running git", &e).remedy("install git"))?;
+    match output.status.code() {
+        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())),
+        Some(1) => Ok(None),
+        _ => Err(complaint(&arguments, &output.stderr)),
+    }
 }
 
 impl Repo {
@@ -54,6 +71,10 @@ impl Repo {
     pub fn discover() -> Result<Self> {
         let asked = git(&["rev-parse", "--absolute-git-dir", "--git-common-dir", "--is-bare-repository"])
             .map_err(|e| e.context("no git repository is here").remedy("run this inside one"))?;
+        if asked.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(Error::invalid("the repository's path is not UTF-8, which git-lfs can't pass on")
+                .remedy("move it to a path that is"));
+        }
         let mut lines = asked.lines();
         let mut line = || lines.next().unwrap_or_default().to_owned();
         let (own_dir, common_dir, bare) = (PathBuf::from(line()), PathBuf::from(line()), line() == "true");
@@ -166,10 +187,12 @@ impl Config {
         push.or_else(|| replaced(".insteadof")).unwrap_or_else(|| url.to_owned())
     }
 
-    /// A setting of ours: `lfs-cdc.<store URL>.<name>` if there is one, else `lfs-cdc.<name>`.
+    /// A setting of ours: `lfs-cdc.<store URL>.<name>` if there is one, with or without the URL's query,
+    /// else `lfs-cdc.<name>`.
     pub fn setting(&self, name: &str, store_url: &str) -> Option<&str> {
-        let specific = self.get(&format!("lfs-cdc.{store_url}.{name}"));
-        specific.or_else(|| self.get(&format!("lfs-cdc.{name}")))
+        let place = store_url.split_once('?').map_or(store_url, |(place, _)| place);
+        let specific = |url: &str| self.get(&format!("lfs-cdc.{url}.{name}"));
+        specific(store_url).or_else(|| specific(place)).or_else(|| self.get(&format!("lfs-cdc.{name}")))
     }
 
     /// Keys of ours that this version doesn't know: most likely misspelt.
@@ -219,6 +242,7 @@ mod tests {
             ("lfs-cdc.compresionlevel", "9"),
         ]);
         assert_eq!(config.setting("compressionlevel", "cdc::/srv/x.y"), Some("7"));
+        assert_eq!(config.setting("compressionlevel", "cdc::/srv/x.y?repository=a"), Some("7"));
         assert_eq!(config.setting("compressionlevel", "cdc::/srv/z"), Some("5"));
         assert_eq!(config.unknown_settings(&["compressionlevel"]), ["lfs-cdc.compresionlevel"]);
     }

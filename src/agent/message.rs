@@ -141,11 +141,11 @@ mod tests {
         );
         let complete = Complete { oid: "ab", path: Some("/tmp/x".into()), error: None };
         assert_eq!(json(&Reply::Complete(complete)), r#"{"event":"complete","oid":"ab","path":"/tmp/x"}"#);
-        let failure = Failure::new(&Error::not_found("no"), None);
+        let failure = Failure::new(&Error::not_found("no").remedy("look"), None);
         let complete = Complete { oid: "", path: None, error: Some(failure) };
         assert_eq!(
             json(&Reply::Complete(complete)),
-            r#"{"event":"complete","oid":"","error":{"code":404,"message":"git-lfs-cdc: no"}}"#
+            r#"{"event":"complete","oid":"","error":{"code":404,"message":"git-lfs-cdc: no; look"}}"#
         );
     }
 }

@@ -1,8 +1,8 @@
 //! One session: a state machine between the lines of git-lfs and an engine.
 //!
 //! Every line but `terminate` gets exactly one final answer, whatever is in it, so that the stream
-//! never falls out of step. One thread writes, one reads, and one moves objects; so the end of the
-//! input is noticed while an object is under way.
+//! never falls out of step. One thread writes, one reads, and one opens the store and moves objects; so
+//! the end of the input is noticed whatever the store is doing.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read, Write};
@@ -27,18 +27,26 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// What opening a store for a session gives: an engine, or why there is none; and the log's path.
 pub struct Opened<T> {
     /// The engine.
-    pub engine: Result<T>,
+    pub engine: Result<Arc<T>>,
     /// Where more is to be found about errors.
     pub log: Option<PathBuf>,
 }
 
+// derived, it would ask for a `T` that can be cloned
+impl<T> Clone for Opened<T> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone(), log: self.log.clone() }
+    }
+}
+
 /// What the main thread waits for.
-enum Event {
+enum Event<T> {
     Line(Vec<u8>),
     /// A line that was too long to be kept.
     Oversized,
     End,
-    Done(Result<Option<PathBuf>>),
+    /// What came of an object, and the engine for the next.
+    Done(Result<Option<PathBuf>>, Opened<T>),
 }
 
 /// Where the session stands.
@@ -46,7 +54,7 @@ enum State<T> {
     /// Nothing was said yet.
     New,
     /// `init` was answered; the engine is opened at the first object.
-    Ready { direction: Direction, remote: String, opened: Option<Opened<Arc<T>>> },
+    Ready { direction: Direction, remote: String, opened: Option<Opened<T>> },
 }
 
 /// Serves git-lfs until it says `terminate` or its end of the pipe closes. `open` is called for the
@@ -55,17 +63,24 @@ enum State<T> {
 pub fn run<T: Transfer + 'static>(
     input: impl Read + Send + 'static,
     output: impl Write,
-    open: impl Fn(Direction, &str) -> Opened<T>,
+    open: impl Fn(Direction, &str) -> Opened<T> + Send + Sync + 'static,
 ) -> std::io::Result<()> {
     let (events, received) = unbounded();
     let lines = events.clone();
     std::thread::spawn(move || read_lines(std::io::BufReader::new(input), &lines));
-    let mut session = Session { output, events, received, waiting: VecDeque::new(), open, state: State::New };
+    let mut session = Session {
+        output,
+        events,
+        received,
+        waiting: VecDeque::new(),
+        open: Arc::new(open),
+        state: State::New,
+    };
     session.serve()
 }
 
 /// Sends each line as an event, then the end.
-fn read_lines(mut input: impl BufRead, events: &Sender<Event>) {
+fn read_lines<T>(mut input: impl BufRead, events: &Sender<Event<T>>) {
     loop {
         let mut line = Vec::new();
         let limit = limit::PROTOCOL_LINE_BYTES as u64;
@@ -90,15 +105,20 @@ fn read_lines(mut input: impl BufRead, events: &Sender<Event>) {
 
 struct Session<T, W, F> {
     output: W,
-    events: Sender<Event>,
-    received: Receiver<Event>,
+    events: Sender<Event<T>>,
+    received: Receiver<Event<T>>,
     /// What came while an object was under way.
-    waiting: VecDeque<Event>,
-    open: F,
+    waiting: VecDeque<Event<T>>,
+    open: Arc<F>,
     state: State<T>,
 }
 
-impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Session<T, W, F> {
+impl<T, W, F> Session<T, W, F>
+where
+    T: Transfer + 'static,
+    W: Write,
+    F: Fn(Direction, &str) -> Opened<T> + Send + Sync + 'static,
+{
     fn serve(&mut self) -> std::io::Result<()> {
         loop {
             let event = match self.waiting.pop_front() {
@@ -122,7 +142,7 @@ impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Sessi
                 }
                 Event::End => return Ok(()),
                 // no transfer is under way
-                Event::Done(_) => {}
+                Event::Done(..) => {}
             }
         }
     }
@@ -169,15 +189,12 @@ impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Sessi
         if let Some(first) = reported.advance(1) {
             self.say(&first)?;
         }
-        let done = match self.engine(wanted) {
-            Ok(engine) => {
-                let progress = Arc::new(Progress::default());
-                self.start(engine, progress.clone(), work);
-                match self.follow(&progress, &mut reported)? {
-                    Some(done) => done,
-                    None => return Ok(ControlFlow::Break(())),
-                }
-            }
+        let progress = Arc::new(Progress::default());
+        let done = match self.start(wanted, progress.clone(), work) {
+            Ok(()) => match self.follow(&progress, &mut reported)? {
+                Some(done) => done,
+                None => return Ok(ControlFlow::Break(())),
+            },
             Err(error) => Err(error),
         };
         match done {
@@ -192,20 +209,34 @@ impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Sessi
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Starts the work on a thread of its own, which sends what comes of it.
+    /// Starts the work on a thread of its own, which opens the engine first if need be: that takes git
+    /// and a store that may not answer.
     fn start(
-        &self,
-        engine: Arc<T>,
+        &mut self,
+        wanted: Direction,
         progress: Arc<Progress>,
         work: impl FnOnce(&T, &Progress) -> Result<Option<PathBuf>> + Send + 'static,
-    ) {
+    ) -> Result<()> {
+        let State::Ready { direction, remote, opened } = &self.state else {
+            return Err(Error::invalid("git-lfs asked for an object before init"));
+        };
+        if *direction != wanted {
+            let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
+            return Err(Error::invalid(error));
+        }
+        let opened = opened.clone().filter(|opened| opened.engine.is_ok());
+        let (direction, remote, open) = (*direction, remote.clone(), self.open.clone());
         let events = self.events.clone();
         std::thread::spawn(move || {
-            let work = std::panic::AssertUnwindSafe(|| work(&engine, &progress));
-            let done = std::panic::catch_unwind(work)
-                .unwrap_or_else(|_| Err(Error::internal("the transfer panicked, which is a bug of ours")));
-            let _ = events.send(Event::Done(done));
+            let opened = opened.unwrap_or_else(|| open(direction, &remote));
+            let done = opened.engine.clone().and_then(|engine| {
+                let work = std::panic::AssertUnwindSafe(|| work(&engine, &progress));
+                let panicked = Error::internal("the transfer panicked, which is a bug of ours");
+                std::panic::catch_unwind(work).unwrap_or(Err(panicked))
+            });
+            let _ = events.send(Event::Done(done, opened));
         });
+        Ok(())
     }
 
     /// Reports progress until the transfer is done. Nothing comes of it if git-lfs has ended the session:
@@ -217,7 +248,12 @@ impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Sessi
     ) -> std::io::Result<Option<Result<Option<PathBuf>>>> {
         loop {
             match self.received.recv_timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)) {
-                Ok(Event::Done(done)) => return Ok(Some(done)),
+                Ok(Event::Done(done, now)) => {
+                    if let State::Ready { opened, .. } = &mut self.state {
+                        *opened = Some(now);
+                    }
+                    return Ok(Some(done));
+                }
                 Ok(Event::End) => break,
                 Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
                 // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
@@ -232,30 +268,11 @@ impl<T: Transfer + 'static, W: Write, F: Fn(Direction, &str) -> Opened<T>> Sessi
         progress.cancel();
         let farewell = Instant::now() + FAREWELL;
         while let Ok(event) = self.received.recv_deadline(farewell) {
-            if matches!(event, Event::Done(_)) {
+            if matches!(event, Event::Done(..)) {
                 break;
             }
         }
         Ok(None)
-    }
-
-    /// The engine for objects that go the way `wanted`, opened if it isn't yet.
-    fn engine(&mut self, wanted: Direction) -> Result<Arc<T>> {
-        let State::Ready { direction, remote, opened } = &mut self.state else {
-            return Err(Error::invalid("git-lfs asked for an object before init"));
-        };
-        if *direction != wanted {
-            let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
-            return Err(Error::invalid(error));
-        }
-        let opened = match opened {
-            Some(opened) if opened.engine.is_ok() => opened,
-            _ => {
-                let Opened { engine, log } = (self.open)(*direction, remote);
-                opened.insert(Opened { engine: engine.map(Arc::new), log })
-            }
-        };
-        opened.engine.clone()
     }
 
     /// The final answer to a line that can't be served.

@@ -1,6 +1,6 @@
 //! `git lfs-cdc init URL`: a store for this repository's LFS objects.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
@@ -37,6 +37,10 @@ impl Init {
         let repo = Repo::discover()?;
         let url = self.named(&repo)?;
         self.check_place(&url.directory(&repo.top), &repo)?;
+        if let Some(file) = repo.work_tree.as_ref().map(|top| top.join(".lfsconfig")).filter(|f| f.exists()) {
+            // a file that git can't read is better found before there is a store
+            git(&["config", "--file", &file.to_string_lossy(), "--list"])?;
+        }
         let sharing = self.shared.as_deref().map(Sharing::parse).transpose()?;
         let (store, created) = Store::create_or_join(&url, &repo.top, sharing, self.force)?;
         print::line(format!(
@@ -52,11 +56,11 @@ impl Init {
         if let Some(old) = repo.config.lfs_url("origin", Direction::Download).filter(|old| *old != text) {
             print::line(format!("the LFS URL was {old}"));
         }
+        git(&["config", "--local", "--replace-all", "lfs.url", &text])?;
         if let Some(top) = &repo.work_tree {
             let file = top.join(".lfsconfig");
-            git(&["config", "--file", &file.to_string_lossy(), "lfs.url", &text])?;
+            git(&["config", "--file", &file.to_string_lossy(), "--replace-all", "lfs.url", &text])?;
         }
-        git(&["config", "--local", "lfs.url", &text])?;
         print::line(format!("the LFS URL is  {text}"));
         print_next(&repo);
         Ok(Outcome::Fine)
@@ -64,13 +68,10 @@ impl Init {
 
     /// A store inside the work tree would be committed with it.
     fn check_place(&self, place: &Path, repo: &Repo) -> Result<()> {
-        // the last part may not be there yet
-        let resolved = place.parent().and_then(|parent| parent.canonicalize().ok());
-        let resolved = resolved.zip(place.file_name()).map(|(parent, name)| parent.join(name));
-        let within = |folder: &Path| {
-            folder.canonicalize().is_ok_and(|folder| resolved.as_ref().is_some_and(|p| p.starts_with(folder)))
-        };
-        if self.force || !repo.work_tree.as_deref().is_some_and(within) || within(&repo.git_dir) {
+        let resolved = resolve(place);
+        let within = |folder: &Path| resolved.starts_with(resolve(folder));
+        let in_work_tree = repo.work_tree.iter().any(|top| within(top) || within(&repo.top));
+        if self.force || !in_work_tree || within(&repo.git_dir) {
             return Ok(());
         }
         Err(Error::invalid(format!("{} lies inside the work tree", place.display()))
@@ -106,8 +107,27 @@ impl Init {
     }
 }
 
+/// A path without links and `..`, as far as it is there.
+fn resolve(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            part => resolved.push(part),
+        }
+        if let Ok(real) = resolved.canonicalize() {
+            resolved = real;
+        }
+    }
+    resolved
+}
+
 fn print_next(repo: &Repo) {
-    let remote = repo.config.remotes().into_iter().next().unwrap_or("origin").to_owned();
+    let remotes = repo.config.remotes();
+    let first = remotes.iter().next().copied().unwrap_or("origin");
+    let remote = if remotes.contains("origin") { "origin" } else { first };
     if let Some(problem) = install::problem(&repo.config) {
         print::line(format!("note: {problem}"));
     }
@@ -121,7 +141,12 @@ fn print_next(repo: &Repo) {
     print::line(format!(
         "  git -c lfs.url=OLD_LFS_URL lfs fetch --all {remote}   (if this clone lacks some)"
     ));
-    print::line(format!("  git lfs push --all {remote}"));
+    print::line(format!(
+        "  git -c lfs.concurrenttransfers=1 lfs push --all {remote}   (one by one: versions of a file are"
+    ));
+    print::line(
+        "      then compared with each other, which they aren't while they are sent at the same time)",
+    );
 }
 
 /// Used where a report needs a store that the configuration names.

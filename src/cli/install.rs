@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Outcome, print};
 use crate::error::{Error, Result};
-use crate::repo::git;
+use crate::repo::{config_value, git};
 
 const PATH_KEY: &str = "lfs.customtransfer.cdc.path";
 const ARGUMENTS_KEY: &str = "lfs.customtransfer.cdc.args";
@@ -55,7 +55,7 @@ impl Install {
         let version = git(&["lfs", "version"]).map_err(|e| {
             e.context("git-lfs is not installed").remedy("install git-lfs (Debian: apt install git-lfs)")
         })?;
-        if git(&["config", "--get", "filter.lfs.process"]).is_err() {
+        if config_value(None, "filter.lfs.process")?.is_none() {
             match scope {
                 "--global" => git(&["lfs", "install", "--skip-repo"])?,
                 _ => git(&["lfs", "install", "--skip-repo", scope])?,
@@ -83,7 +83,7 @@ impl Uninstall {
         let scope = self.scope.flag();
         let mut removed = 0;
         for key in [PATH_KEY, ARGUMENTS_KEY, AGENT_KEY] {
-            if git(&["config", scope, "--get-all", key]).is_ok() {
+            if config_value(Some(scope), key)?.is_some() {
                 git(&["config", scope, "--unset-all", key])?;
                 removed += 1;
             }

@@ -7,9 +7,16 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// One line of a report. Who reads it may have gone, as `head` does: then there is nothing to say.
+/// One line of a report. Who reads it may have gone, as `head` does: then there is nothing to say. But a
+/// report that could not be written is no report.
 pub(super) fn line(text: impl Display) {
-    let _ = writeln!(io::stdout(), "{text}");
+    match writeln!(io::stdout(), "{text}") {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            error(&Error::io("writing the report", &e));
+            std::process::exit(super::EXIT_FAILED.into());
+        }
+        _ => {}
+    }
 }
 
 /// A report for machines.

@@ -14,7 +14,7 @@ const DEFAULT_COMPRESSION_LEVEL: i32 = 3;
 pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Settings> {
     let level = match repo.config.setting(COMPRESSION_LEVEL, configured) {
         None => DEFAULT_COMPRESSION_LEVEL,
-        Some(text) => text.parse().ok().filter(|level| (1..=22).contains(level)).ok_or_else(|| {
+        Some(text) => text.trim().parse().ok().filter(|level| (1..=22).contains(level)).ok_or_else(|| {
             Error::invalid(format!("lfs-cdc.compressionLevel is {text:?}"))
                 .remedy("set it to a number from 1 to 22, or unset it for 3")
         })?,

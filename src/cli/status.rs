@@ -4,7 +4,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Outcome, install, print, settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::flow::health;
 use crate::repo::{Direction, Repo, git};
 use crate::store::{SCHEME, Store, StoreUrl};
 
@@ -39,7 +40,7 @@ struct Remote {
     store: Option<String>,
     store_id: Option<String>,
     repository: Option<String>,
-    /// Commits in the store that are not merged yet.
+    /// Index segments in the store.
     segments: Option<usize>,
 }
 
@@ -117,16 +118,22 @@ fn look_at(
     remote.agent = install::problem(&repo.config).is_none();
     let opened = StoreUrl::parse(&configured).and_then(|url| {
         remote.repository = Some(url.repository().to_owned());
+        if url.repository().is_empty() {
+            findings.push(format!(
+                "{configured} does not say whose objects these are; run `git lfs-cdc init` with it"
+            ));
+        }
         settings::read(repo, &url, &configured)?;
         let store = Store::open(&url, &repo.top)?;
-        let segments = store.list_segments()?.len();
-        Ok((store, segments))
+        let health = health::look(&store)?;
+        Ok((store, health))
     });
     match opened {
-        Ok((store, segments)) => {
+        Ok((store, health)) => {
             remote.store = Some(store.location());
             remote.store_id = Some(store.description().id.to_string());
-            remote.segments = Some(segments);
+            remote.segments = Some(health.segments);
+            findings.extend(health.damage.iter().map(Error::to_string));
         }
         Err(error) => findings.push(error.to_string()),
     }
@@ -141,6 +148,10 @@ fn print(report: &Report) {
         print::line(format!("{} ({}): {url}", remote.remote, remote.direction));
         if let (Some(store), Some(segments)) = (&remote.store, remote.segments) {
             print::line(format!("  store {store}, reachable, {segments} index segments"));
+        }
+        if let Some(repository) = &remote.repository {
+            let agent = if remote.agent { "git-lfs-cdc" } else { "not installed" };
+            print::line(format!("  repository {repository:?}, agent {agent}"));
         }
     }
     for finding in &report.findings {

@@ -1,6 +1,7 @@
 //! `git lfs-cdc transfer`: the agent that git-lfs runs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -37,7 +38,7 @@ fn open(direction: Direction, remote: &str) -> Opened<Engine> {
     // a log that can't be written is no reason not to move objects
     let log = log::start(&repo.git_dir).ok();
     let engine = open_engine(&repo, direction, remote);
-    Opened { engine, log: log.map(|log| shorten(&log)) }
+    Opened { engine: engine.map(Arc::new), log: log.map(|log| shorten(&log)) }
 }
 
 /// As the user would type it, if that is shorter.

@@ -6,27 +6,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::condemned::CondemnedNames;
 use super::index::{Found, Index};
 use super::pack::Packed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::block::{Directory, Summary};
 use crate::format::chunking;
 use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
-use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
+use crate::id::{CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use crate::limit;
 use crate::store::Store;
 
 /// What an acknowledgement stands on: none of it may be condemned when it is given.
 pub(super) struct Relied {
-    pub blocks: Vec<BlockId>,
+    pub blocks: Vec<Summary>,
     pub record: CondemnedRecord,
 }
 
 impl Relied {
     pub(super) fn on(found: &Found) -> Self {
         Self {
-            blocks: found.blocks.iter().map(|b| b.id).collect(),
+            blocks: found.blocks.clone(),
             record: CondemnedRecord {
                 oid: found.record.oid,
                 commit: found.record.commit,
@@ -36,7 +36,7 @@ impl Relied {
     }
 
     pub(super) fn is_condemned(&self, condemned: &CondemnedNames) -> bool {
-        condemned.has_record(&self.record) || self.blocks.iter().any(|b| condemned.has_block(b))
+        condemned.has_record(&self.record) || self.blocks.iter().any(|b| condemned.has_block(&b.id))
     }
 }
 
@@ -78,8 +78,8 @@ impl Change {
     }
 }
 
-/// The blocks of each shard of a commit, as the next upload wants them.
-pub(super) type NewShards = Vec<Vec<(Summary, Directory)>>;
+/// The shards of a commit and their blocks, as the next upload wants them.
+pub(super) type NewShards = Vec<(ShardId, Vec<(Summary, Directory)>)>;
 
 /// Commits one object. When this returns, its shards and its index segment are durable; its blocks
 /// were before. What must hold for an acknowledgement is returned, and is to be checked now.
@@ -93,7 +93,7 @@ pub(super) fn commit(
     let (entries, shards) = put_shards(store, change.blocks.clone(), change.directories, &recipes)?;
     let keys = keys(&shards, &change.terms, change.size_bytes);
     let commit = CommitId::new(now_milliseconds())?;
-    let blocks: Vec<BlockId> = change.blocks.iter().map(|b| b.id).collect();
+    let blocks = change.blocks.clone();
     let dependencies: Vec<u32> = (change.named as u32..change.blocks.len() as u32).collect();
     let entry = |(number, summary): (usize, Summary)| BlockEntry {
         summary,
@@ -102,6 +102,8 @@ pub(super) fn commit(
     };
     let record =
         Record { oid: change.oid, size_bytes: change.size_bytes, commit, repository: 0, terms: change.terms };
+    // the last look before others rely on it
+    record.check()?;
     let bytes = Contents {
         records: vec![record],
         blocks: change.blocks.into_iter().enumerate().map(entry).collect(),
@@ -111,6 +113,12 @@ pub(super) fn commit(
         replaces: Vec::new(),
     }
     .write();
+    if bytes.len() > limit::SEGMENT_READ_BYTES {
+        return Err(Error::invalid(format!(
+            "the recipe of object {} is too large for one commit",
+            change.oid
+        )));
+    }
     let id = SegmentId { id: commit, hash: ContentHash::of(&bytes) };
     store.put_segment(&id, bytes.clone())?;
     tracing::info!("commit {commit}: object {}, {} bytes", change.oid, change.size_bytes);
@@ -172,7 +180,7 @@ fn put_shards(
             chunk_count: group.iter().map(|(_, d)| d.chunks.len() as u32).sum(),
         });
         pending.push(store.put_shard(&id, bytes));
-        shards.push(group);
+        shards.push((id, group));
     }
     pending.into_iter().try_for_each(crate::store::Pending::wait)?;
     Ok((entries, shards))
@@ -184,7 +192,7 @@ fn keys(shards: &NewShards, terms: &[Term], size_bytes: u64) -> Vec<Key> {
     let first = first.map(|term| (term.block as usize, usize::from(term.first_chunk)));
     let mut keys = Vec::new();
     let mut block = 0;
-    for (shard, group) in shards.iter().enumerate() {
+    for (shard, (_, group)) in shards.iter().enumerate() {
         for (_, directory) in group {
             for (number, chunk) in directory.chunks.iter().enumerate() {
                 if chunking::is_key(&chunk.id) || first == Some((block, number)) {

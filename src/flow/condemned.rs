@@ -17,10 +17,9 @@ pub(super) struct CondemnedNames {
 }
 
 impl CondemnedNames {
-    /// Lists the condemned lists now, and reads those that are new. Says whether any were. A kind of
-    /// condemnation that this version doesn't know is an error.
-    pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<bool> {
-        let mut new = false;
+    /// Lists the condemned lists now, and reads those that are new. A kind of condemnation that this
+    /// version doesn't know is an error.
+    pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         for (id, _) in store.list_condemned()? {
             if self.read.contains(&id) {
                 continue;
@@ -30,9 +29,8 @@ impl CondemnedNames {
             self.blocks.extend(list.blocks);
             self.records.extend(list.records);
             self.read.insert(id);
-            new = true;
         }
-        Ok(new)
+        Ok(())
     }
 
     /// Whether a block may not be relied on any more.

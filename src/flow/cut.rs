@@ -94,7 +94,7 @@ fn cut(
         let bytes = Arc::new(bytes);
         let fresh = fresh..bytes.len();
         let stopped = to_digest.send((bytes.clone(), fresh)).is_err()
-            || work.run(move || hash(bytes, &lengths)).is_err();
+            || work.run(move || Ok(hash(bytes, &lengths))).is_err();
         if last || stopped {
             return Ok(());
         }

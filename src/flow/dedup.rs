@@ -62,12 +62,6 @@ struct OpenRun {
     checksum: Xxh3,
 }
 
-fn hash(id: &ChunkId) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&id.0[..8]);
-    u64::from_le_bytes(word)
-}
-
 impl<'k> Dedup<'k> {
     pub(super) fn new(known: &'k KnownChunks) -> Self {
         Self {
@@ -94,7 +88,7 @@ impl<'k> Dedup<'k> {
         let number = self.novel.len() as u32;
         self.novel.push(chunk);
         let novel = &self.novel;
-        self.table.insert_unique(hash(&chunk.id), number, |n| hash(&novel[*n as usize].id));
+        self.table.insert_unique(chunk.id.word(), number, |n| novel[*n as usize].id.word());
         if self.frame.content.is_empty() {
             self.frame.content.reserve_exact(limit::FRAME_CONTENT_BYTES);
         }
@@ -118,7 +112,7 @@ impl<'k> Dedup<'k> {
             return Source::Known(place);
         }
         let same = |number: &u32| self.novel[*number as usize].id == *id;
-        match self.table.find(hash(id), same) {
+        match self.table.find(id.word(), same) {
             Some(number) => Source::Repeated(*number),
             None => Source::Novel,
         }

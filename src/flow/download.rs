@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::commit::Relied;
 use super::fetch;
-use super::index::Found;
+use super::index::{Found, Lookup};
 use super::{Engine, Progress, View};
 use crate::error::{Error, Kind, Result};
 use crate::id::Oid;
@@ -18,19 +18,28 @@ pub(super) fn download(engine: &Engine, oid: &Oid, size_bytes: u64, progress: &P
     let scratch = scratch(engine)?;
     let mut failed = None;
     // what was read of the index may be old: one more look before giving up
-    for attempt in 0..2 {
-        let candidates = find(engine, oid, size_bytes, attempt > 0)?;
-        for found in candidates {
+    for again in [false, true] {
+        let Lookup { found, damaged } = find(engine, oid, size_bytes, again)?;
+        failed = failed.or(damaged);
+        for found in found {
             match assemble(engine, &scratch, &found, progress) {
                 Ok(path) => return Ok(path),
-                Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Corrupt) => {
+                Err(e) => {
+                    progress.check()?;
                     tracing::warn!("object {oid} by commit {}: {e}", found.record.commit);
                     failed = Some(e);
                 }
-                Err(e) => return Err(e),
             }
         }
+        // another look helps only if something has changed in the store
+        if failed.as_ref().is_some_and(|e| !matches!(e.kind(), Kind::NotFound | Kind::Corrupt)) {
+            break;
+        }
     }
+    let failed = failed.map(|e| match e.to_string().contains(&oid.to_string()) {
+        true => e,
+        false => e.context(format!("object {oid} is not found")),
+    });
     Err(failed.unwrap_or_else(|| {
         Error::not_found(format!("object {oid} is not in the store {}", engine.store.location()))
             .remedy("push it from a clone that has it: git lfs push --all")
@@ -47,18 +56,21 @@ fn scratch(engine: &Engine) -> Result<Scratch> {
 }
 
 /// Every record of the object: those without condemned blocks first, then the newest.
-fn find(engine: &Engine, oid: &Oid, size_bytes: u64, again: bool) -> Result<Vec<Found>> {
+fn find(engine: &Engine, oid: &Oid, size_bytes: u64, again: bool) -> Result<Lookup> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let View { listed, index, condemned, .. } = &mut *view;
     if again || !*listed {
         index.refresh(&engine.store, &engine.cache)?;
-        condemned.refresh(&engine.store, &engine.cache)?;
+        // here it only says which record to try first
+        if let Err(e) = condemned.refresh(&engine.store, &engine.cache) {
+            tracing::warn!("the condemned lists are not used: {e}");
+        }
         *listed = true;
     }
-    let mut found = index.find(oid)?;
-    found.retain(|f| f.record.size_bytes == size_bytes);
-    found.sort_by_key(|f| Relied::on(f).is_condemned(condemned));
-    Ok(found)
+    let mut lookup = index.find(oid);
+    lookup.found.retain(|f| f.record.size_bytes == size_bytes);
+    lookup.found.sort_by_key(|f| Relied::on(f).is_condemned(condemned));
+    Ok(lookup)
 }
 
 fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progress) -> Result<PathBuf> {

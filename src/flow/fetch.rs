@@ -22,6 +22,7 @@ use crate::store::{Pending, Store};
 struct Fetch {
     block: BlockId,
     range: Range<u32>,
+    content_bytes: u64,
     terms: Vec<(Term, u64)>,
 }
 
@@ -42,14 +43,17 @@ fn plan(found: &Found) -> Vec<Fetch> {
             Some(last)
                 if last.block == block
                     && term.frames_offset <= last.range.end.saturating_add(limit::FETCH_GAP_BYTES)
-                    && last.range.len() < limit::FETCH_BYTES as usize =>
+                    && last.range.len() < limit::FETCH_BYTES as usize
+                    && last.content_bytes < limit::FETCH_CONTENT_BYTES =>
             {
                 last.range.end = last.range.end.max(term.frames_end());
                 last.terms.push((term, start));
+                last.content_bytes += u64::from(term.content_bytes);
             }
             _ => {
                 let range = term.frames_offset..term.frames_end();
-                fetches.push(Fetch { block, range, terms: vec![(term, start)] });
+                let content_bytes = u64::from(term.content_bytes);
+                fetches.push(Fetch { block, range, content_bytes, terms: vec![(term, start)] });
             }
         }
     }
@@ -123,73 +127,45 @@ impl<'a> Job<'a> {
     /// Unpacks each frame of the range that a term needs, once, and writes what the terms take of it.
     fn unpack(&self, fetch: &Fetch, bytes: &[u8], decoder: &mut Decoder) -> Result<()> {
         let mut waiting = fetch.terms.iter().peekable();
+        // terms that go on in the next frame
         let mut open: Vec<OpenTerm> = Vec::new();
         let mut position = fetch.range.start;
-        while let Some((next, _)) = waiting.peek().copied() {
-            // between terms may lie frames that nobody wants
-            if open.is_empty() {
-                position = position.max(next.frames_offset);
+        loop {
+            match waiting.peek() {
+                None if open.is_empty() => return Ok(()),
+                // between terms may lie frames that nobody wants
+                Some((next, _)) if open.is_empty() => position = position.max(next.frames_offset),
+                _ => {}
             }
-            self.unpack_frame(fetch, bytes, decoder, &mut position, &mut waiting, &mut open)?;
-        }
-        while !open.is_empty() {
-            self.unpack_frame(fetch, bytes, decoder, &mut position, &mut waiting, &mut open)?;
-        }
-        Ok(())
-    }
-
-    /// Unpacks the frame at `position`, opens the terms that begin in it, and closes those that end.
-    fn unpack_frame<'t>(
-        &self,
-        fetch: &Fetch,
-        bytes: &[u8],
-        decoder: &mut Decoder,
-        position: &mut u32,
-        waiting: &mut std::iter::Peekable<impl Iterator<Item = &'t (Term, u64)>>,
-        open: &mut Vec<OpenTerm>,
-    ) -> Result<()> {
-        let at = *position;
-        let damaged = |e: Error| {
-            e.context(format!("{}, frame at byte {at}", self.names(fetch))).remedy(
-                "the block is damaged in the store: restore it from a backup, or push the object again \
-                 from a clone that has it after removing it from the store",
-            )
-        };
-        let rest = bytes.get((at - fetch.range.start) as usize..).unwrap_or_default();
-        let frame = Frame::first(rest).map_err(damaged)?;
-        let content = decoder.decode(&frame).map_err(damaged)?;
-        while let Some((term, start)) = waiting.next_if(|(term, _)| term.frames_offset <= at) {
-            if term.frames_offset < at {
-                return Err(damaged(Error::corrupt("a term begins inside a frame")));
+            let damaged = |e: Error| {
+                e.context(format!("{}, frame at byte {position}", self.names(fetch)))
+                    .remedy("the block is damaged in the store: restore it from a backup")
+            };
+            let rest = bytes.get((position - fetch.range.start) as usize..).unwrap_or_default();
+            let frame = Frame::first(rest).map_err(damaged)?;
+            let content = decoder.decode(&frame).map_err(damaged)?;
+            let end = position + frame.stored.len() as u32;
+            let mut still_open = Vec::new();
+            let begins_here = |(term, _): &&(Term, u64)| term.frames_offset <= position;
+            let beginning = std::iter::from_fn(|| waiting.next_if(begins_here)).map(OpenTerm::new);
+            for mut term in open.into_iter().chain(beginning) {
+                let piece = term.take(content, position).map_err(damaged)?;
+                self.file.write_at(piece, term.start + u64::from(term.done) - piece.len() as u64)?;
+                self.progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                match end >= term.term.frames_end() {
+                    true => term.verify().map_err(damaged)?,
+                    false => still_open.push(term),
+                }
             }
-            open.push(OpenTerm {
-                term: *term,
-                skip: term.skip_bytes,
-                start: *start,
-                done: 0,
-                checksum: Xxh3::new(),
-            });
+            open = still_open;
+            position = end;
         }
-        for term in open.iter_mut() {
-            let piece = term.take(content).map_err(damaged)?;
-            self.file.write_at(piece, term.start + u64::from(term.done) - piece.len() as u64)?;
-            self.progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        }
-        *position += frame.stored.len() as u32;
-        let end = *position;
-        for term in open.iter().filter(|term| end >= term.term.frames_end()) {
-            term.verify().map_err(damaged)?;
-        }
-        open.retain(|term| end < term.term.frames_end());
-        Ok(())
     }
 }
 
 /// A term whose frames are being unpacked.
 struct OpenTerm {
     term: Term,
-    /// Bytes of the next frame that do not belong to it.
-    skip: u32,
     /// Where it begins in the object.
     start: u64,
     done: u32,
@@ -197,14 +173,21 @@ struct OpenTerm {
 }
 
 impl OpenTerm {
-    /// What of a frame's content belongs to the term.
-    fn take<'c>(&mut self, content: &'c [u8]) -> Result<&'c [u8]> {
-        let from = self.skip as usize;
+    fn new((term, start): &(Term, u64)) -> Self {
+        Self { term: *term, start: *start, done: 0, checksum: Xxh3::new() }
+    }
+
+    /// What belongs to the term of the content of the frame at `position`.
+    fn take<'c>(&mut self, content: &'c [u8], position: u32) -> Result<&'c [u8]> {
+        let begins_here = self.term.frames_offset == position;
+        if !begins_here && self.done == 0 {
+            return Err(Error::corrupt("a term begins inside a frame"));
+        }
+        let from = if begins_here { self.term.skip_bytes as usize } else { 0 };
         let wanted = (self.term.content_bytes - self.done) as usize;
         let to = content.len().min(from.saturating_add(wanted));
-        let piece = content.get(from..to);
-        let piece = piece.ok_or_else(|| Error::corrupt("a term begins behind its frame"))?;
-        self.skip = 0;
+        let piece = content.get(from..to).filter(|piece| !piece.is_empty());
+        let piece = piece.ok_or_else(|| Error::corrupt("a term ends before its frames"))?;
         self.done += piece.len() as u32;
         self.checksum.update(piece);
         Ok(piece)

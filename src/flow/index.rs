@@ -17,6 +17,17 @@ use crate::store::Store;
 #[derive(Default)]
 pub(super) struct Index {
     segments: BTreeMap<SegmentId, Segment<Bytes>>,
+    /// Listed segments that are not what was written. Done without, until something is missing.
+    damaged: BTreeMap<SegmentId, Error>,
+}
+
+/// What the index says of an object.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    /// Every record, the newest commit first.
+    pub found: Vec<Found>,
+    /// Damage that may hide others.
+    pub damaged: Option<Error>,
 }
 
 /// A record, and what its numbers refer to.
@@ -53,6 +64,9 @@ impl Index {
                 return Ok(());
             }
             before = listed;
+            if let Some(damage) = self.damaged.values().next() {
+                return Err(damage.clone());
+            }
         }
         Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
     }
@@ -63,22 +77,29 @@ impl Index {
         let listed: Vec<SegmentId> = store.list_segments()?.into_iter().map(|(id, _)| id).collect();
         let standing: HashSet<SegmentId> = listed.iter().copied().collect();
         self.segments.retain(|id, _| standing.contains(id));
+        self.damaged.retain(|id, _| standing.contains(id));
         let mut replaced = self.replaced();
         let mut vanished = Vec::new();
         // merged segments sort after what they replace: the newest first, and the old ones need not
         // be read
         for id in listed.iter().rev() {
-            if replaced.contains(id) || self.segments.contains_key(id) {
+            let seen = self.segments.contains_key(id) || self.damaged.contains_key(id);
+            if replaced.contains(id) || seen {
                 continue;
             }
-            match cache.get("index", &id.to_string(), &id.hash, || store.get_segment(id)) {
-                Ok(bytes) => {
-                    let segment = Segment::open(bytes).map_err(|e| e.context(format!("index/{id}")))?;
+            let bytes = cache.get("index", &id.to_string(), &id.hash, || store.get_segment(id));
+            match bytes.and_then(Segment::open) {
+                Ok(segment) => {
                     replaced.extend(segment.replaces().iter().copied());
                     self.segments.insert(*id, segment);
                 }
                 Err(e) if e.kind() == Kind::NotFound => vanished.push(*id),
-                Err(e) => return Err(e),
+                Err(e) if e.kind() == Kind::Corrupt => {
+                    let e = e.context(format!("index/{id}"));
+                    tracing::warn!("done without: {e}");
+                    self.damaged.insert(*id, e);
+                }
+                Err(e) => return Err(e.context(format!("index/{id}"))),
             }
         }
         self.segments.retain(|id, _| !replaced.contains(id));
@@ -100,28 +121,43 @@ impl Index {
         self.segments.iter()
     }
 
-    /// Every shard that counts: those that a committed segment names.
-    pub(super) fn shards(&self) -> Result<BTreeMap<ShardId, ShardEntry>> {
-        let mut shards = BTreeMap::new();
-        for (id, segment) in &self.segments {
-            let listed = segment.shards().map_err(|e| e.context(format!("index/{id}")))?;
-            shards.extend(listed.into_iter().map(|shard| (shard.id, shard)));
-        }
-        Ok(shards)
+    /// What is damaged of what the store lists.
+    pub(super) fn damage(&self) -> impl Iterator<Item = &Error> {
+        self.damaged.values()
     }
 
-    /// Every record of an object, the newest commit first.
-    pub(super) fn find(&self, oid: &Oid) -> Result<Vec<Found>> {
+    /// Every shard that counts: those that a committed segment names.
+    pub(super) fn shards(&self) -> BTreeMap<ShardId, ShardEntry> {
+        let mut shards = BTreeMap::new();
+        for (id, segment) in &self.segments {
+            match segment.shards() {
+                Ok(listed) => shards.extend(listed.into_iter().map(|shard| (shard.id, shard))),
+                Err(e) => tracing::warn!("the shards of index/{id} are not known: {e}"),
+            }
+        }
+        shards
+    }
+
+    /// Every record of an object.
+    pub(super) fn find(&self, oid: &Oid) -> Lookup {
         let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
+        let mut damaged = self.damaged.values().next().cloned();
         for (id, segment) in &self.segments {
             let here = || -> Result<Vec<Found>> {
                 segment.find(oid)?.into_iter().map(|record| resolve(segment, record)).collect()
             };
-            for record in here().map_err(|e| e.context(format!("index/{id}")))? {
-                found.insert((record.record.commit, record.repository.clone()), record);
+            match here() {
+                Ok(here) => {
+                    found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
+                }
+                Err(e) => {
+                    let e = e.context(format!("index/{id}"));
+                    tracing::warn!("done without: {e}");
+                    damaged = Some(e);
+                }
             }
         }
-        Ok(found.into_values().rev().collect())
+        Lookup { found: found.into_values().rev().collect(), damaged }
     }
 }
 

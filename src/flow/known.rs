@@ -42,13 +42,6 @@ pub(super) struct KnownChunks {
     table: HashTable<Place>,
 }
 
-/// Chunk ids are uniform already.
-fn hash(id: &ChunkId) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&id.0[..8]);
-    u64::from_le_bytes(word)
-}
-
 impl KnownChunks {
     /// Adds the blocks of a shard, but for those that `usable` rejects, and those with frames that
     /// depend on other blocks: this version could not say in a commit on which.
@@ -76,7 +69,7 @@ impl KnownChunks {
         for (chunk, listed) in blocks[number as usize].chunks.iter().enumerate() {
             let place = Place { block: number, chunk: chunk as u32 };
             // the place known first stays: what lies beside it is known too
-            table.entry(hash(&listed.id), |p| id_at(p) == listed.id, |p| hash(&id_at(p))).or_insert(place);
+            table.entry(listed.id.word(), |p| id_at(p) == listed.id, |p| id_at(p).word()).or_insert(place);
         }
     }
 
@@ -96,7 +89,7 @@ impl KnownChunks {
         {
             return Some(place);
         }
-        self.table.find(hash(id), |place| self.id_at(*place) == Some(id)).copied()
+        self.table.find(id.word(), |place| self.id_at(*place) == Some(id)).copied()
     }
 
     fn id_at(&self, place: Place) -> Option<&ChunkId> {

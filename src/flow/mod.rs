@@ -7,6 +7,7 @@ mod cut;
 mod dedup;
 pub mod download;
 mod fetch;
+pub mod health;
 mod index;
 mod known;
 mod ordered;
@@ -16,12 +17,13 @@ pub mod stats;
 mod tests;
 pub mod upload;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::id::Oid;
+use crate::id::{BlockId, Oid, ShardId};
 use crate::local::cache::Cache;
 use crate::local::scratch::Scratch;
 use crate::store::Store;
@@ -90,7 +92,20 @@ struct View {
     index: index::Index,
     condemned: condemned::CondemnedNames,
     /// What may be deduplicated against; read when something is to be packed.
-    known: Option<known::KnownChunks>,
+    known: known::KnownChunks,
+    /// The shards that were read for it, or could not be.
+    shards: HashSet<ShardId>,
+    /// Blocks that were seen in the store, whole.
+    seen: HashSet<BlockId>,
+    /// Blocks that a commit names and that are not there, or cut short.
+    lost: HashSet<BlockId>,
+}
+
+impl View {
+    /// Whether a new commit may refer to a block.
+    fn may_use(&self, block: &BlockId) -> bool {
+        !self.condemned.has_block(block) && !self.lost.contains(block)
+    }
 }
 
 impl Engine {

@@ -2,14 +2,16 @@
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::error::{Error, Result};
+
 /// Hands work in.
 pub(super) struct Work<T> {
-    queue: Sender<Receiver<T>>,
+    queue: Sender<Receiver<Result<T>>>,
 }
 
 /// Takes results out; ends when the work has ended.
 pub(super) struct Results<T> {
-    queue: Receiver<Receiver<T>>,
+    queue: Receiver<Receiver<Result<T>>>,
 }
 
 /// Whoever takes the results has stopped: so should whoever hands work in.
@@ -23,21 +25,54 @@ pub(super) fn ordered<T>(depth: usize) -> (Work<T>, Results<T>) {
 
 impl<T: Send + 'static> Work<T> {
     /// Runs `job` on some core; waits while the queue is full.
-    pub(super) fn run(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<(), Stopped> {
+    pub(super) fn run(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<(), Stopped> {
         let (sender, receiver) = bounded(1);
         self.queue.send(receiver).map_err(|_| Stopped)?;
         rayon::spawn_fifo(move || {
+            // rayon would abort the process
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+            let done = done.unwrap_or_else(|_| Err(Error::internal("work on a part of an object panicked")));
             // nobody waits for the result if the upload has failed meanwhile
-            let _ = sender.send(job());
+            let _ = sender.send(done);
         });
         Ok(())
     }
 }
 
 impl<T> Iterator for Results<T> {
-    type Item = T;
+    type Item = Result<T>;
 
-    fn next(&mut self) -> Option<T> {
-        self.queue.recv().ok()?.recv().ok()
+    /// The next result; a lost one is an error, and never the end.
+    fn next(&mut self) -> Option<Result<T>> {
+        let result = self.queue.recv().ok()?;
+        Some(result.recv().unwrap_or_else(|_| Err(Error::internal("a part of an object was lost"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_a_panic_is_an_error_in_its_place() {
+        let (work, results) = ordered(4);
+        let submit = std::thread::spawn(move || {
+            for number in 0..20u64 {
+                let job = move || {
+                    std::thread::sleep(std::time::Duration::from_millis(20 - number));
+                    if number == 7 { panic!("as the test wants it") } else { Ok(number) }
+                };
+                assert!(work.run(job).is_ok());
+            }
+        });
+        let results: Vec<_> = results.collect();
+        submit.join().unwrap();
+        assert_eq!(results.len(), 20);
+        for (number, result) in results.iter().enumerate() {
+            match result {
+                Ok(value) => assert_eq!(*value, number as u64),
+                Err(_) => assert_eq!(number, 7),
+            }
+        }
     }
 }

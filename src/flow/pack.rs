@@ -54,12 +54,11 @@ pub(super) fn pack(
         let dedup = looker.join().map_err(|_| Error::internal("deduplication panicked"))?;
         let object = reader.join().map_err(|_| Error::internal("reading an object panicked"))?;
         assembled?;
-        progress.check()?;
-        assembly.finish(&dedup, object?)
+        assembly.finish(&dedup?, object?)
     })
 }
 
-type Compressed = Result<(NovelFrame, Encoded)>;
+type Compressed = (NovelFrame, Encoded);
 
 /// Looks every chunk up; ends early if nobody takes the frames any more.
 fn look_up<'k>(
@@ -68,14 +67,15 @@ fn look_up<'k>(
     level: i32,
     work: &Work<Compressed>,
     progress: &Progress,
-) -> Dedup<'k> {
+) -> Result<Dedup<'k>> {
     let mut dedup = Dedup::new(known);
     let compress = |frame: NovelFrame| work.run(move || encode(frame, level)).is_ok();
     for batch in batches {
-        for (chunk, bytes) in batch.chunks() {
+        for (chunk, bytes) in batch?.chunks() {
             let full = dedup.push(chunk, bytes);
-            if !full.is_none_or(compress) || progress.is_cancelled() {
-                return dedup;
+            progress.check()?;
+            if !full.is_none_or(compress) {
+                return Ok(dedup);
             }
             progress.bytes.fetch_add(u64::from(chunk.bytes), Ordering::Relaxed);
         }
@@ -83,10 +83,10 @@ fn look_up<'k>(
     if let Some(last) = dedup.finish() {
         compress(last);
     }
-    dedup
+    Ok(dedup)
 }
 
-fn encode(frame: NovelFrame, level: i32) -> Compressed {
+fn encode(frame: NovelFrame, level: i32) -> Result<Compressed> {
     thread_local! {
         static ENCODER: RefCell<Option<(i32, Encoder)>> = const { RefCell::new(None) };
     }
@@ -128,7 +128,7 @@ impl<'s> Assembly<'s> {
         }
     }
 
-    fn add(&mut self, (frame, encoded): (NovelFrame, Encoded)) -> Result<()> {
+    fn add(&mut self, (frame, encoded): Compressed) -> Result<()> {
         if !self.open.fits(encoded.stored.len(), frame.chunks.len()) {
             self.close_block()?;
         }

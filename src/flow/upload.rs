@@ -1,14 +1,13 @@
 //! A push, one object: is it there already? Else cut, look up, pack, put, commit, check.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::commit::{self, Change, Relied};
-use super::condemned::CondemnedNames;
-use super::index::{Found, Index};
-use super::known::KnownChunks;
+use super::index::Found;
 use super::pack::{self, Packed};
 use super::{Engine, Progress, View};
 use crate::error::{Error, Kind, Result};
@@ -29,7 +28,7 @@ pub(super) fn upload(
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let view = &mut *view;
     if !view.listed {
-        view.index.refresh(&engine.store, &engine.cache)?;
+        read_index(engine, view)?;
         view.condemned.refresh(&engine.store, &engine.cache)?;
         view.listed = true;
     }
@@ -47,34 +46,48 @@ pub(super) fn upload(
             progress.bytes.store(size_bytes, Ordering::Relaxed);
             return Ok(());
         }
-        tracing::warn!("object {oid}: what it relied on was condemned meanwhile; uploading again");
+        tracing::warn!("object {oid}: what it relied on was condemned meanwhile or is lost; uploading again");
     }
     Err(Error::busy(format!(
-        "what object {oid} relies on was condemned {} times while it was pushed",
+        "what object {oid} relies on was condemned or lost {} times while it was pushed",
         limit::COMMIT_ATTEMPTS
     ))
     .remedy("push again when the garbage collection has ended"))
 }
 
-/// Reads every shard that counts: deduplication is exact.
-fn read_shards(engine: &Engine, index: &Index, condemned: &CondemnedNames) -> Result<KnownChunks> {
+/// Reads what is new in the index. What is relied on must not be lost with the power, even if another
+/// pusher has only just written it.
+fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
+    view.index.refresh(&engine.store, &engine.cache)?;
+    engine.store.settle_segments()
+}
+
+/// Reads every shard that counts and was not read yet, of what other agents have committed meanwhile
+/// too: deduplication is exact.
+fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
+    read_index(engine, view)?;
     let (store, cache) = (&engine.store, &engine.cache);
-    let mut known = KnownChunks::default();
-    for id in index.shards()?.into_keys() {
+    for id in view.index.shards().into_keys() {
+        if !view.shards.insert(id) {
+            continue;
+        }
         let shard = match cache.get("shards", &id.to_string(), &id.hash, || store.get_shard(&id)) {
             Ok(bytes) => Shard::parse(&bytes),
             Err(e) => Err(e),
         };
         match shard {
-            Ok(shard) => known.add(shard.blocks, |block| !condemned.has_block(block)),
+            Ok(shard) => {
+                let View { known, condemned, lost, .. } = view;
+                known.add(shard.blocks, |block| !condemned.has_block(block) && !lost.contains(block));
+            }
             // shards are hints: without one, its chunks are stored again
-            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Corrupt) => {
+            Err(e) if !matches!(e.kind(), Kind::Unreachable | Kind::Internal) => {
                 tracing::warn!("shard {id} is not used: {e}");
             }
             Err(e) => return Err(e),
         }
     }
-    Ok(known)
+    Ok(())
 }
 
 /// Whether the store has an object.
@@ -88,14 +101,14 @@ enum Present {
 }
 
 fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Result<Present> {
-    let mut found = view.index.find(oid)?;
-    found.retain(|f| {
-        f.record.size_bytes == size_bytes && !f.blocks.iter().any(|b| view.condemned.has_block(&b.id))
-    });
-    let oldest = commit::now_milliseconds().saturating_sub(limit::RECORD_FRESH_MS);
+    let mut found = view.index.find(oid).found;
+    found.retain(|f| f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.id)));
+    let now = commit::now_milliseconds();
+    // a clock that was wrong must not keep a record fresh for ever
+    let fresh_times = now.saturating_sub(limit::RECORD_FRESH_MS)..=now + limit::RECORD_AHEAD_MS;
     let fresh = found.iter().find(|f| {
         f.repository == engine.settings.repository
-            && f.record.commit.milliseconds() >= oldest
+            && fresh_times.contains(&f.record.commit.milliseconds())
             && !view.condemned.has_record(&Relied::on(f).record)
     });
     Ok(match fresh {
@@ -113,14 +126,18 @@ fn pack_object(
     path: &Path,
     progress: &Progress,
 ) -> Result<Packed> {
-    let known = match &mut view.known {
-        Some(known) => known,
-        none => none.insert(read_shards(engine, &view.index, &view.condemned)?),
-    };
+    read_shards(engine, view)?;
     let failed = |e| Error::io(format!("opening {}", path.display()), &e);
     let file = File::open(path).map_err(failed)?;
     let (suite, level) = (engine.store.description().suite, engine.settings.compression_level);
-    let packed = pack::pack(file, suite, level, known, &engine.store, progress)?;
+    let packed = pack::pack(
+        file.take(size_bytes.saturating_add(1)),
+        suite,
+        level,
+        &view.known,
+        &engine.store,
+        progress,
+    )?;
     let read = &packed.object;
     if read.oid == *oid && read.size_bytes == size_bytes {
         return Ok(packed);
@@ -136,22 +153,41 @@ fn pack_object(
 
 /// Commits, and learns what the commit has added.
 fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Relied> {
-    let View { index, known, .. } = view;
-    let (relied, shards) = commit::commit(&engine.store, index, &engine.settings.repository, change)?;
-    if let Some(known) = known {
-        shards.into_iter().for_each(|blocks| known.add(blocks, |_| true));
+    // where another store is mounted meanwhile, a commit would name blocks that are not there
+    engine.store.confirm()?;
+    let View { index, known, shards, .. } = view;
+    let (relied, new) = commit::commit(&engine.store, index, &engine.settings.repository, change)?;
+    for (id, blocks) in new {
+        shards.insert(id);
+        known.add(blocks, |_| true);
     }
     Ok(relied)
 }
 
-/// Whether nothing that the acknowledgement stands on is condemned, by a read that begins now; and
-/// whether the store is still the one that was written to.
+/// Whether nothing that the acknowledgement stands on is condemned, by a read that begins now; whether its
+/// blocks are there; and whether the store is still the one that was written to.
 fn is_sound(engine: &Engine, view: &mut View, relied: &Relied) -> Result<bool> {
     engine.store.confirm()?;
-    let View { condemned, known, .. } = view;
-    let new = condemned.refresh(&engine.store, &engine.cache)?;
-    if let Some(known) = known.as_mut().filter(|_| new) {
-        known.retain(|block| !condemned.has_block(block));
+    view.condemned.refresh(&engine.store, &engine.cache)?;
+    for block in &relied.blocks {
+        if view.seen.contains(&block.id) || view.lost.contains(&block.id) {
+            continue;
+        }
+        if engine.store.block_bytes(&block.id)? == Some(u64::from(block.size_bytes)) {
+            view.seen.insert(block.id);
+        } else {
+            tracing::error!(
+                "block {} is missing or cut short in the store; its chunks are stored again",
+                block.id
+            );
+            view.lost.insert(block.id);
+        }
     }
-    Ok(!relied.is_condemned(condemned))
+    let sound = !relied.is_condemned(&view.condemned)
+        && !relied.blocks.iter().any(|block| view.lost.contains(&block.id));
+    if !sound {
+        let View { known, condemned, lost, .. } = view;
+        known.retain(|block| !condemned.has_block(block) && !lost.contains(block));
+    }
+    Ok(sound)
 }

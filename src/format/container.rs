@@ -162,6 +162,9 @@ fn parse_table(table: &[u8], count: usize, total: usize, what: &'static str) -> 
         let (offset, length, checksum) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
         let end = offset.checked_add(length).filter(|end| *end <= total as u64);
         let end = end.ok_or_else(|| Error::corrupt(format!("a section of {what} lies outside it")))?;
+        if sections.iter().any(|s: &Entry| s.kind == kind) {
+            return Err(Error::corrupt(format!("{what} has two sections of kind {kind}")));
+        }
         let range = offset as usize..end as usize;
         sections.push(Entry { kind, paged: flags & FLAG_PAGED != 0, range, checksum });
     }

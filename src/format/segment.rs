@@ -58,9 +58,7 @@ pub struct Key {
 impl Key {
     /// The key of a chunk that shard number `shard` lists.
     pub fn new(id: &ChunkId, shard: u32) -> Self {
-        let mut prefix = [0; 8];
-        prefix.copy_from_slice(&id.0[..8]);
-        Self { prefix: u64::from_be_bytes(prefix), shard }
+        Self { prefix: id.word(), shard }
     }
 }
 

@@ -68,9 +68,49 @@ fn root() -> Option<PathBuf> {
 
 /// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.
 fn keep(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.persist(folder.join(name))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(folder: &Path) -> Cache {
+        Cache { folder: Some(folder.to_owned()) }
+    }
+
+    #[test]
+    fn a_copy_is_used_only_if_it_is_what_its_name_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        let hash = ContentHash::of(b"content");
+        let fetched = || Ok(Bytes::from_static(b"content"));
+        let unfetched = || Err(Error::busy("it is here already"));
+        cache.get("index", "name", &hash, fetched).unwrap();
+        assert_eq!(cache.get("index", "name", &hash, unfetched).unwrap(), &b"content"[..]);
+        fs::write(folder.path().join("index/name"), b"poison").unwrap();
+        assert_eq!(cache.get("index", "name", &hash, fetched).unwrap(), &b"content"[..]);
+        assert_eq!(cache.get("index", "name", &hash, unfetched).unwrap(), &b"content"[..]);
+        let wrong = cache.get("index", "other", &hash, || Ok(Bytes::from_static(b"damaged")));
+        assert_eq!(wrong.unwrap_err().kind(), crate::error::Kind::Corrupt);
+        assert!(!folder.path().join("index/other").exists());
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_done_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let hash = ContentHash::of(b"content");
+        let bytes = cache(&file).get("index", "name", &hash, || Ok(Bytes::from_static(b"content")));
+        assert_eq!(bytes.unwrap(), &b"content"[..]);
+    }
 }

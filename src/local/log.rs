@@ -34,14 +34,13 @@ pub fn start(git_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Seconds since 1970 and the process: agents of one command write to one file.
+/// The time and the process: agents of one command write to one file.
 struct Clock;
 
 impl tracing_subscriber::fmt::time::FormatTime for Clock {
     fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.unwrap_or_default();
-        write!(w, "{}.{:03} [{}]", now.as_secs(), now.subsec_millis(), std::process::id())
+        tracing_subscriber::fmt::time::SystemTime.format_time(w)?;
+        write!(w, " [{}]", std::process::id())
     }
 }
 

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::id::Oid;
 use crate::limit;
 
+/// How the names of unfinished downloads end.
+const PART: &str = "part";
+
 /// `tmp/cdc` in the LFS storage: a folder of our own, which git-lfs does not sweep.
 #[derive(Clone, Debug)]
 pub struct Scratch {
@@ -26,15 +29,19 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Removes files that no process holds and that nobody touched for a while: git-lfs needs some
-    /// time to check and rename a file that was handed over.
+    /// Removes what no process holds any more: unfinished downloads soon, finished ones when git-lfs had
+    /// time enough to check and rename them.
     fn sweep(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for path in entries.flatten().map(|e| e.path()) {
+            let limit_seconds = match path.extension().is_some_and(|e| e == PART) {
+                true => limit::SCRATCH_PART_STALE_SECONDS,
+                false => limit::SCRATCH_STALE_SECONDS,
+            };
             let stale = || -> std::io::Result<bool> {
                 let file = File::options().write(true).open(&path)?;
                 let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-                Ok(age > Duration::from_secs(limit::SCRATCH_STALE_SECONDS) && file.try_lock().is_ok())
+                Ok(age >= Duration::from_secs(limit_seconds) && file.try_lock().is_ok())
             };
             if stale().unwrap_or(false) && fs::remove_file(&path).is_ok() {
                 tracing::info!("removed {}, left by an earlier download", path.display());
@@ -47,7 +54,7 @@ impl Scratch {
         let failed = |e| Error::io(format!("creating a file in {}", self.folder.display()), &e);
         let prefix = format!("{oid}-");
         let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix);
+        builder.prefix(&prefix).suffix(".part");
         #[cfg(unix)]
         {
             // what is created here becomes the LFS object: like git-lfs, leave its mode to the umask
@@ -81,9 +88,12 @@ impl ScratchFile {
         written.map_err(|e| Error::io(format!("writing {}", self.path.display()), &e))
     }
 
-    /// Leaves the file to the caller.
+    /// Leaves the file to the caller, under a name that says that it is finished.
     pub fn hand_over(self) -> Result<PathBuf> {
-        self.path.keep().map_err(|e| Error::io("keeping a finished download", &e.error))
+        let finished = self.path.with_extension("");
+        let kept = self.path.persist(&finished);
+        kept.map_err(|e| Error::io("keeping a finished download", &e.error))?;
+        Ok(finished)
     }
 }
 
@@ -95,4 +105,36 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Resu
         offset += written as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dead_processes_left_is_removed_and_nothing_else() {
+        let storage = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(storage.path()).unwrap();
+        let oid = Oid([7; 32]);
+        let held = scratch.create(&oid, 10).unwrap();
+        let finished = scratch.create(&oid, 10).unwrap().hand_over().unwrap();
+        let folder = finished.parent().unwrap().to_owned();
+        let left = |name: &str, age: u64| {
+            let path = folder.join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+            path
+        };
+        let killed = left("killed.part", 60);
+        let just_created = left("created.part", 0);
+        let ignored = left("ignored", 2 * 60 * 60);
+        let checked = left("checked", 60);
+        held.file.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).unwrap();
+        Scratch::open(storage.path()).unwrap();
+        assert!(!killed.exists() && !ignored.exists());
+        assert!(just_created.exists() && checked.exists() && finished.exists() && held.path.exists());
+        let path = held.path.to_path_buf();
+        drop(held);
+        assert!(!path.exists(), "a failed download leaves nothing");
+    }
 }

@@ -40,18 +40,25 @@ impl Sharing {
         self.0
     }
 
-    /// The mode of folders: who may read may enter, and what is created in one belongs to its
-    /// group (set-group-id).
+    /// The mode of folders; what is created in one belongs to its group (set-group-id).
     fn folder_mode(self) -> u32 {
-        self.0 | (self.0 & 0o444) >> 2 | 0o2000
+        with_entry(self.0) | 0o2000
     }
 }
 
-/// From now on this process creates files with exactly this mode. The umask is the only way that
+/// Whoever may read may enter.
+fn with_entry(file_mode: u32) -> u32 {
+    file_mode | (file_mode & 0o444) >> 2
+}
+
+/// From now on this process creates files with exactly this mode, and folders that whoever may read
+/// them may enter. The umask is the only way that
 /// leaves no moment in which a file stands there unreadable.
 pub(super) fn set_umask_for(file_mode: u32) -> Umask {
     #[cfg(unix)]
-    return Umask(rustix::process::umask(rustix::fs::Mode::from_raw_mode((!file_mode & 0o777) as _)));
+    return Umask(rustix::process::umask(rustix::fs::Mode::from_raw_mode(
+        (!with_entry(file_mode) & 0o777) as _,
+    )));
     #[cfg(not(unix))]
     Umask(file_mode)
 }
@@ -91,10 +98,10 @@ impl Place {
     /// Makes the root and every folder of a new store. A folder that holds anything else is most likely
     /// not meant, and blocks without a `store.json` even less: then only with `force`.
     pub(super) fn create(path: PathBuf, sharing: Option<Sharing>, force: bool) -> Result<Self> {
-        if !force {
-            check_room(&path)?;
-        }
         let failed = |e: &io::Error| Error::io(format!("creating the store {}", path.display()), e);
+        if !force {
+            check_room(&path).map_err(|e| failed(&e))??;
+        }
         fs::create_dir_all(&path).map_err(|e| failed(&e))?;
         set_folder_mode(&path, sharing).map_err(|e| failed(&e))?;
         for folder in layout::folders() {
@@ -104,6 +111,9 @@ impl Place {
                 Err(_) => {}
                 Ok(()) => set_folder_mode(&folder, sharing).map_err(|e| failed(&e))?,
             }
+        }
+        if let Some(parent) = path.parent() {
+            sync(parent).map_err(|e| failed(&e))?;
         }
         for folder in [path.as_path(), &path.join(layout::BLOCKS), &path.join(layout::SHARDS)] {
             sync(folder).map_err(|e| failed(&e))?;
@@ -122,13 +132,20 @@ impl Place {
         let full = self.0.join(path.as_ref());
         let folder = full.parent().unwrap_or(&full);
         match fs::metadata(folder) {
-            Ok(_) => Ok(()),
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(Error::corrupt(format!("the store's folder {} is no folder", folder.display()))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 Err(Error::new(Kind::Unreachable, format!("the store's folder {} is gone", folder.display()))
                     .remedy("check that the store is mounted, and try again"))
             }
             Err(e) => Err(Error::io(format!("the store's folder {}", folder.display()), &e)),
         }
+    }
+
+    /// Makes the names in a folder of the store durable.
+    pub(super) fn settle(&self, folder: &str) -> Result<()> {
+        let folder = self.0.join(folder);
+        sync(&folder).map_err(|e| Error::io(format!("syncing {}", folder.display()), &e))
     }
 
     /// There is no store at the place.
@@ -169,30 +186,50 @@ pub(super) fn read_range(mut file: fs::File, range: Range<u64>, mut buffer: Vec<
     Ok(buffer)
 }
 
-/// Fails if anything but an empty store's folders stands at `path`.
-fn check_room(path: &FilePath) -> Result<()> {
-    let names = |path: &FilePath| {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+/// Makes the folders above a new store, each durable.
+pub(super) fn create_parents(path: &FilePath) -> Result<()> {
+    let missing: Vec<_> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
+    for folder in missing.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
+        let create = || {
+            fs::create_dir_all(folder)?;
+            folder.parent().map_or(Ok(()), sync)
+        };
+        create().map_err(|e| Error::io(format!("creating {}", folder.display()), &e))?;
+    }
+    Ok(())
+}
+
+/// Fails if anything but an empty store's folders stands at `path`, or if that can't be seen.
+fn check_room(path: &FilePath) -> io::Result<Result<()>> {
+    let names = |path: &FilePath| -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     };
     let blocks = path.join(layout::BLOCKS);
-    if names(&blocks).iter().any(|fan| !names(&blocks.join(fan)).is_empty()) {
-        let error = Error::new(Kind::Exists, format!("{} holds blocks but no store.json", path.display()));
-        return Err(
-            error.remedy("restore store.json; if you are sure that a new store may begin there, add --force")
-        );
+    for fan in names(&blocks)? {
+        if !names(&blocks.join(fan))?.is_empty() {
+            let error = format!("{} holds blocks but no store.json", path.display());
+            return Ok(Err(Error::new(Kind::Exists, error).remedy(
+                "restore store.json; if you are sure that a new store may begin there, add --force",
+            )));
+        }
     }
+    // a `store.json` that somebody is just writing is called `store.json#1` for a moment
     let ours = |name: &String| {
-        // a `store.json` that somebody is just writing is called `store.json#1` for a moment
-        layout::folders().any(|folder| folder == *name) || name.starts_with(layout::STORE_JSON)
+        layout::folders().any(|folder| folder == *name)
+            || name.starts_with(layout::STORE_JSON)
+            || name == "lost+found"
     };
-    match names(path).iter().find(|name| !ours(name)) {
+    Ok(match names(path)?.iter().find(|name| !ours(name)) {
         Some(name) => {
             let error = Error::new(Kind::Exists, format!("{} holds other things ({name})", path.display()));
             Err(error.remedy("name an empty or a new folder; if this one is meant, add --force"))
         }
         None => Ok(()),
-    }
+    })
 }
 
 /// Only the owner may set it, and a joining user need not.

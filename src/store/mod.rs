@@ -19,7 +19,7 @@ use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 
 pub use self::directory::Sharing;
@@ -33,14 +33,39 @@ use crate::limit;
 /// return a [`Pending`].
 pub struct Store {
     backend: Arc<dyn ObjectStore>,
-    runtime: Runtime,
+    runtime: OwnRuntime,
     place: directory::Place,
     description: StoreDescription,
 }
 
+/// A runtime that nobody waits for: a write that hangs must not keep the process from ending.
+struct OwnRuntime {
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
+
+impl std::ops::Deref for OwnRuntime {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Known names with their sizes, and unknown names.
+type Listing<T> = (Vec<(T, u64)>, Vec<String>);
+
 /// A request under way.
 pub struct Pending<'a, T> {
-    runtime: &'a Runtime,
+    runtime: &'a Handle,
     task: JoinHandle<Result<T>>,
 }
 
@@ -77,8 +102,11 @@ impl Store {
             opened => return Ok((opened?, false)),
         }
         let mine = StoreDescription::new(sharing.map(Sharing::file_mode))?;
+        let path = url.directory(top);
+        // only the store itself is shared, not the folders above it
+        directory::create_parents(&path)?;
         let umask = sharing.map(|sharing| directory::set_umask_for(sharing.file_mode()));
-        let created = Self::create(url.directory(top), sharing, force, mine);
+        let created = Self::create(path, sharing, force, mine);
         if let Some(umask) = umask {
             umask.restore();
         }
@@ -97,14 +125,20 @@ impl Store {
         let path = Path::from(layout::STORE_JSON);
         let bytes = PutPayload::from(mine.write()?);
         let create = PutOptions::from(PutMode::Create);
-        let created = runtime.block_on(backend.put_opts(&path, bytes.clone(), create));
-        if let Err(error) = created {
-            // some file systems have no hard links, which `Create` needs; nobody else is likely to
-            // create the same store in this moment, and what is read back below decides
-            if runtime.block_on(backend.head(&path)).is_err() {
-                let written = runtime.block_on(backend.put(&path, bytes));
-                written.map_err(|_| place.explain("writing store.json", error))?;
+        let put = runtime.block_on(backend.put_opts(&path, bytes.clone(), create));
+        let absent = || {
+            let head = runtime.block_on(backend.head(&path));
+            matches!(head, Err(object_store::Error::NotFound { .. }))
+        };
+        match put {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
+            // some file systems have no hard links, which `Create` needs: where nothing is there, a plain
+            // put does, and what is read back below decides between two that do the same
+            Err(error) if absent() => {
+                let put = runtime.block_on(backend.put(&path, bytes));
+                put.map_err(|_| place.explain("writing store.json", error))?;
             }
+            Err(error) => return Err(place.explain("writing store.json", error)),
         }
         let description = read_description(&runtime, &backend, &place)?;
         let created = description.id == mine.id;
@@ -230,45 +264,71 @@ impl Store {
         Pending { runtime: &self.runtime, task }
     }
 
+    /// The size of a block, if it is there.
+    pub fn block_bytes(&self, id: &BlockId) -> Result<Option<u64>> {
+        let path = layout::block(id);
+        match self.runtime.block_on(self.backend.head(&path)) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.place.explain(format!("looking for {path}"), e)),
+        }
+    }
+
     /// The index segments that stand in the store now, and their sizes, in the order of their ids.
     pub fn list_segments(&self) -> Result<Vec<(SegmentId, u64)>> {
-        self.list(layout::INDEX, SegmentId::parse)
+        // other names are a newer version's; where that matters, it says so by a feature bit
+        Ok(self.list(layout::INDEX, SegmentId::parse)?.0)
     }
 
-    /// The condemned lists that stand in the store now.
+    /// Makes what was listed before durable, whoever wrote it: a segment may be seen in its folder before
+    /// that is synced, and then vanish with the power.
+    pub fn settle_segments(&self) -> Result<()> {
+        self.place.settle(layout::INDEX)
+    }
+
+    /// The condemned lists that stand in the store now. A name that this version doesn't know may be a
+    /// kind of condemnation that it doesn't know: [`Kind::TooNew`].
     pub fn list_condemned(&self) -> Result<Vec<(CondemnedId, u64)>> {
-        self.list(layout::CONDEMNED, CondemnedId::parse)
+        let (names, unknown) = self.list(layout::CONDEMNED, CondemnedId::parse)?;
+        match unknown.first() {
+            Some(name) => Err(Error::too_new(format!("{}/{name}", layout::CONDEMNED))),
+            None => Ok(names),
+        }
     }
 
-    /// The names below a folder that `parse` knows. Others are nobody's business: a newer version
-    /// may have put them there, and it says so by a feature bit where that matters.
-    fn list<T: Ord>(&self, folder: &str, parse: fn(&str) -> Result<T>) -> Result<Vec<(T, u64)>> {
+    /// The names below a folder that `parse` knows, with their sizes and in order, and those that it
+    /// doesn't know. Hidden files, as file systems and tools leave them, are passed over.
+    fn list<T: Ord>(&self, folder: &str, parse: fn(&str) -> Result<T>) -> Result<Listing<T>> {
         let prefix = Path::from(folder);
         self.place.check_folder_of(&prefix.clone().join("any"))?;
         let listed = self.runtime.block_on(self.backend.list_with_delimiter(Some(&prefix)));
         let listed = listed.map_err(|e| self.place.explain(format!("listing {folder}"), e))?;
-        let named = listed
-            .objects
-            .into_iter()
-            .filter_map(|object| Some((parse(object.location.filename()?).ok()?, object.size)));
-        let mut names: Vec<_> = named.collect();
+        let (mut names, mut unknown) = (Vec::new(), Vec::new());
+        for object in listed.objects {
+            let name = object.location.filename().unwrap_or_default();
+            match parse(name) {
+                Ok(id) => names.push((id, object.size)),
+                Err(_) if name.starts_with('.') => {}
+                Err(_) => unknown.push(name.to_owned()),
+            }
+        }
         names.sort();
-        Ok(names)
+        Ok((names, unknown))
     }
 
     /// Bytes of everything in the store.
     pub fn stored_bytes(&self) -> Result<u64> {
         let sizes = self.backend.list(None).try_fold(0, |sum, object| async move { Ok(sum + object.size) });
-        self.runtime.block_on(sizes).map_err(|e| self.place.explain("listing the store", e))
+        self.runtime.block_on(sizes).map_err(|e| self.place.explain("listing everything", e))
     }
 }
 
-fn runtime() -> Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("store")
-        .build()
-        .map_err(|e| Error::io("starting the threads for the store", &e))
+fn runtime() -> Result<OwnRuntime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).thread_name("store").build();
+    let runtime = runtime.map_err(|e| Error::io("starting the threads for the store", &e))?;
+    let handle = runtime.handle().clone();
+    Ok(OwnRuntime { runtime: Some(runtime), handle })
 }
 
 /// Replaces what `buffer` holds by all of a stream.
@@ -298,7 +358,7 @@ async fn get(
 }
 
 fn read_description(
-    runtime: &Runtime,
+    runtime: &Handle,
     backend: &Arc<dyn ObjectStore>,
     place: &directory::Place,
 ) -> Result<StoreDescription> {

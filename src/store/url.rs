@@ -48,8 +48,8 @@ impl StoreUrl {
                 return Err(wrong(&format!("this version knows directories only, not {scheme}://")));
             }
         };
-        if directory.is_empty() || directory.contains('\0') {
-            return Err(wrong("it names no path"));
+        if directory.is_empty() || directory.contains(char::is_control) {
+            return Err(wrong("it names no path, or one with control characters"));
         }
         let mut repository = None;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {

@@ -1,0 +1,130 @@
+//! Tests of the engine against a real directory store; only the moments of faults are the tests'.
+
+mod collectors;
+mod faults;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::error::Kind;
+use crate::format::condemned::{Condemned, CondemnedRecord};
+use crate::format::segment::Segment;
+use crate::id::{BlockId, CommitId, CondemnedId, ContentHash, SegmentId};
+use crate::store::StoreUrl;
+use crate::store::watched::{Call, Watch, When};
+
+/// A store in a directory of its own, and objects to push.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        Store::create_or_join(&place.url(), place.folder.path(), None, false).unwrap();
+        place
+    }
+
+    fn url(&self) -> StoreUrl {
+        StoreUrl::parse("store").unwrap()
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.url(), self.folder.path()).unwrap()
+    }
+
+    fn engine_of(&self, store: Store, repository: &str) -> Engine {
+        let settings = Settings {
+            repository: repository.into(),
+            compression_level: 3,
+            lfs_storage: self.folder.path().join("lfs"),
+        };
+        Engine { cache: Cache::none(), ..Engine::new(store, settings) }
+    }
+
+    fn engine(&self) -> Engine {
+        self.engine_of(self.store(), "mine")
+    }
+
+    fn watched(&self, watch: Watch) -> Engine {
+        self.engine_of(self.store().watched(watch), "mine")
+    }
+
+    fn object(&self, content: &[u8]) -> Object {
+        let oid = Oid(Sha256::digest(content).into());
+        let path = self.folder.path().join(oid.to_string());
+        std::fs::write(&path, content).unwrap();
+        Object { oid, path, content: content.to_vec() }
+    }
+
+    fn files(&self, folder: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder.path().join("store").join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// As a collector does.
+    fn condemn(&self, list: &Condemned) {
+        let bytes = list.write();
+        let id = CondemnedId { id: CommitId::new(1).unwrap(), hash: ContentHash::of(&bytes) };
+        self.store().put_condemned(&id, bytes).unwrap();
+    }
+
+    /// Every block and record of a commit, by the name of its segment.
+    fn referenced(&self, segment: &str) -> (Vec<BlockId>, Vec<CondemnedRecord>) {
+        let id = SegmentId::parse(segment.strip_prefix("index/").unwrap()).unwrap();
+        let segment = Segment::open(self.store().get_segment(&id).unwrap()).unwrap();
+        let blocks = segment.blocks().unwrap().map(|b| b.unwrap().summary.id).collect();
+        let records = segment.records().unwrap().map(|r| {
+            let r = r.unwrap();
+            let repository = segment.repositories()[r.repository as usize].clone();
+            CondemnedRecord { oid: r.oid, commit: r.commit, repository }
+        });
+        (blocks, records.collect())
+    }
+}
+
+struct Object {
+    oid: Oid,
+    path: PathBuf,
+    content: Vec<u8>,
+}
+
+impl Object {
+    fn push(&self, engine: &Engine) -> Result<()> {
+        engine.upload(&self.oid, self.content.len() as u64, &self.path, &Progress::default())
+    }
+
+    fn pull(&self, engine: &Engine) -> Result<Vec<u8>> {
+        let path = engine.download(&self.oid, self.content.len() as u64, &Progress::default())?;
+        Ok(std::fs::read(path).unwrap())
+    }
+
+    fn assert_pulls(&self, place: &Place) {
+        assert!(self.pull(&place.engine()).unwrap() == self.content, "the download differs");
+    }
+}
+
+/// Does what another process would, from inside a call of the store.
+fn aside(work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+}
+
+/// Incompressible, and different for each seed.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut reader = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+    let mut out = vec![0; bytes];
+    reader.fill(&mut out);
+    out
+}
