@@ -75,8 +75,11 @@ pub fn run<T: Transfer + 'static>(
         waiting: VecDeque::new(),
         open: Arc::new(open),
         state: State::New,
+        handed_over: None,
     };
-    session.serve()
+    let served = session.serve();
+    session.clear_handed_over();
+    served
 }
 
 /// Sends each line as an event, then the end.
@@ -111,6 +114,8 @@ struct Session<T, W, F> {
     waiting: VecDeque<Event<T>>,
     open: Arc<F>,
     state: State<T>,
+    /// The last download that git-lfs was given.
+    handed_over: Option<PathBuf>,
 }
 
 impl<T, W, F> Session<T, W, F>
@@ -183,6 +188,7 @@ where
         size_bytes: u64,
         work: impl FnOnce(&T, &Progress) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> std::io::Result<ControlFlow<()>> {
+        self.clear_handed_over();
         let oid = oid.to_string();
         let mut reported = Reported { oid: &oid, size_bytes, bytes: 0, at: Instant::now() };
         // git-lfs holds the other agents back until it sees progress above zero
@@ -202,6 +208,7 @@ where
                 if let Some(last) = reported.advance(size_bytes) {
                     self.say(&last)?;
                 }
+                self.handed_over.clone_from(&path);
                 self.say(&Reply::Complete(Complete { oid: &oid, path, error: None }))?;
             }
             Err(error) => self.reject(&oid, &error)?,
@@ -273,6 +280,16 @@ where
             }
         }
         Ok(None)
+    }
+
+    /// git-lfs has renamed a download before it asks for the next object, or ends: if it is still there,
+    /// git-lfs was interrupted or did not want it, and nobody will come for it.
+    fn clear_handed_over(&mut self) {
+        if let Some(path) = self.handed_over.take()
+            && std::fs::remove_file(&path).is_ok()
+        {
+            tracing::info!("removed {}, which git-lfs did not take", path.display());
+        }
     }
 
     /// The final answer to a line that can't be served.

@@ -23,6 +23,9 @@ pub(super) struct Transfer {}
 
 impl Transfer {
     pub(super) fn run(self) -> Result<Outcome> {
+        // Ctrl-C reaches the whole process group: git-lfs ends by it, and we by the end of our input, which
+        // leaves time to clean up
+        ctrlc::set_handler(|| {}).map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
         agent::run(std::io::stdin(), print::protocol(), open)
             .map_err(|e| Error::io("answering git-lfs", &e))?;
         Ok(Outcome::Fine)

@@ -58,6 +58,26 @@ fn a_second_machine_deduplicates_against_the_first() {
     assert_eq!(stats["objects"], 2);
 }
 
+/// What one agent has committed, the others find; what several send at the same time they don't.
+#[test]
+fn later_objects_of_one_push_share_chunks_with_earlier_ones() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("versions");
+    let content = noise(3, 3_000_000);
+    for version in 0..24 {
+        work.write(
+            &format!("{version}.bin"),
+            &[format!("version {version}\n").as_bytes(), &content].concat(),
+        );
+    }
+    work.commit("24 versions");
+    let before = total_bytes(&sandbox.store());
+    work.push();
+    let added = total_bytes(&sandbox.store()) - before;
+    assert!(added < 16 * content.len() as u64, "24 versions added {added} bytes");
+    assert_same_tree(&work.path, &sandbox.clone_elsewhere("versions").path);
+}
+
 #[test]
 fn objects_of_one_push_share_their_chunks() {
     let sandbox = Sandbox::new();

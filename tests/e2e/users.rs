@@ -48,6 +48,8 @@ fn share(umasks: [&'static str; 2], shared: &str) {
     for (machine, name) in [(&alice, "alice/fresh"), (&bob, "bob/fresh")] {
         assert_same_tree(&first.path, &machine.clone_of(&remote, name).path);
     }
+    let log = fs::read_to_string(first.file(".git/lfs/cdc/log")).unwrap();
+    assert!(!log.contains("not cached"), "the store's mode has spread to the user's own cache:\n{log}");
     assert_group_access(&store);
     assert_writable_by_group(&bob, &store);
 }

@@ -231,6 +231,7 @@ fn each_failure_is_one_answer_and_the_agent_lives_on() {
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(complaint), "{message}");
         assert!(message.contains("lfs/cdc/log") && !message.contains('\n'), "{message}");
+        assert!(message.contains("; "), "no remedy: {message}");
     }
     agent.say(&object.upload());
     assert_eq!(agent.hear_answer().1, json!({"event": "complete", "oid": object.oid}));

@@ -1,0 +1,95 @@
+//! The session against an engine, or a store, that never answers: it must end all the same.
+
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use git_lfs_cdc::agent::{Opened, run};
+use git_lfs_cdc::error::{Error, Result};
+use git_lfs_cdc::flow::{Progress, Transfer};
+use git_lfs_cdc::id::Oid;
+
+/// What the engine does with every object.
+#[derive(Clone, Copy)]
+enum Engine {
+    Hangs,
+    Panics,
+}
+
+impl Transfer for Engine {
+    fn upload(&self, _: &Oid, _: u64, _: &Path, _: &Progress) -> Result<()> {
+        match self {
+            Self::Hangs => hang(),
+            Self::Panics => panic!("as the test wants it"),
+        }
+    }
+
+    fn download(&self, _: &Oid, _: u64, _: &Progress) -> Result<PathBuf> {
+        Err(Error::busy("not asked for"))
+    }
+}
+
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A session on pipes; the receiver hears when it has ended.
+fn session(
+    open: impl Fn() -> Engine + Send + Sync + 'static,
+) -> (PipeWriter, BufReader<PipeReader>, Receiver<()>) {
+    let ((input, to), (from, output)) = (pipe().unwrap(), pipe().unwrap());
+    let (ended, end) = channel();
+    std::thread::spawn(move || {
+        run(input, output, move |_, _| Opened { engine: Ok(Arc::new(open())), log: None }).unwrap();
+        ended.send(()).unwrap();
+    });
+    (to, BufReader::new(from), end)
+}
+
+fn ask_for_an_object(to: &mut PipeWriter, from: &mut BufReader<PipeReader>) {
+    let mut line = String::new();
+    writeln!(to, r#"{{"event":"init","operation":"upload","remote":"origin"}}"#).unwrap();
+    from.read_line(&mut line).unwrap();
+    assert_eq!(line, "{}\n");
+    let oid = "0".repeat(64);
+    writeln!(to, r#"{{"event":"upload","oid":"{oid}","size":3,"path":"/x"}}"#).unwrap();
+    line.clear();
+    from.read_line(&mut line).unwrap();
+    assert!(line.contains("progress"), "{line}");
+}
+
+#[track_caller]
+fn assert_ends(end: &Receiver<()>) {
+    end.recv_timeout(Duration::from_secs(20)).expect("the session does not end");
+}
+
+#[test]
+fn the_end_of_input_ends_a_session_whose_engine_hangs() {
+    let (mut to, mut from, end) = session(|| Engine::Hangs);
+    ask_for_an_object(&mut to, &mut from);
+    drop(to);
+    assert_ends(&end);
+}
+
+#[test]
+fn terminate_ends_a_session_whose_store_does_not_open() {
+    let (mut to, mut from, end) = session(|| hang());
+    ask_for_an_object(&mut to, &mut from);
+    writeln!(to, r#"{{"event":"terminate"}}"#).unwrap();
+    assert_ends(&end);
+}
+
+#[test]
+fn a_panic_is_an_error_of_one_object() {
+    let (mut to, mut from, end) = session(|| Engine::Panics);
+    ask_for_an_object(&mut to, &mut from);
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    assert!(line.contains("panicked") && line.contains("complete"), "{line}");
+    drop(to);
+    assert_ends(&end);
+}
