@@ -34,7 +34,15 @@ done
 
 uninstall() {
   local binary=$prefix/bin/git-lfs-cdc
-  [ -x "$binary" ] || fail "there is no $binary" "give the --prefix that you installed with"
+  if [ ! -x "$binary" ]; then
+    [ "$(git config --global lfs.customtransfer.cdc.path)" = "$binary" ] ||
+      fail "there is no $binary" "give the --prefix that you installed with"
+    step "Removing the settings that git-lfs knew it by; the binary is gone already"
+    git config --global --unset-all lfs.customtransfer.cdc.path
+    git config --global --unset-all lfs.customtransfer.cdc.args || true
+    git config --global --unset-all lfs.cdc::.standalonetransferagent || true
+    return
+  fi
   step "Removing the settings that git-lfs knew it by"
   "$binary" uninstall --global
   step "Removing $binary"

@@ -19,6 +19,9 @@ pub const BLOCK_CHUNKS: usize = 16_384;
 pub const TERM_CONTENT_BYTES: usize = 8 * MIB;
 /// Most chunks in a shard that this version writes: about 4 MiB.
 pub const SHARD_CHUNKS: usize = 100_000;
+/// Most bytes of the frames that a term lies in: content that does not shrink, what else its first and last
+/// frame hold, and the frames' own bytes.
+pub const TERM_FRAMES_BYTES: usize = 2 * TERM_CONTENT_BYTES;
 /// A shard that claims to be larger is not read.
 pub const SHARD_READ_BYTES: usize = 64 * MIB;
 /// A condemned list that claims to be larger is not read.

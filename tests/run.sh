@@ -3,7 +3,7 @@
 #
 # Installs what the tests need, then runs all of them: unit, property, golden and integration tests, and the end-to-end
 # tests with the git-lfs of this system and once more with a newer one.
-#   --full   the large forms too: all corpora, an object of 1 GB
+#   --full   the large forms too: all corpora, an object of 1 GB, and the memory of an agent with one of 4 GB
 # What it downloads it keeps in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -59,5 +59,10 @@ else
   step "The end-to-end tests again, with $("$newer/git-lfs" version)"
   [ $full = no ] || export GIT_LFS_CDC_CORPORA=$cache/corpora
   GIT_LFS_CDC_TEST_GIT_LFS=$newer cargo test --release --locked --test e2e
+fi
+if [ $full = yes ]; then
+  step "Memory of one agent"
+  need /usr/bin/time time time time
+  benches/memory.sh
 fi
 step "All tests passed"

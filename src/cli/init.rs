@@ -53,7 +53,8 @@ impl Init {
             print::line("note: --shared counts when a store is created; this one stays as it was");
         }
         let text = url.to_string();
-        if let Some(old) = repo.config.lfs_url("origin", Direction::Download).filter(|old| *old != text) {
+        let old = repo.config.lfs_url("origin", Direction::Download).filter(|old| *old != text);
+        if let Some(old) = &old {
             print::line(format!("the LFS URL was {old}"));
         }
         git(&["config", "--local", "--replace-all", "lfs.url", &text])?;
@@ -62,7 +63,7 @@ impl Init {
             git(&["config", "--file", &file.to_string_lossy(), "--replace-all", "lfs.url", &text])?;
         }
         print::line(format!("the LFS URL is  {text}"));
-        print_next(&repo);
+        print_next(&repo, old.as_deref());
         Ok(Outcome::Fine)
     }
 
@@ -124,7 +125,7 @@ fn resolve(path: &Path) -> PathBuf {
     resolved
 }
 
-fn print_next(repo: &Repo) {
+fn print_next(repo: &Repo, old: Option<&str>) {
     let remotes = repo.config.remotes();
     let first = remotes.iter().next().copied().unwrap_or("origin");
     let remote = if remotes.contains("origin") { "origin" } else { first };
@@ -136,17 +137,12 @@ fn print_next(repo: &Repo) {
         print::line("  git add .lfsconfig && git commit -m 'Keep LFS objects in a git-lfs-cdc store'");
     }
     print::line(
-        "to bring over the LFS objects that the repository has already, from the server it used before:",
+        "to bring over the LFS objects that the repository has already, from where they were before:",
     );
-    print::line(format!(
-        "  git -c lfs.url=OLD_LFS_URL lfs fetch --all {remote}   (if this clone lacks some)"
-    ));
-    print::line(format!(
-        "  git -c lfs.concurrenttransfers=1 lfs push --all {remote}   (one by one: versions of a file are"
-    ));
-    print::line(
-        "      then compared with each other, which they aren't while they are sent at the same time)",
-    );
+    let old = old.unwrap_or("OLD_LFS_URL");
+    print::line(format!("  git -c lfs.url={old} lfs fetch --all {remote}   (if this clone lacks some)"));
+    print::line(format!("  git lfs push --all {remote}"));
+    print::line("  (add -c lfs.concurrenttransfers=1 to deduplicate versions that are pushed together)");
 }
 
 /// Used where a report needs a store that the configuration names.

@@ -60,7 +60,7 @@ impl Term {
         let sound = (term.block as usize) < blocks
             && term.chunk_count > 0
             && chunks <= limit::BLOCK_CHUNKS
-            && term.frames_bytes > 0
+            && (1..=limit::TERM_FRAMES_BYTES).contains(&(term.frames_bytes as usize))
             && end <= limit::BLOCK_BYTES as u64
             && (term.skip_bytes as usize) < limit::FRAME_CONTENT_BYTES
             && (1..=limit::TERM_CONTENT_BYTES).contains(&(term.content_bytes as usize));

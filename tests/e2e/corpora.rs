@@ -97,14 +97,16 @@ fn cuts_and_chunk_ids_of_real_files_are_pinned() {
 
 #[test]
 fn models() {
-    if full() {
-        corpus("models", 4, 172 * MB);
+    match full() {
+        true => corpus("models", 4, 172 * MB),
+        false => say("skipped: corpus models, only with --full"),
     }
 }
 
 #[test]
 fn assets() {
-    if full() {
-        corpus("assets", 2, 36 * MB);
+    match full() {
+        true => corpus("assets", 2, 16 * MB),
+        false => say("skipped: corpus assets, only with --full"),
     }
 }

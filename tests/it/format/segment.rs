@@ -64,7 +64,7 @@ fn term(random: &mut Random, blocks: usize) -> Term {
         first_chunk,
         chunk_count: 1 + (random.next() % u64::from(16_384 - first_chunk)) as u16,
         frames_offset: (random.next() % (32 << 20)) as u32,
-        frames_bytes: 1 + (random.next() % (32 << 20)) as u32,
+        frames_bytes: 1 + (random.next() % (16 << 20)) as u32,
         skip_bytes: (random.next() % (256 << 10)) as u32,
         content_bytes,
         checksum: random.next(),
