@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -66,12 +66,10 @@ fn plan(found: &Found) -> Vec<Fetch> {
 pub(super) fn fetch(store: &Store, found: &Found, file: &ScratchFile, progress: &Progress) -> Result<()> {
     let fetches = plan(found);
     let workers = rayon::current_num_threads().clamp(1, limit::FETCHES_IN_FLIGHT).min(fetches.len());
-    let ahead = (limit::FETCHES_IN_FLIGHT / workers.max(1)).max(1);
-    let queue = Mutex::new(fetches.into_iter());
-    let failed = AtomicBool::new(false);
-    let job = Job { store, oid: &found.record.oid, file, progress, queue: &queue, failed: &failed };
+    let queue = Queue { waiting: fetches.into_iter(), under_way: VecDeque::new(), buffers: Vec::new() };
+    let job = Job { store, oid: &found.record.oid, file, progress, queue: Mutex::new(queue) };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| job.work(ahead))).collect();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| job.work())).collect();
         let panicked = |_| Err(Error::internal("unpacking an object panicked"));
         // all are joined before the first error counts
         let results: Vec<Result<()>> =
@@ -80,44 +78,60 @@ pub(super) fn fetch(store: &Store, found: &Found, file: &ScratchFile, progress: 
     })
 }
 
+/// What the workers share: whoever is ready takes the oldest request, so that none waits while another
+/// has work in store.
+struct Queue<'a> {
+    waiting: std::vec::IntoIter<Fetch>,
+    under_way: VecDeque<(Fetch, Pending<'a, Vec<u8>>)>,
+    /// Buffers to be used again.
+    buffers: Vec<Vec<u8>>,
+}
+
 struct Job<'a> {
     store: &'a Store,
     oid: &'a Oid,
     file: &'a ScratchFile,
     progress: &'a Progress,
-    queue: &'a Mutex<std::vec::IntoIter<Fetch>>,
-    failed: &'a AtomicBool,
+    queue: Mutex<Queue<'a>>,
 }
 
 impl<'a> Job<'a> {
-    /// Takes fetches until none is left, with `ahead` of them under way.
-    fn work(&self, ahead: usize) -> Result<()> {
+    fn queue(&self) -> MutexGuard<'_, Queue<'a>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest request; as many as may be are sent before it is taken.
+    fn next(&self) -> Option<(Fetch, Pending<'a, Vec<u8>>)> {
+        let mut queue = self.queue();
+        while queue.under_way.len() < limit::FETCHES_IN_FLIGHT
+            && let Some(fetch) = queue.waiting.next()
+        {
+            let buffer = queue.buffers.pop().unwrap_or_default();
+            let pending = self.store.get_block_range(&fetch.block, fetch.range.clone(), buffer);
+            queue.under_way.push_back((fetch, pending));
+        }
+        queue.under_way.pop_front()
+    }
+
+    /// Takes requests until none is left, or one has failed.
+    fn work(&self) -> Result<()> {
         let mut decoder = Decoder::new()?;
-        let mut under_way: VecDeque<(Fetch, Pending<'a, Vec<u8>>)> = VecDeque::new();
-        let mut buffers = Vec::new();
-        loop {
-            while under_way.len() < ahead
-                && let Some(fetch) = self.queue.lock().unwrap_or_else(PoisonError::into_inner).next()
-            {
-                let buffer = buffers.pop().unwrap_or_default();
-                let pending = self.store.get_block_range(&fetch.block, fetch.range.clone(), buffer);
-                under_way.push_back((fetch, pending));
-            }
-            let Some((fetch, pending)) = under_way.pop_front() else { return Ok(()) };
+        while let Some((fetch, pending)) = self.next() {
             let done = self.progress.check().and_then(|()| {
                 let bytes = pending.wait().map_err(|e| e.context(self.names(&fetch)))?;
                 self.unpack(&fetch, &bytes, &mut decoder)?;
-                buffers.push(bytes);
+                self.queue().buffers.push(bytes);
                 Ok(())
             });
-            if let Err(error) = done {
-                self.failed.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
-            if self.failed.load(Ordering::Relaxed) {
-                return Ok(());
+            if done.is_err() {
+                // nothing is left for the others
+                let mut queue = self.queue();
+                queue.waiting = Vec::new().into_iter();
+                queue.under_way.clear();
+                return done;
             }
         }
+        Ok(())
     }
 
     fn names(&self, fetch: &Fetch) -> String {

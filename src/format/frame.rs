@@ -297,34 +297,37 @@ impl Decoder {
 
     /// The content of `frame`, its checksums verified.
     pub fn decode(&mut self, frame: &Frame<'_>) -> Result<&[u8]> {
+        let content = grown(&mut self.content, frame.content_bytes);
         match frame.kind {
-            Kind::Plain => {
-                self.content.clear();
-                self.content.reserve(frame.content_bytes);
-                append_unpacked(&mut self.zstd, frame.stored, frame.content_bytes, &mut self.content)?;
+            Kind::Plain => unpack(&mut self.zstd, frame.stored, content)?,
+            Kind::Grouped => {
+                let planes = grown(&mut self.planes, frame.content_bytes);
+                let mut rest = &mut *planes;
+                for (stored, content, start) in offsets(frame.zstd_frames()?) {
+                    // the head, which is skippable, has none
+                    let (plane, others) = rest.split_at_mut_checked(content).ok_or_else(corrupt)?;
+                    if content > 0 {
+                        unpack(&mut self.zstd, &frame.stored[start..start + stored], plane)?;
+                    }
+                    rest = others;
+                }
+                if !rest.is_empty() {
+                    return Err(corrupt());
+                }
+                planes::ungroup(planes, frame.width, content);
             }
-            Kind::Grouped => self.decode_planes(frame)?,
             Kind::Delta => return Err(Error::too_new("a delta frame")),
         }
-        Ok(&self.content)
+        Ok(content)
     }
+}
 
-    fn decode_planes(&mut self, frame: &Frame<'_>) -> Result<()> {
-        self.planes.clear();
-        self.planes.reserve(frame.content_bytes);
-        for (stored, content, start) in offsets(frame.zstd_frames()?) {
-            if content > 0 {
-                let plane = &frame.stored[start..start + stored];
-                append_unpacked(&mut self.zstd, plane, content, &mut self.planes)?;
-            }
-        }
-        if self.planes.len() != frame.content_bytes {
-            return Err(corrupt());
-        }
-        self.content.resize(frame.content_bytes, 0);
-        planes::ungroup(&self.planes, frame.width, &mut self.content);
-        Ok(())
+/// The first `bytes` of a buffer that only grows: clearing it for each frame would cost time.
+fn grown(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    if buffer.len() < bytes {
+        buffer.resize(bytes, 0);
     }
+    &mut buffer[..bytes]
 }
 
 /// Adds to every (stored, content) pair where it begins.
@@ -336,17 +339,10 @@ fn offsets(frames: Vec<(u32, u32)>) -> impl Iterator<Item = (usize, usize, usize
     })
 }
 
-/// Unpacks one Zstandard frame of exactly `content_bytes` behind what `out` holds; `out` has room.
-fn append_unpacked(
-    zstd: &mut zstd::bulk::Decompressor<'static>,
-    stored: &[u8],
-    content_bytes: usize,
-    out: &mut Vec<u8>,
-) -> Result<()> {
-    let start = out.len();
-    out.resize(start + content_bytes, 0);
-    match zstd.decompress_to_buffer(stored, &mut out[start..]) {
-        Ok(written) if written == content_bytes => Ok(()),
+/// Unpacks one Zstandard frame that fills `content` exactly.
+fn unpack(zstd: &mut zstd::bulk::Decompressor<'static>, stored: &[u8], content: &mut [u8]) -> Result<()> {
+    match zstd.decompress_to_buffer(stored, content) {
+        Ok(written) if written == content.len() => Ok(()),
         _ => Err(corrupt()),
     }
 }
