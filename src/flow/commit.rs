@@ -90,7 +90,7 @@ pub(super) fn commit(
     change: Change,
 ) -> Result<(Relied, NewShards)> {
     let recipes = recipes(repository, &change);
-    let (entries, shards) = put_shards(store, change.blocks.clone(), change.directories, &recipes)?;
+    let (entries, shards) = put_shards(store, &change.blocks, change.directories, &recipes)?;
     let keys = keys(&shards, &change.terms, change.size_bytes);
     let commit = CommitId::new(now_milliseconds())?;
     let blocks = change.blocks.clone();
@@ -150,24 +150,36 @@ fn recipes(repository: &str, change: &Change) -> Recipes {
     Recipes { blocks: change.blocks.iter().map(|b| b.id).collect(), recipes: vec![recipe] }
 }
 
+/// Divides the new blocks between shards of at most `max_chunks`. There is one even for no block: it holds
+/// the recipes.
+fn divide(
+    blocks: impl Iterator<Item = (Summary, Directory)>,
+    max_chunks: usize,
+) -> Vec<Vec<(Summary, Directory)>> {
+    let mut groups = Vec::new();
+    let (mut group, mut chunks) = (Vec::new(), 0);
+    for new in blocks {
+        let more = new.1.chunks.len();
+        if chunks + more > max_chunks && !group.is_empty() {
+            groups.push(std::mem::take(&mut group));
+            chunks = 0;
+        }
+        chunks += more;
+        group.push(new);
+    }
+    groups.push(group);
+    groups
+}
+
 /// Writes the shards of the new blocks, as many as it takes; the first one holds the recipes. When this
 /// returns, they are durable.
 fn put_shards(
     store: &Store,
-    blocks: Vec<Summary>,
+    blocks: &[Summary],
     directories: Vec<Directory>,
     recipes: &Recipes,
 ) -> Result<(Vec<ShardEntry>, NewShards)> {
-    let mut groups: Vec<Vec<(Summary, Directory)>> = vec![Vec::new()];
-    let mut chunks = 0;
-    for new in blocks.into_iter().zip(directories) {
-        chunks += new.1.chunks.len();
-        if chunks > limit::SHARD_CHUNKS {
-            chunks = new.1.chunks.len();
-            groups.push(Vec::new());
-        }
-        groups.last_mut().unwrap_or(&mut Vec::new()).push(new);
-    }
+    let groups = divide(blocks.iter().copied().zip(directories), limit::SHARD_CHUNKS);
     let (mut entries, mut shards, mut pending) = (Vec::new(), Vec::new(), Vec::new());
     for (number, group) in groups.into_iter().enumerate() {
         let none = Recipes::default();
@@ -203,4 +215,54 @@ fn keys(shards: &NewShards, terms: &[Term], size_bytes: u64) -> Vec<Key> {
         }
     }
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::block::{Builder, Chunk};
+    use crate::format::frame::Encoder;
+    use crate::id::ChunkId;
+
+    /// A block of two chunks, the second of which is a key chunk.
+    fn block(number: u8) -> (Summary, Directory) {
+        let mut ids = [ChunkId([number + 1; 32]), ChunkId([number + 1; 32])];
+        ids[1].0[30..].copy_from_slice(&[0, 0]);
+        let chunks = ids.map(|id| Chunk { id, bytes: 1 });
+        let mut builder = Builder::default();
+        builder.push(Encoder::new(3).unwrap().encode(b"ab").unwrap(), &chunks).unwrap();
+        let sealed = builder.finish(Nonce([number; 8]));
+        (sealed.summary, sealed.directory)
+    }
+
+    #[test]
+    fn blocks_are_divided_between_shards_and_keys_name_theirs() {
+        let groups = divide((0..5).map(block), 4);
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(divide(std::iter::empty(), 4).len(), 1, "the recipes need a shard");
+        assert_eq!(divide((0..2).map(block), 1).len(), 2, "a block is never divided");
+        let id = ShardId { hash: ContentHash([0; 32]), nonce: Nonce([0; 8]) };
+        let shards: NewShards = groups.into_iter().map(|group| (id, group)).collect();
+        let expected = |chunks: &[(u8, usize, u32)]| -> Vec<Key> {
+            let key = |(number, chunk, shard): &(u8, usize, u32)| {
+                Key::new(&block(*number).1.chunks[*chunk].id, *shard)
+            };
+            chunks.iter().map(key).collect()
+        };
+        let all = [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 1, 1), (4, 1, 2)];
+        assert_eq!(keys(&shards, &[], 0), expected(&all));
+        let first = Term {
+            block: 3,
+            first_chunk: 0,
+            chunk_count: 1,
+            frames_offset: 0,
+            frames_bytes: 1,
+            skip_bytes: 0,
+            content_bytes: 1,
+            checksum: 0,
+        };
+        let large = [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 0, 1), (3, 1, 1), (4, 1, 2)];
+        assert_eq!(keys(&shards, &[first], limit::KEY_FILE_BYTES), expected(&large));
+        assert_eq!(keys(&shards, &[first], limit::KEY_FILE_BYTES - 1), expected(&all));
+    }
 }

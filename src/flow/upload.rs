@@ -16,8 +16,8 @@ use crate::id::Oid;
 use crate::limit;
 
 /// Makes sure that the store has the object in the file `path`. When this returns, everything that
-/// the object needs is durable, and a read of the condemned lists that began after the commit shows
-/// none of it (invariant I1).
+/// the object needs is durable, and a read of the condemned lists that began after the commit showed
+/// none of it (invariant I1 in `docs/format.md`).
 pub(super) fn upload(
     engine: &Engine,
     oid: &Oid,
@@ -34,7 +34,7 @@ pub(super) fn upload(
     }
     for _ in 0..limit::COMMIT_ATTEMPTS {
         progress.bytes.store(0, Ordering::Relaxed);
-        let relied = match find_usable(engine, view, oid, size_bytes)? {
+        let relied = match find_usable(engine, view, oid, size_bytes) {
             Present::Fresh(relied) => relied,
             Present::Renewable(found) => commit_change(engine, view, Change::renewed(&found))?,
             Present::No => {
@@ -68,7 +68,7 @@ fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
     read_index(engine, view)?;
     let (store, cache) = (&engine.store, &engine.cache);
     for id in view.index.shards().into_keys() {
-        if !view.shards.insert(id) {
+        if view.shards.contains(&id) {
             continue;
         }
         let shard = match cache.get("shards", &id.to_string(), &id.hash, || store.get_shard(&id)) {
@@ -86,6 +86,7 @@ fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
             }
             Err(e) => return Err(e),
         }
+        view.shards.insert(id);
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ enum Present {
     No,
 }
 
-fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Result<Present> {
+fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Present {
     let mut found = view.index.find(oid).found;
     found.retain(|f| f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.id)));
     let now = commit::now_milliseconds();
@@ -111,10 +112,10 @@ fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Resu
             && fresh_times.contains(&f.record.commit.milliseconds())
             && !view.condemned.has_record(&Relied::on(f).record)
     });
-    Ok(match fresh {
+    match fresh {
         Some(fresh) => Present::Fresh(Relied::on(fresh)),
         None => found.into_iter().next().map_or(Present::No, Present::Renewable),
-    })
+    }
 }
 
 /// Stores the object's novel chunks. What was read must be the object: git-lfs may have a damaged file.
