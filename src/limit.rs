@@ -63,6 +63,10 @@ pub const FETCHES_IN_FLIGHT: usize = 8;
 pub const RECORD_FRESH_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Nor is a record that is dated further ahead than this: some clock is wrong.
 pub const RECORD_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+/// Before an object of at least this size is packed, what others have committed meanwhile is looked at.
+pub const LEARN_FILE_BYTES: u64 = MIB as u64;
+/// It is looked at again when so many times the cost of the last look have passed.
+pub const LEARN_INTERVAL: u32 = 10;
 /// How often an upload starts again because what it relied on was condemned meanwhile.
 pub const COMMIT_ATTEMPTS: usize = 5;
 /// How often the index is listed again because a segment vanished while it was read.

@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::id::{BlockId, Oid, ShardId};
@@ -95,6 +96,8 @@ struct View {
     known: known::KnownChunks,
     /// The shards that were read for it, or could not be.
     shards: HashSet<ShardId>,
+    /// When that was done last, and how long it took.
+    learned: Option<(Instant, Duration)>,
     /// Blocks that were seen in the store, whole.
     seen: HashSet<BlockId>,
     /// Blocks that a commit names and that are not there, or cut short.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::commit::{self, Change, Relied};
 use super::index::Found;
@@ -62,10 +63,24 @@ fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
     engine.store.settle_segments()
 }
 
-/// Reads every shard that counts and was not read yet, of what other agents have committed meanwhile
-/// too: deduplication is exact.
+/// Learns what the store has, and now and again what other agents have committed meanwhile: for objects
+/// that are worth it, and as often as that takes a small share of the time. With thousands of commits a
+/// look costs more than a small object.
+fn learn_chunks(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()> {
+    let worth = size_bytes >= limit::LEARN_FILE_BYTES;
+    let due = |(at, cost): (Instant, Duration)| worth && at.elapsed() >= cost * limit::LEARN_INTERVAL;
+    let due = view.learned.is_none_or(due);
+    if due {
+        let start = Instant::now();
+        read_index(engine, view)?;
+        read_shards(engine, view)?;
+        view.learned = Some((Instant::now(), start.elapsed()));
+    }
+    Ok(())
+}
+
+/// Reads every shard that counts and was not read yet: deduplication is exact.
 fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
-    read_index(engine, view)?;
     let (store, cache) = (&engine.store, &engine.cache);
     for id in view.index.shards().into_keys() {
         if view.shards.contains(&id) {
@@ -127,7 +142,7 @@ fn pack_object(
     path: &Path,
     progress: &Progress,
 ) -> Result<Packed> {
-    read_shards(engine, view)?;
+    learn_chunks(engine, view, size_bytes)?;
     let failed = |e| Error::io(format!("opening {}", path.display()), &e);
     let file = File::open(path).map_err(failed)?;
     let (suite, level) = (engine.store.description().suite, engine.settings.compression_level);
