@@ -275,7 +275,9 @@ where
         progress.cancel();
         let farewell = Instant::now() + FAREWELL;
         while let Ok(event) = self.received.recv_deadline(farewell) {
-            if matches!(event, Event::Done(..)) {
+            if let Event::Done(done, _) = event {
+                // a download that was finished in this very moment: nobody will come for it
+                self.handed_over = done.ok().flatten();
                 break;
             }
         }

@@ -61,9 +61,7 @@ fn a_present_object_whose_block_is_condemned_before_the_answer_is_uploaded_again
     let place = Arc::new(Place::new());
     let object = place.object(&noise(3, 1_000_000));
     object.push(&place.engine()).unwrap();
-    let segment = place.files("index").pop().unwrap();
-    let segment = format!("index/{}", segment.file_name().unwrap().to_str().unwrap());
-    let (blocks, _) = place.referenced(&segment);
+    let (blocks, _) = place.referenced(&place.newest_segment());
     let lists = AtomicUsize::new(0);
     let in_store = place.clone();
     // the first LIST of condemned/ is before the lookup, the second is the check
@@ -87,9 +85,7 @@ fn chunks_of_condemned_blocks_are_not_deduplicated_against() {
     let place = Place::new();
     let (old, new) = (noise(4, 2_000_000), noise(5, 300_000));
     place.object(&old).push(&place.engine()).unwrap();
-    let segment = place.files("index").pop().unwrap();
-    let segment = format!("index/{}", segment.file_name().unwrap().to_str().unwrap());
-    place.condemn(&Condemned { blocks: place.referenced(&segment).0, records: Vec::new() });
+    place.condemn(&Condemned { blocks: place.referenced(&place.newest_segment()).0, records: Vec::new() });
     let both = place.object(&[old, new].concat());
     let condemned = place.files("blocks");
     both.push(&place.engine()).unwrap();

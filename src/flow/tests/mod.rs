@@ -81,6 +81,12 @@ impl Place {
         self.store().put_condemned(&id, bytes).unwrap();
     }
 
+    /// The name of the newest commit's segment.
+    fn newest_segment(&self) -> String {
+        let file = self.files("index").pop().unwrap();
+        format!("index/{}", file.file_name().unwrap().to_str().unwrap())
+    }
+
     /// Every block and record of a commit, by the name of its segment.
     fn referenced(&self, segment: &str) -> (Vec<BlockId>, Vec<CondemnedRecord>) {
         let id = SegmentId::parse(segment.strip_prefix("index/").unwrap()).unwrap();
