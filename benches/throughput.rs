@@ -16,7 +16,7 @@ use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame};
 use git_lfs_cdc::format::recipe::term_checksum;
 use git_lfs_cdc::id::{ContentHash, Oid};
 use git_lfs_cdc::limit::FRAME_CONTENT_BYTES;
-use git_lfs_cdc::store::{Store, StoreUrl};
+use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
 const ROUNDS: usize = 5;
@@ -170,10 +170,15 @@ fn report(name: &str, parts: &[Part<'_>], times: &[f64], whole: f64, size: f64, 
 fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
     let place = tempfile::tempdir_in(folder).expect("a folder for the store");
     let url = StoreUrl::parse("store").expect("a URL");
-    let settings =
-        Settings { repository: "bench".into(), compression_level: 3, lfs_storage: place.path().join("lfs") };
+    let settings = Settings {
+        repository: "bench".into(),
+        compression_level: 3,
+        lfs_storage: place.path().join("lfs"),
+        writes_manifest: false,
+    };
     let open = || {
-        let (store, _) = Store::create_or_join(&url, place.path(), None, false).expect("a store");
+        let (store, _) = Store::create_or_join(&url, place.path(), &Access::default(), Creation::default())
+            .expect("a store");
         Engine::new(store, settings.clone())
     };
     let (up, down) = (open(), open());

@@ -131,6 +131,14 @@ impl Error {
         self
     }
 
+    /// Says how often it was tried, and for how long.
+    pub fn tried(mut self, times: u32, time: std::time::Duration) -> Self {
+        if times > 1 {
+            self.message = format!("{} (tried {times} times in {} s)", self.message, time.as_secs());
+        }
+        self
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -48,16 +48,26 @@ pub const PROGRESS_INTERVAL_MS: u64 = 100;
 
 /// Bytes read from an object at a time.
 pub const READ_BYTES: usize = MIB;
-/// Blocks that may be on their way to the store while the next is filled.
-pub const BLOCKS_IN_FLIGHT: usize = 2;
-/// Neighbouring ranges of a block are fetched as one if the gap between them is at most this.
-pub const FETCH_GAP_BYTES: u32 = 128 * KIB as u32;
-/// A fetch is closed once it spans this much of a block.
-pub const FETCH_BYTES: u32 = 2 * MIB as u32;
+/// In a directory small ranges cost little.
+pub const DIRECTORY_FETCH_GAP_BYTES: u32 = 128 * KIB as u32;
+/// See [`DIRECTORY_FETCH_GAP_BYTES`].
+pub const DIRECTORY_FETCH_BYTES: u32 = 2 * MIB as u32;
+/// On a network a request costs some 20 to 50 ms: at 200 to 400 Mbit/s that is this much.
+pub const NETWORK_FETCH_GAP_BYTES: u32 = MIB as u32;
+/// So a whole block takes four requests.
+pub const NETWORK_FETCH_BYTES: u32 = 17 * MIB as u32;
+/// Blocks that may be on their way to a directory while the next is filled.
+pub const DIRECTORY_BLOCKS_IN_FLIGHT: usize = 2;
+/// Blocks that may be on their way to a service: several streams fill a long link.
+pub const NETWORK_BLOCKS_IN_FLIGHT: usize = 4;
 /// A fetch is closed once it serves this much content, however little of the block it spans.
 pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
-/// Fetches under way at a time, for one object.
-pub const FETCHES_IN_FLIGHT: usize = 8;
+/// Fetches from a directory under way at a time, for one object.
+pub const DIRECTORY_FETCHES_IN_FLIGHT: usize = 8;
+/// Fetches from a service under way at a time, for one object; each may hold [`NETWORK_FETCH_BYTES`].
+pub const NETWORK_FETCHES_IN_FLIGHT: usize = 6;
+/// Files of the index and shards that are read at a time.
+pub const COPIES_IN_FLIGHT: usize = 16;
 
 /// A record older than this is not relied on: a fresh one is committed (design: 7 days).
 pub const RECORD_FRESH_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -71,6 +81,45 @@ pub const LEARN_INTERVAL: u32 = 10;
 pub const COMMIT_ATTEMPTS: usize = 5;
 /// How often the index is listed again because a segment vanished while it was read.
 pub const LIST_ATTEMPTS: usize = 10;
+
+/// How long a failed request to a service is tried again, unless it is set.
+pub const RETRY_SECONDS: u64 = 120;
+/// A request that takes long by itself is tried so often even if that takes longer.
+pub const TRIES_AT_LEAST: u32 = 3;
+/// The first pause between two tries.
+pub const BACKOFF_MS: u64 = 200;
+/// The longest pause between two tries, unless the service asks for more.
+pub const BACKOFF_MAX_MS: u64 = 10_000;
+/// A transfer that moves less than [`SLOWEST_BYTES_PER_SECOND`] over this time is given up.
+pub const STALL_SECONDS: u64 = 30;
+/// As slow as that a transfer may be, however long it takes.
+pub const SLOWEST_BYTES_PER_SECOND: u64 = 512;
+/// So much of a request may stand in the system's buffers when all of it was handed over.
+pub const SOCKET_BUFFER_BYTES: u64 = 4 * MIB as u64;
+/// The answer may take one [`STALL_SECONDS`] longer for each of these.
+pub const SOCKET_BUFFER_BYTES_PER_WINDOW: u64 = 512 * KIB as u64;
+/// Bytes handed to a connection at a time.
+pub const SEND_BYTES: usize = 64 * KIB;
+/// How long a connection may take to be made.
+pub const CONNECT_SECONDS: u64 = 10;
+/// Requests at a time until a service was seen to bear more or less.
+pub const REQUESTS_AT_FIRST: usize = 8;
+/// Requests at a time at most, unless the user sets more.
+pub const REQUESTS_AT_MOST: usize = 32;
+/// Redirects that a web server may send us through.
+pub const REDIRECTS: usize = 5;
+/// So much of a refusal is read.
+pub const REFUSAL_BYTES: usize = 16 * KIB;
+/// Services refuse signatures that are older than 15 minutes; a clock this far off may be why.
+pub const CLOCK_SKEW_SECONDS: u64 = 5 * 60;
+/// Bytes of a part, where a block is stored in parts.
+pub const PART_BYTES: usize = 8 * MIB;
+/// A block that broke off so often is stored in parts.
+pub const BROKEN_PUTS: usize = 2;
+/// A manifest that claims to be larger is not read.
+pub const MANIFEST_READ_BYTES: usize = 256 * MIB;
+/// How often a manifest is written again because others have committed meanwhile.
+pub const MANIFEST_ATTEMPTS: usize = 3;
 
 /// The agent's log is rotated beyond this size; one older file is kept.
 pub const LOG_BYTES: u64 = MIB as u64;

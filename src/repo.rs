@@ -89,7 +89,7 @@ impl Repo {
             Some(top) => top.clone(),
             None => git_dir.clone(),
         };
-        let mut config = Config::read(&["config", "-z", "--list"])?;
+        let mut config = Config::here()?;
         config.add_below(lfsconfig(work_tree.as_deref()));
         let lfs_storage = git_dir.join(config.get("lfs.storage").unwrap_or("lfs"));
         Ok(Self { top, git_dir, lfs_storage, work_tree, config })
@@ -125,6 +125,11 @@ fn lfsconfig(work_tree: Option<&Path>) -> Config {
 }
 
 impl Config {
+    /// Git's configuration where this process is, which may be outside of any repository.
+    pub fn here() -> Result<Self> {
+        Self::read(&["config", "-z", "--list"])
+    }
+
     fn read(arguments: &[&str]) -> Result<Self> {
         let listed = git(arguments)?;
         let entries = listed.split_terminator('\0').map(|entry| match entry.split_once('\n') {

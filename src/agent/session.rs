@@ -23,6 +23,9 @@ use crate::repo::Direction;
 
 /// How long a transfer may take to clean up when the input has ended.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long an engine may take to finish when git-lfs has said that it has no more objects; git-lfs itself
+/// waits for 30 s.
+const FINISH: Duration = Duration::from_secs(15);
 
 /// What opening a store for a session gives: an engine, or why there is none; and the log's path.
 pub struct Opened<T> {
@@ -47,6 +50,15 @@ enum Event<T> {
     End,
     /// What came of an object, and the engine for the next.
     Done(Result<Option<PathBuf>>, Opened<T>),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// git-lfs has no more objects.
+    Asked,
+    /// git-lfs is gone, or was interrupted.
+    Left,
 }
 
 /// Where the session stands.
@@ -79,7 +91,10 @@ pub fn run<T: Transfer + 'static>(
     };
     let served = session.serve();
     session.clear_handed_over();
-    served
+    if served? == Ending::Asked {
+        session.finish();
+    }
+    Ok(())
 }
 
 /// Sends each line as an event, then the end.
@@ -124,7 +139,7 @@ where
     W: Write,
     F: Fn(Direction, &str) -> Opened<T> + Send + Sync + 'static,
 {
-    fn serve(&mut self) -> std::io::Result<()> {
+    fn serve(&mut self) -> std::io::Result<Ending> {
         loop {
             let event = match self.waiting.pop_front() {
                 Some(event) => event,
@@ -132,10 +147,10 @@ where
             };
             match event {
                 Event::Line(line) => match Request::parse(&line) {
-                    Ok(Request::Terminate) => return Ok(()),
+                    Ok(Request::Terminate) => return Ok(Ending::Asked),
                     Ok(request) => {
                         if self.answer(request)?.is_break() {
-                            return Ok(());
+                            return Ok(Ending::Left);
                         }
                     }
                     Err(error) => self.reject(&Request::oid_of(&line), &error)?,
@@ -145,7 +160,7 @@ where
                     let error = Error::invalid(format!("git-lfs sent a line of more than {limit} bytes"));
                     self.reject("", &error)?;
                 }
-                Event::End => return Ok(()),
+                Event::End => return Ok(Ending::Left),
                 // no transfer is under way
                 Event::Done(..) => {}
             }
@@ -282,6 +297,19 @@ where
             }
         }
         Ok(None)
+    }
+
+    /// Lets the engine finish, for a while: nobody waits for what it does then.
+    fn finish(&mut self) {
+        let State::Ready { opened: Some(Opened { engine: Ok(engine), .. }), .. } = &self.state else {
+            return;
+        };
+        let (engine, (done, finished)) = (engine.clone(), crossbeam_channel::bounded(1));
+        std::thread::spawn(move || {
+            engine.finish();
+            let _ = done.send(());
+        });
+        let _ = finished.recv_timeout(FINISH);
     }
 
     /// git-lfs has renamed a download before it asks for the next object, or ends: if it is still there,

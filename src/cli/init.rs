@@ -4,22 +4,29 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
-use super::{Outcome, install, print};
+use super::{Outcome, install, print, settings};
 use crate::error::{Error, Result};
+use crate::flow::manifest;
 use crate::id::Nonce;
 use crate::limit;
 use crate::repo::{Direction, Repo, git};
-use crate::store::{Sharing, Store, StoreUrl};
+use crate::store::{Creation, Sharing, Store, StoreUrl};
 
 /// Creates the store, or joins it if it is there, and writes its URL to .lfsconfig, which you commit,
 /// and to this clone's configuration, so that commits older than .lfsconfig work too.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  git lfs-cdc init /mnt/nas/lfs-store\n  \
                         git lfs-cdc init --shared /srv/lfs-store      a group of users shares it\n  \
+                        git lfs-cdc init 's3://team-lfs/game?region=eu-central-1'\n  \
+                        git lfs-cdc init 's3://lfs/game?endpoint=https://minio.example.com'\n  \
                         git lfs-cdc init ../store                     taken from the top of the work tree")]
 pub(super) struct Init {
-    /// A directory: a path, or file:///path
+    /// A directory (a path, or file:///path), a bucket (s3://bucket/prefix?region=R&endpoint=URL,
+    /// gs://bucket/prefix, az://container/prefix?account=NAME), or, to pull only, https://host/path
     url: String,
+    /// Let it be read over HTTP as well: write index/manifest, which pushes then keep up to date
+    #[arg(long)]
+    http: bool,
     /// Let a group, or all, use the store, as `git init --shared` does: group, all, or a mode like 0660
     #[arg(long, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "group")]
     shared: Option<String>,
@@ -36,13 +43,18 @@ impl Init {
     pub(super) fn run(self) -> Result<Outcome> {
         let repo = Repo::discover()?;
         let url = self.named(&repo)?;
-        self.check_place(&url.directory(&repo.top), &repo)?;
+        if let Some(place) = url.directory(&repo.top) {
+            self.check_place(&place, &repo)?;
+        }
         if let Some(file) = repo.work_tree.as_ref().map(|top| top.join(".lfsconfig")).filter(|f| f.exists()) {
             // a file that git can't read is better found before there is a store
             git(&["config", "--file", &file.to_string_lossy(), "--list"])?;
         }
         let sharing = self.shared.as_deref().map(Sharing::parse).transpose()?;
-        let (store, created) = Store::create_or_join(&url, &repo.top, sharing, self.force)?;
+        let text = url.to_string();
+        let access = settings::access(&repo.config, &text)?;
+        let creation = Creation { sharing, force: self.force };
+        let (store, created) = Store::create_or_join(&url, &repo.top, &access, creation)?;
         print::line(format!(
             "{} the store {} (id {})",
             if created { "created" } else { "joined" },
@@ -52,7 +64,12 @@ impl Init {
         if !created && sharing.is_some_and(|s| store.description().file_mode != Some(s.file_mode())) {
             print::line("note: --shared counts when a store is created; this one stays as it was");
         }
-        let text = url.to_string();
+        if self.http && !url.is_read_only() {
+            manifest::write(&store)?;
+            print::line(
+                "wrote index/manifest, which pushes keep up to date: the store can be read over HTTP",
+            );
+        }
         let old = repo.config.lfs_url("origin", Direction::Download).filter(|old| *old != text);
         if let Some(old) = &old {
             print::line(format!("the LFS URL was {old}"));
@@ -63,6 +80,11 @@ impl Init {
             git(&["config", "--file", &file.to_string_lossy(), "--replace-all", "lfs.url", &text])?;
         }
         print::line(format!("the LFS URL is  {text}"));
+        if url.is_read_only() {
+            print::line(
+                "note: it can only be read; to push, set lfs.pushurl to the URL of its bucket or directory",
+            );
+        }
         print_next(&repo, old.as_deref());
         Ok(Outcome::Fine)
     }
@@ -91,7 +113,7 @@ impl Init {
         }
         let configured = repo.config.lfs_url("origin", Direction::Upload);
         if let Some(old) = configured.and_then(|text| StoreUrl::parse(&text).ok())
-            && old.directory(&repo.top) == url.directory(&repo.top)
+            && old.is_same_place(&url, &repo.top)
             && !old.repository().is_empty()
         {
             return url.with_repository(old.repository());
@@ -143,13 +165,4 @@ fn print_next(repo: &Repo, old: Option<&str>) {
     print::line(format!("  git -c lfs.url={old} lfs fetch --all {remote}   (if this clone lacks some)"));
     print::line(format!("  git lfs push --all {remote}"));
     print::line("  (add -c lfs.concurrenttransfers=1 to deduplicate versions that are pushed together)");
-}
-
-/// Used where a report needs a store that the configuration names.
-pub(super) fn configured_store(repo: &Repo) -> Result<StoreUrl> {
-    let configured = repo.config.lfs_url("origin", Direction::Download);
-    let configured = configured.filter(|url| url.starts_with(crate::store::SCHEME)).ok_or_else(|| {
-        Error::invalid("this repository has no store").remedy("run `git lfs-cdc init URL`, or name a store")
-    })?;
-    StoreUrl::parse(&configured)
 }

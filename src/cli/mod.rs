@@ -2,6 +2,8 @@
 
 mod init;
 mod install;
+mod manifest;
+mod named;
 mod print;
 mod settings;
 mod stats;
@@ -33,7 +35,7 @@ const EXIT_FAILED: u8 = 2;
     version,
     about = "Keeps Git LFS objects deduplicated and compressed in storage that you own",
     after_help = "Begin with:\n  git lfs-cdc install                   once on each machine\n  \
-                  git lfs-cdc init /mnt/nas/lfs-store   once in each repository, then commit .lfsconfig\n\n\
+                  git lfs-cdc init s3://bucket/prefix   once in each repository, then commit .lfsconfig\n\n\
                   From then on git push, git pull and git clone move LFS files through the store.\n\n\
                   Exit codes: 0 all is well, 1 something is wrong with what was looked at, 2 the command \
                   failed."
@@ -55,6 +57,8 @@ enum Command {
     Transfer(transfer::Transfer),
     /// Show which store each remote leads to, and whether it works
     Status(status::Status),
+    /// Let a store be read over HTTP: write the list of its index segments
+    Manifest(manifest::Manifest),
     /// Show what a store holds and how much deduplication saved
     Stats(stats::Stats),
 }
@@ -68,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Init(command) => command.run(),
         Command::Transfer(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Manifest(command) => command.run(),
         Command::Stats(command) => command.run(),
     };
     exit_code(outcome)

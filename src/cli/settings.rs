@@ -1,27 +1,98 @@
 //! What can be set in git's configuration, below `lfs-cdc.`.
 
+use std::str::FromStr;
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::flow::Settings;
-use crate::repo::Repo;
-use crate::store::StoreUrl;
+use crate::repo::{Config, Repo};
+use crate::store::{Access, StoreUrl};
 
-const COMPRESSION_LEVEL: &str = "compressionlevel";
 /// All of them, in lower case as git prints them.
-pub(super) const KNOWN: &[&str] = &[COMPRESSION_LEVEL];
+pub(super) const KNOWN: &[&str] = &[
+    "account",
+    "acl",
+    "allowhttp",
+    "compressionlevel",
+    "concurrency",
+    "endpoint",
+    "httpmanifest",
+    "pathstyle",
+    "profile",
+    "region",
+    "retrytime",
+    "ssekmskeyid",
+    "storageclass",
+];
 const DEFAULT_COMPRESSION_LEVEL: i32 = 3;
 
 /// The settings for the store that `configured`, the URL as it is configured, names.
 pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Settings> {
-    let level = match repo.config.setting(COMPRESSION_LEVEL, configured) {
-        None => DEFAULT_COMPRESSION_LEVEL,
-        Some(text) => text.trim().parse().ok().filter(|level| (1..=22).contains(level)).ok_or_else(|| {
-            Error::invalid(format!("lfs-cdc.compressionLevel is {text:?}"))
-                .remedy("set it to a number from 1 to 22, or unset it for 3")
-        })?,
-    };
+    let of = Of { config: &repo.config, store: configured };
+    let level = of.number("compressionLevel", 1..=22)?;
     Ok(Settings {
         repository: url.repository().to_owned(),
-        compression_level: level,
+        compression_level: level.unwrap_or(DEFAULT_COMPRESSION_LEVEL),
         lfs_storage: repo.lfs_storage.clone(),
+        writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(true),
     })
+}
+
+/// How the store that `configured` names is reached.
+pub(super) fn access(config: &Config, configured: &str) -> Result<Access> {
+    let of = Of { config, store: configured };
+    let default = Access::default();
+    Ok(Access {
+        region: of.text("region"),
+        endpoint: of.text("endpoint"),
+        path_style: of.yes_or_no("pathStyle")?,
+        account: of.text("account"),
+        profile: of.text("profile"),
+        concurrency: of.number("concurrency", 1..=1000)?,
+        allow_http: of.yes_or_no("allowHttp")?.unwrap_or_default(),
+        retry_time: of.number("retryTime", 1..=86_400)?.map_or(default.retry_time, Duration::from_secs),
+        sse_kms_key_id: of.text("sseKmsKeyId"),
+        storage_class: of.text("storageClass"),
+        acl: of.text("acl"),
+    })
+}
+
+/// The settings of one store.
+struct Of<'a> {
+    config: &'a Config,
+    store: &'a str,
+}
+
+impl Of<'_> {
+    /// An empty value is none, as with git's own settings.
+    fn text(&self, name: &str) -> Option<String> {
+        let value = self.config.setting(&name.to_ascii_lowercase(), self.store);
+        value.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    fn number<N>(&self, name: &str, range: std::ops::RangeInclusive<N>) -> Result<Option<N>>
+    where
+        N: FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.map(Some).ok_or_else(|| {
+            Error::invalid(format!("lfs-cdc.{name} is {text:?}")).remedy(format!(
+                "set it to a number from {} to {}, or unset it",
+                range.start(),
+                range.end()
+            ))
+        })
+    }
+
+    /// In git's words.
+    fn yes_or_no(&self, name: &str) -> Result<Option<bool>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Ok(Some(true)),
+            "false" | "no" | "off" | "0" => Ok(Some(false)),
+            _ => Err(Error::invalid(format!("lfs-cdc.{name} is {text:?}"))
+                .remedy("set it to true or false, or unset it")),
+        }
+    }
 }

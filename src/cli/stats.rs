@@ -1,15 +1,10 @@
 //! `git lfs-cdc stats`: what a store holds.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::init::configured_store;
-use super::{Outcome, print};
-use crate::error::{Error, Result};
+use super::{Outcome, named, print};
+use crate::error::Result;
 use crate::flow::stats;
-use crate::repo::Repo;
-use crate::store::{Store, StoreUrl};
 
 /// Counts objects, chunks and bytes in a store: the whole store, of all repositories that share it.
 #[derive(Args)]
@@ -24,14 +19,7 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn run(self) -> Result<Outcome> {
-        let (url, top) = match &self.url {
-            Some(text) => (StoreUrl::parse(text)?, here()?),
-            None => {
-                let repo = Repo::discover()?;
-                (configured_store(&repo)?, repo.top)
-            }
-        };
-        let store = Store::open(&url, &top)?;
+        let store = named::open(self.url.as_deref())?;
         let stats = stats::stats(&store)?;
         if self.json {
             print::json(&stats)?;
@@ -65,8 +53,4 @@ impl Stats {
         ));
         Ok(Outcome::Fine)
     }
-}
-
-fn here() -> Result<PathBuf> {
-    std::env::current_dir().map_err(|e| Error::io("finding the current directory", &e))
 }

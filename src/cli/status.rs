@@ -7,12 +7,16 @@ use super::{Outcome, install, print, settings};
 use crate::error::{Error, Result};
 use crate::flow::health;
 use crate::repo::{Direction, Repo, git};
-use crate::store::{SCHEME, Store, StoreUrl};
+use crate::store::{self, SCHEME, Store, StoreUrl};
 
 /// Looks at everything between this repository and its store, and says how to mend what is wrong.
-/// Reads only; exits with 1 if something is wrong.
+/// Reads only, unless --probe is given; exits with 1 if something is wrong.
 #[derive(Args)]
 pub(super) struct Status {
+    /// Also find out what the stores guarantee: write three small objects below probes/, read, list and
+    /// remove them
+    #[arg(long)]
+    probe: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,12 +46,41 @@ struct Remote {
     repository: Option<String>,
     /// Index segments in the store.
     segments: Option<usize>,
+    /// Whether requests go unsigned, as no credentials were found for a store that takes some.
+    anonymous: Option<bool>,
+    /// What was found out by trying.
+    probe: Option<Probe>,
+    #[serde(skip)]
+    opened: Option<Store>,
+}
+
+/// What a store guarantees to this user's key.
+#[derive(Serialize)]
+struct Probe {
+    conditional_put: bool,
+    overwrite: bool,
+    list_after_put: bool,
+    delete: bool,
+    /// What could not be removed.
+    left: Vec<String>,
+}
+
+impl From<store::probe::Probe> for Probe {
+    fn from(found: store::probe::Probe) -> Self {
+        Self {
+            conditional_put: found.honours_conditions,
+            overwrite: found.may_overwrite,
+            list_after_put: found.lists_at_once,
+            delete: found.may_delete,
+            left: found.left,
+        }
+    }
 }
 
 impl Status {
     pub(super) fn run(self) -> Result<Outcome> {
         let repo = Repo::discover()?;
-        let report = report(&repo)?;
+        let report = report(&repo, self.probe)?;
         if self.json {
             print::json(&report)?;
         } else {
@@ -57,7 +90,7 @@ impl Status {
     }
 }
 
-fn report(repo: &Repo) -> Result<Report> {
+fn report(repo: &Repo, probe: bool) -> Result<Report> {
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         git: git(&["version"])?.trim().to_owned(),
@@ -80,7 +113,10 @@ fn report(repo: &Repo) -> Result<Report> {
     }
     for name in names {
         for (direction, word) in [(Direction::Upload, "push"), (Direction::Download, "pull")] {
-            let remote = look_at(repo, &name, direction, word, &mut report.findings);
+            let mut remote = look_at(repo, &name, direction, word, &mut report.findings);
+            if let (true, Some(store)) = (probe && direction == Direction::Upload, remote.opened.take()) {
+                try_out(&store, &mut remote, &mut report.findings);
+            }
             report.remotes.push(remote);
         }
     }
@@ -106,6 +142,9 @@ fn look_at(
         store_id: None,
         repository: None,
         segments: None,
+        anonymous: None,
+        probe: None,
+        opened: None,
     };
     let Some(configured) = remote.lfs_url.clone() else {
         findings.push(format!("remote {name} has no LFS URL of ours; run `git lfs-cdc init URL`"));
@@ -124,7 +163,7 @@ fn look_at(
             ));
         }
         settings::read(repo, &url, &configured)?;
-        let store = Store::open(&url, &repo.top)?;
+        let store = Store::open(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
         let health = health::look(&store)?;
         Ok((store, health))
     });
@@ -133,11 +172,29 @@ fn look_at(
             remote.store = Some(store.location());
             remote.store_id = Some(store.description().id.to_string());
             remote.segments = Some(health.segments);
+            remote.anonymous = store.is_anonymous();
             findings.extend(health.damage.iter().map(Error::to_string));
+            remote.opened = Some(store);
         }
         Err(error) => findings.push(error.to_string()),
     }
     remote
+}
+
+/// Finds out what the store guarantees to this user's key.
+fn try_out(store: &Store, remote: &mut Remote, findings: &mut Vec<String>) {
+    match store.probe() {
+        Ok(found) => {
+            if !found.lists_at_once {
+                findings.push(format!(
+                    "a listing of {} does not show what was written before it; no store is safe there",
+                    store.location()
+                ));
+            }
+            remote.probe = Some(found.into());
+        }
+        Err(error) => findings.push(error.to_string()),
+    }
 }
 
 fn print(report: &Report) {
@@ -147,17 +204,37 @@ fn print(report: &Report) {
         let url = remote.lfs_url.as_deref().unwrap_or("no LFS URL");
         print::line(format!("{} ({}): {url}", remote.remote, remote.direction));
         if let (Some(store), Some(segments)) = (&remote.store, remote.segments) {
-            print::line(format!("  store {store}, reachable, {segments} index segments"));
+            let unsigned = if remote.anonymous == Some(true) { ", without credentials" } else { "" };
+            print::line(format!("  store {store}, reachable{unsigned}, {segments} index segments"));
         }
         if let Some(repository) = &remote.repository {
             let agent = if remote.agent { "git-lfs-cdc" } else { "not installed" };
             print::line(format!("  repository {repository:?}, agent {agent}"));
         }
     }
+    for probe in report.remotes.iter().filter_map(|remote| remote.probe.as_ref()) {
+        print_probe(probe);
+    }
     for finding in &report.findings {
         print::line(format!("! {finding}"));
     }
     if report.findings.is_empty() {
         print::line("all is well");
+    }
+}
+
+fn print_probe(probe: &Probe) {
+    let word = |yes: bool| if yes { "yes" } else { "no" };
+    print::line("  tried: written, read back by range");
+    for (what, yes) in [
+        ("    a taken name is not overwritten when asked not to", probe.conditional_put),
+        ("    a listing shows what was written before it", probe.list_after_put),
+        ("    this key may overwrite (needed for index/manifest, and for parts)", probe.overwrite),
+        ("    this key may delete (not needed to push)", probe.delete),
+    ] {
+        print::line(format!("{what}: {}", word(yes)));
+    }
+    for name in &probe.left {
+        print::line(format!("    could not be removed: {name}"));
     }
 }

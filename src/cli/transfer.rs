@@ -64,9 +64,9 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     }
     let url = StoreUrl::parse(&configured)?;
     let settings = settings::read(repo, &url, &configured)?;
-    let store = Store::open(&url, &repo.top)?;
+    let store = Store::open(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
     if direction == Direction::Upload {
-        store.prepare_writing();
+        store.prepare_writing()?;
     }
     tracing::info!("{direction:?} for remote {remote:?}, store {}", store.location());
     Ok(Engine::new(store, settings))

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::copies::copies;
 use crate::error::Result;
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::id::{BlockId, CondemnedId};
-use crate::local::cache::Cache;
+use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
 
 /// Everything condemned that this process has seen. It only grows: condemnations are not lifted.
@@ -20,12 +21,10 @@ impl CondemnedNames {
     /// Lists the condemned lists now, and reads those that are new. A kind of condemnation that this
     /// version doesn't know is an error.
     pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
-        for (id, _) in store.list_condemned()? {
-            if self.read.contains(&id) {
-                continue;
-            }
-            let bytes = cache.get("condemned", &id.to_string(), &id.hash, || store.get_condemned(&id))?;
-            let list = Condemned::parse(&bytes).map_err(|e| e.context(format!("condemned/{id}")))?;
+        let listed = store.list_condemned()?.into_iter().map(|(id, _)| id);
+        let new: Vec<CondemnedId> = listed.filter(|id| !self.read.contains(id)).collect();
+        for (id, bytes) in copies(cache, Kept::Condemned, new, |id| id.hash, |id| store.get_condemned(id)) {
+            let list = Condemned::parse(&bytes?).map_err(|e| e.context(format!("condemned/{id}")))?;
             self.blocks.extend(list.blocks);
             self.records.extend(list.records);
             self.read.insert(id);

@@ -16,7 +16,7 @@ use crate::format::recipe::Term;
 use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::scratch::ScratchFile;
-use crate::store::{Pending, Store};
+use crate::store::{Pending, Reach, Store};
 
 /// One request: a range of a block, and the terms that it serves, each with its offset in the object.
 struct Fetch {
@@ -27,7 +27,7 @@ struct Fetch {
 }
 
 /// Orders the terms of an object by block and place, and merges what lies close together.
-fn plan(found: &Found) -> Vec<Fetch> {
+fn plan(found: &Found, reach: Reach) -> Vec<Fetch> {
     let mut offset = 0;
     let place = |term: &Term| {
         let start = offset;
@@ -42,8 +42,8 @@ fn plan(found: &Found) -> Vec<Fetch> {
         match fetches.last_mut() {
             Some(last)
                 if last.block == block
-                    && term.frames_offset <= last.range.end.saturating_add(limit::FETCH_GAP_BYTES)
-                    && last.range.len() < limit::FETCH_BYTES as usize
+                    && term.frames_offset <= last.range.end.saturating_add(reach.fetch_gap_bytes)
+                    && last.range.len() < reach.fetch_bytes as usize
                     && last.content_bytes < limit::FETCH_CONTENT_BYTES =>
             {
                 last.range.end = last.range.end.max(term.frames_end());
@@ -64,10 +64,18 @@ fn plan(found: &Found) -> Vec<Fetch> {
 
 /// Fetches every term of a record into `file`.
 pub(super) fn fetch(store: &Store, found: &Found, file: &ScratchFile, progress: &Progress) -> Result<()> {
-    let fetches = plan(found);
-    let workers = rayon::current_num_threads().clamp(1, limit::FETCHES_IN_FLIGHT).min(fetches.len());
+    let reach = store.reach();
+    let fetches = plan(found, reach);
+    let workers = rayon::current_num_threads().clamp(1, reach.fetches_in_flight).min(fetches.len());
     let queue = Queue { waiting: fetches.into_iter(), under_way: VecDeque::new(), buffers: Vec::new() };
-    let job = Job { store, oid: &found.record.oid, file, progress, queue: Mutex::new(queue) };
+    let job = Job {
+        store,
+        oid: &found.record.oid,
+        file,
+        progress,
+        in_flight: reach.fetches_in_flight,
+        queue: Mutex::new(queue),
+    };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| job.work())).collect();
         let panicked = |_| Err(Error::internal("unpacking an object panicked"));
@@ -92,6 +100,7 @@ struct Job<'a> {
     oid: &'a Oid,
     file: &'a ScratchFile,
     progress: &'a Progress,
+    in_flight: usize,
     queue: Mutex<Queue<'a>>,
 }
 
@@ -103,7 +112,7 @@ impl<'a> Job<'a> {
     /// The oldest request; as many as may be are sent before it is taken.
     fn next(&self) -> Option<(Fetch, Pending<'a, Vec<u8>>)> {
         let mut queue = self.queue();
-        while queue.under_way.len() < limit::FETCHES_IN_FLIGHT
+        while queue.under_way.len() < self.in_flight
             && let Some(fetch) = queue.waiting.next()
         {
             let buffer = queue.buffers.pop().unwrap_or_default();

@@ -1,16 +1,18 @@
 //! The index as a whole: every segment that the store lists and that no other has replaced.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
+use super::copies::copies;
 use crate::error::{Error, Kind, Result};
 use crate::format::block::Summary;
 use crate::format::recipe::Record;
 use crate::format::segment::{Segment, ShardEntry};
 use crate::id::{CommitId, Oid, SegmentId, ShardId};
 use crate::limit;
-use crate::local::cache::Cache;
+use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
 
 /// Segments in memory, by their names.
@@ -78,30 +80,29 @@ impl Index {
         let standing: HashSet<SegmentId> = listed.iter().copied().collect();
         self.segments.retain(|id, _| standing.contains(id));
         self.damaged.retain(|id, _| standing.contains(id));
-        let mut replaced = self.replaced();
+        let replaced = RefCell::new(self.replaced());
         let mut vanished = Vec::new();
-        // merged segments sort after what they replace: the newest first, and the old ones need not
+        // merged segments sort after what they replace: the newest first, and most of the old ones need not
         // be read
-        for id in listed.iter().rev() {
-            let seen = self.segments.contains_key(id) || self.damaged.contains_key(id);
-            if replaced.contains(id) || seen {
-                continue;
-            }
-            let bytes = cache.get("index", &id.to_string(), &id.hash, || store.get_segment(id));
+        let seen = |id: &SegmentId| self.segments.contains_key(id) || self.damaged.contains_key(id);
+        let new: Vec<SegmentId> = listed.iter().rev().copied().filter(|id| !seen(id)).collect();
+        let new = new.into_iter().filter(|id| !replaced.borrow().contains(id));
+        for (id, bytes) in copies(cache, Kept::Index, new, |id| id.hash, |id| store.get_segment(id)) {
             match bytes.and_then(Segment::open) {
                 Ok(segment) => {
-                    replaced.extend(segment.replaces().iter().copied());
-                    self.segments.insert(*id, segment);
+                    replaced.borrow_mut().extend(segment.replaces().iter().copied());
+                    self.segments.insert(id, segment);
                 }
-                Err(e) if e.kind() == Kind::NotFound => vanished.push(*id),
+                Err(e) if e.kind() == Kind::NotFound => vanished.push(id),
                 Err(e) if e.kind() == Kind::Corrupt => {
                     let e = e.context(format!("index/{id}"));
                     tracing::warn!("done without: {e}");
-                    self.damaged.insert(*id, e);
+                    self.damaged.insert(id, e);
                 }
                 Err(e) => return Err(e.context(format!("index/{id}"))),
             }
         }
+        let replaced = replaced.into_inner();
         self.segments.retain(|id, _| !replaced.contains(id));
         Ok(vanished.iter().all(|id| replaced.contains(id)).then_some(listed))
     }

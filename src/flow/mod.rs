@@ -3,6 +3,7 @@
 
 mod commit;
 mod condemned;
+mod copies;
 mod cut;
 mod dedup;
 pub mod download;
@@ -10,6 +11,7 @@ mod fetch;
 pub mod health;
 mod index;
 mod known;
+pub mod manifest;
 mod ordered;
 mod pack;
 pub mod stats;
@@ -19,8 +21,8 @@ pub mod upload;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -63,6 +65,9 @@ pub trait Transfer: Send + Sync {
 
     /// Puts the object into a temporary file beside the LFS objects, and returns its path.
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf>;
+
+    /// After the last object: tidies up what nobody waits for, and fails by nothing.
+    fn finish(&self);
 }
 
 /// How an engine works.
@@ -74,6 +79,8 @@ pub struct Settings {
     pub compression_level: i32,
     /// Where git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
+    /// Whether a store's manifest, if it has one, is brought up to date.
+    pub writes_manifest: bool,
 }
 
 /// The engine: an open store, and what is known of it.
@@ -102,6 +109,8 @@ struct View {
     seen: HashSet<BlockId>,
     /// Blocks that a commit names and that are not there, or cut short.
     lost: HashSet<BlockId>,
+    /// Whether this process has committed anything.
+    has_committed: bool,
 }
 
 impl View {
@@ -126,5 +135,19 @@ impl Transfer for Engine {
 
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf> {
         download::download(self, oid, size_bytes, progress)
+    }
+
+    fn finish(&self) {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if !view.has_committed || !self.settings.writes_manifest {
+            return;
+        }
+        let done = self.store.keeps_manifest().and_then(|keeps| match keeps {
+            true => manifest::write(&self.store).map(drop),
+            false => Ok(()),
+        });
+        if let Err(e) = done {
+            tracing::warn!("the manifest is not brought up to date: {e}");
+        }
     }
 }

@@ -19,7 +19,6 @@ use crate::format::chunking::Suite;
 use crate::format::frame::{Encoded, Encoder};
 use crate::format::recipe::Term;
 use crate::id::Nonce;
-use crate::limit;
 use crate::store::{Pending, Store};
 
 /// An object whose novel chunks stand in durable blocks. Nothing refers to them yet.
@@ -174,7 +173,7 @@ impl<'s> Assembly<'s> {
     fn close_block(&mut self) -> Result<()> {
         self.close_run();
         let sealed = std::mem::take(&mut self.open).finish(Nonce::random()?);
-        if self.in_flight.len() >= limit::BLOCKS_IN_FLIGHT
+        if self.in_flight.len() >= self.store.reach().blocks_in_flight
             && let Some(oldest) = self.in_flight.pop_front()
         {
             oldest.wait()?;

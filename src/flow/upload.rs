@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::commit::{self, Change, Relied};
+use super::copies::copies;
 use super::index::Found;
 use super::pack::{self, Packed};
 use super::{Engine, Progress, View};
 use crate::error::{Error, Kind, Result};
 use crate::format::shard::Shard;
-use crate::id::Oid;
+use crate::id::{Oid, ShardId};
 use crate::limit;
+use crate::local::cache::Kept;
 
 /// Makes sure that the store has the object in the file `path`. When this returns, everything that
 /// the object needs is durable, and a read of the condemned lists that began after the commit showed
@@ -82,15 +84,9 @@ fn learn_chunks(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()>
 /// Reads every shard that counts and was not read yet: deduplication is exact.
 fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
     let (store, cache) = (&engine.store, &engine.cache);
-    for id in view.index.shards().into_keys() {
-        if view.shards.contains(&id) {
-            continue;
-        }
-        let shard = match cache.get("shards", &id.to_string(), &id.hash, || store.get_shard(&id)) {
-            Ok(bytes) => Shard::parse(&bytes),
-            Err(e) => Err(e),
-        };
-        match shard {
+    let new: Vec<ShardId> = view.index.shards().into_keys().filter(|id| !view.shards.contains(id)).collect();
+    for (id, bytes) in copies(cache, Kept::Shards, new, |id| id.hash, |id| store.get_shard(id)) {
+        match bytes.and_then(|bytes| Shard::parse(&bytes)) {
             Ok(shard) => {
                 let View { known, condemned, lost, .. } = view;
                 known.add(shard.blocks, |block| !condemned.has_block(block) && !lost.contains(block));
@@ -173,6 +169,7 @@ fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Rel
     engine.store.confirm()?;
     let View { index, known, shards, .. } = view;
     let (relied, new) = commit::commit(&engine.store, index, &engine.settings.repository, change)?;
+    view.has_committed = true;
     for (id, blocks) in new {
         shards.insert(id);
         known.add(blocks, |_| true);
@@ -185,11 +182,10 @@ fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Rel
 fn is_sound(engine: &Engine, view: &mut View, relied: &Relied) -> Result<bool> {
     engine.store.confirm()?;
     view.condemned.refresh(&engine.store, &engine.cache)?;
-    for block in &relied.blocks {
-        if view.seen.contains(&block.id) || view.lost.contains(&block.id) {
-            continue;
-        }
-        if engine.store.block_bytes(&block.id)? == Some(u64::from(block.size_bytes)) {
+    let unseen = relied.blocks.iter().filter(|b| !view.seen.contains(&b.id) && !view.lost.contains(&b.id));
+    let asked: Vec<_> = unseen.map(|block| (block, engine.store.block_bytes(&block.id))).collect();
+    for (block, found) in asked {
+        if found.wait()? == Some(u64::from(block.size_bytes)) {
             view.seen.insert(block.id);
         } else {
             tracing::error!(

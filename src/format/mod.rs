@@ -7,6 +7,7 @@ pub mod condemned;
 pub mod container;
 mod cursor;
 pub mod frame;
+pub mod manifest;
 mod paged;
 mod planes;
 pub mod recipe;

@@ -22,6 +22,9 @@ pub struct StoreDescription {
     pub features: Features,
     /// Mode of files in a directory store that several users share, else what their umask gives.
     pub file_mode: Option<u32>,
+    /// Whether new names are written on the condition that they are not there: the service was seen to
+    /// honour it when the store was created.
+    pub creates: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -34,6 +37,8 @@ struct Json {
     features: JsonFeatures,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared_file_mode: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    conditional_put: bool,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -50,7 +55,7 @@ impl StoreDescription {
     /// A new store of this version.
     pub fn new(file_mode: Option<u32>) -> Result<Self> {
         let features = Features::default();
-        Ok(Self { id: StoreId::random()?, suite: chunking::GEAR_16K, features, file_mode })
+        Ok(Self { id: StoreId::random()?, suite: chunking::GEAR_16K, features, file_mode, creates: false })
     }
 
     /// The bytes of `store.json`.
@@ -66,6 +71,7 @@ impl StoreDescription {
                 incompatible: self.features.incompatible,
             },
             shared_file_mode: self.file_mode.map(|mode| format!("{mode:04o}")),
+            conditional_put: self.creates,
         };
         let mut bytes = serde_json::to_vec_pretty(&json)
             .map_err(|e| Error::internal(format!("store.json can't be written: {e}")))?;
@@ -104,6 +110,7 @@ impl StoreDescription {
             suite: Suite::by_name(&json.suite)?,
             features,
             file_mode: json.shared_file_mode.map(mode).transpose()?,
+            creates: json.conditional_put,
         })
     }
 }

@@ -10,6 +10,28 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::id::{ContentHash, StoreId};
 
+/// What copies are kept of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Index segments.
+    Index,
+    /// Shards.
+    Shards,
+    /// Condemned lists.
+    Condemned,
+}
+
+impl Kept {
+    /// The folder of the copies, called as in the store.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Index => "index",
+            Self::Shards => "shards",
+            Self::Condemned => "condemned",
+        }
+    }
+}
+
 /// The user's copies from one store.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -32,27 +54,21 @@ impl Cache {
         Self { folder: None }
     }
 
-    /// The file `name` of `kind` (a folder), whose bytes hash to `hash`: from the cache, or from
-    /// `fetch` and then kept. Bytes with another hash are corrupt.
-    pub fn get(
-        &self,
-        kind: &str,
-        name: &str,
-        hash: &ContentHash,
-        fetch: impl FnOnce() -> Result<Bytes>,
-    ) -> Result<Bytes> {
-        let folder = self.folder.as_ref().map(|f| f.join(kind));
-        if let Some(bytes) = folder.as_ref().and_then(|f| fs::read(f.join(name)).ok())
-            && ContentHash::of(&bytes) == *hash
-        {
-            return Ok(bytes.into());
-        }
-        let bytes = fetch()?;
+    /// The file `name`, if there is a copy whose bytes hash to `hash`.
+    pub fn find(&self, kind: Kept, name: &str, hash: &ContentHash) -> Option<Bytes> {
+        let file = self.folder.as_ref()?.join(kind.folder()).join(name);
+        let bytes = fs::read(file).ok()?;
+        (ContentHash::of(&bytes) == *hash).then(|| bytes.into())
+    }
+
+    /// Keeps what was fetched of the file `name`. Bytes with another hash than `hash` are corrupt.
+    pub fn keep(&self, kind: Kept, name: &str, hash: &ContentHash, bytes: Bytes) -> Result<Bytes> {
+        let kind = kind.folder();
         if ContentHash::of(&bytes) != *hash {
             return Err(Error::corrupt(format!("{kind}/{name} is not what was written"))
                 .remedy("restore that file from a backup of the store"));
         }
-        if let Some(folder) = folder
+        if let Some(folder) = self.folder.as_ref().map(|f| f.join(kind))
             && let Err(e) = keep(&folder, name, &bytes)
         {
             tracing::warn!("{} is not cached: {e}", folder.join(name).display());
@@ -92,14 +108,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path());
         let hash = ContentHash::of(b"content");
-        let fetched = || Ok(Bytes::from_static(b"content"));
-        let unfetched = || Err(Error::busy("it is here already"));
-        cache.get("index", "name", &hash, fetched).unwrap();
-        assert_eq!(cache.get("index", "name", &hash, unfetched).unwrap(), &b"content"[..]);
+        let keep = |name: &str, bytes| cache.keep(Kept::Index, name, &hash, Bytes::from_static(bytes));
+        let find = |name: &str| cache.find(Kept::Index, name, &hash);
+        assert_eq!(find("name"), None);
+        keep("name", b"content").unwrap();
+        assert_eq!(find("name").unwrap(), &b"content"[..]);
         fs::write(folder.path().join("index/name"), b"poison").unwrap();
-        assert_eq!(cache.get("index", "name", &hash, fetched).unwrap(), &b"content"[..]);
-        assert_eq!(cache.get("index", "name", &hash, unfetched).unwrap(), &b"content"[..]);
-        let wrong = cache.get("index", "other", &hash, || Ok(Bytes::from_static(b"damaged")));
+        assert_eq!(find("name"), None);
+        keep("name", b"content").unwrap();
+        assert_eq!(find("name").unwrap(), &b"content"[..]);
+        let wrong = keep("other", b"damaged");
         assert_eq!(wrong.unwrap_err().kind(), crate::error::Kind::Corrupt);
         assert!(!folder.path().join("index/other").exists());
     }
@@ -110,7 +128,9 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, b"").unwrap();
         let hash = ContentHash::of(b"content");
-        let bytes = cache(&file).get("index", "name", &hash, || Ok(Bytes::from_static(b"content")));
+        let cache = cache(&file);
+        let bytes = cache.keep(Kept::Index, "name", &hash, Bytes::from_static(b"content"));
         assert_eq!(bytes.unwrap(), &b"content"[..]);
+        assert_eq!(cache.find(Kept::Index, "name", &hash), None);
     }
 }

@@ -2,12 +2,16 @@
 
 use object_store::path::Path;
 
-use crate::id::{BlockId, CondemnedId, SegmentId, ShardId};
+use crate::id::{BlockId, CondemnedId, Nonce, SegmentId, ShardId};
 
 /// Describes the store; written once.
 pub(super) const STORE_JSON: &str = "store.json";
 /// Folder of index segments.
 pub(super) const INDEX: &str = "index";
+/// In the folder of index segments: which there are, for readers that can't list.
+const MANIFEST: &str = "manifest";
+/// Folder of what `probe` writes.
+pub(super) const PROBES: &str = "probes";
 /// Folder of condemned lists.
 pub(super) const CONDEMNED: &str = "condemned";
 /// Folder of blocks, in 256 folders by the first byte of their names.
@@ -25,6 +29,14 @@ pub(super) fn shard(id: &ShardId) -> Path {
 
 pub(super) fn segment(id: &SegmentId) -> Path {
     Path::from(format!("{INDEX}/{id}"))
+}
+
+pub(super) fn manifest() -> Path {
+    Path::from(format!("{INDEX}/{MANIFEST}"))
+}
+
+pub(super) fn probe(nonce: &Nonce, number: usize) -> Path {
+    Path::from(format!("{PROBES}/{nonce}-{number}"))
 }
 
 pub(super) fn condemned(id: &CondemnedId) -> Path {

@@ -1,30 +1,37 @@
-//! What we need of a store: a few typed requests over `object_store`, each with an error that says
-//! what can be done. Nothing here deletes, and nothing but [`create`](Store::create_or_join)
-//! makes a store.
+//! What we need of a store: a few typed requests, each with an error that says what can be done. Nothing here
+//! but [`probe`] deletes, and that only what it has written itself; and nothing but
+//! [`create`](Store::create_or_join) makes a store.
 
+mod access;
 mod directory;
+mod files;
 mod layout;
+mod network;
+pub mod probe;
+mod retry;
+#[cfg(test)]
+mod tests;
 mod url;
 #[cfg(test)]
 pub(crate) mod watched;
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{
-    GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-};
+use object_store::{PutMode, PutPayload};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 
+pub use self::access::Access;
 pub use self::directory::Sharing;
+use self::files::{Files, is_taken};
 pub use self::url::{SCHEME, StoreUrl};
 use crate::error::{Error, Kind, Result};
+use crate::format::manifest;
 use crate::format::store_json::StoreDescription;
 use crate::id::{BlockId, CondemnedId, SegmentId, ShardId};
 use crate::limit;
@@ -32,10 +39,16 @@ use crate::limit;
 /// An open store. Cheap to share between threads; requests block the calling thread unless they
 /// return a [`Pending`].
 pub struct Store {
-    backend: Arc<dyn ObjectStore>,
+    files: Files,
     runtime: OwnRuntime,
-    place: directory::Place,
     description: StoreDescription,
+}
+
+/// Where a store is.
+#[derive(Clone)]
+enum Place {
+    Directory(directory::Place),
+    Network(Arc<network::Place>),
 }
 
 /// A runtime that nobody waits for: a write that hangs must not keep the process from ending.
@@ -63,6 +76,19 @@ impl Drop for OwnRuntime {
 /// Known names with their sizes, and unknown names.
 type Listing<T> = (Vec<(T, u64)>, Vec<String>);
 
+/// How blocks are best read and written where the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Neighbouring ranges of a block are fetched as one if the gap between them is at most this.
+    pub fetch_gap_bytes: u32,
+    /// A fetch is closed once it spans this much of a block.
+    pub fetch_bytes: u32,
+    /// Fetches under way at a time, for one object.
+    pub fetches_in_flight: usize,
+    /// Blocks on their way to the store while the next is filled.
+    pub blocks_in_flight: usize,
+}
+
 /// A request under way.
 pub struct Pending<'a, T> {
     runtime: &'a Handle,
@@ -77,78 +103,113 @@ impl<T> Pending<'_, T> {
     }
 }
 
+/// What a new store is to be like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Creation {
+    /// Who but the owner may use it; for directories.
+    pub sharing: Option<Sharing>,
+    /// Also in a folder that holds other things, or blocks without a `store.json`.
+    pub force: bool,
+}
+
 impl Store {
     /// Opens the store that `url` names; relative paths are taken from `top`. Fails with
     /// [`Kind::NotFound`] if there is none: a transfer never creates one.
-    pub fn open(url: &StoreUrl, top: &FilePath) -> Result<Self> {
-        let place = directory::Place::find(url.directory(top))?;
+    pub fn open(url: &StoreUrl, top: &FilePath, access: &Access) -> Result<Self> {
         let runtime = runtime()?;
-        let backend = place.backend()?;
-        let description = read_description(&runtime, &backend, &place)?;
-        Ok(Self { backend, runtime, place, description })
+        let files = find(url, top, access, &runtime)?;
+        Self::with(files, runtime)
     }
 
     /// Opens the store that `url` names, or creates it if there is none. Says whether it was
-    /// created. Two that create at once end up with the same store. A folder that holds other things, or
-    /// blocks without a `store.json`, is taken only if `force` says so.
+    /// created. Two that create at once end up with the same store.
     pub fn create_or_join(
         url: &StoreUrl,
         top: &FilePath,
-        sharing: Option<Sharing>,
-        force: bool,
+        access: &Access,
+        creation: Creation,
     ) -> Result<(Self, bool)> {
-        match Self::open(url, top) {
-            Err(error) if error.kind() == Kind::NotFound => {}
+        match Self::open(url, top, access) {
+            Err(error) if error.kind() == Kind::NotFound && !url.is_read_only() => {}
             opened => return Ok((opened?, false)),
         }
+        match url.directory(top) {
+            Some(path) => Self::create_directory(path, creation),
+            None => {
+                let runtime = runtime()?;
+                let files = find(url, top, access, &runtime)?;
+                let creates = runtime.block_on(probe::run(&files))?.honours_conditions;
+                let mine = StoreDescription { creates, ..StoreDescription::new(None)? };
+                Self::create(Files { creates, ..files }, runtime, &mine)
+            }
+        }
+    }
+
+    fn create_directory(path: PathBuf, creation: Creation) -> Result<(Self, bool)> {
+        let Creation { sharing, force } = creation;
         let mine = StoreDescription::new(sharing.map(Sharing::file_mode))?;
-        let path = url.directory(top);
         // only the store itself is shared, not the folders above it
         directory::create_parents(&path)?;
         let umask = sharing.map(|sharing| directory::set_umask_for(sharing.file_mode()));
-        let created = Self::create(path, sharing, force, mine);
+        let created = directory::Place::create(path, sharing, force).and_then(|place| {
+            // hard links make it so; `create` knows what to do without them
+            let files = Files { creates: true, ..directory_files(place)? };
+            Self::create(files, runtime()?, &mine)
+        });
         if let Some(umask) = umask {
             umask.restore();
         }
         created
     }
 
-    fn create(
-        path: PathBuf,
-        sharing: Option<Sharing>,
-        force: bool,
-        mine: StoreDescription,
-    ) -> Result<(Self, bool)> {
-        let place = directory::Place::create(path, sharing, force)?;
-        let runtime = runtime()?;
-        let backend = place.backend()?;
+    /// Writes `store.json` where there is none, and reads it back: two that do the same get the same.
+    fn create(files: Files, runtime: OwnRuntime, mine: &StoreDescription) -> Result<(Self, bool)> {
         let path = Path::from(layout::STORE_JSON);
         let bytes = PutPayload::from(mine.write()?);
-        let create = PutOptions::from(PutMode::Create);
-        let put = runtime.block_on(backend.put_opts(&path, bytes.clone(), create));
-        let absent = || {
-            let head = runtime.block_on(backend.head(&path));
-            matches!(head, Err(object_store::Error::NotFound { .. }))
-        };
-        match put {
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
-            // some file systems have no hard links, which `Create` needs: where nothing is there, a plain
-            // put does, and what is read back below decides between two that do the same
-            Err(error) if absent() => {
-                let put = runtime.block_on(backend.put(&path, bytes));
-                put.map_err(|_| place.explain("writing store.json", error))?;
+        runtime.block_on(async {
+            let mode = if files.creates { PutMode::Create } else { PutMode::Overwrite };
+            if !files.creates && files.size(&path).await?.is_some() {
+                return Ok(());
             }
-            Err(error) => return Err(place.explain("writing store.json", error)),
-        }
-        let description = read_description(&runtime, &backend, &place)?;
-        let created = description.id == mine.id;
-        Ok((Self { backend, runtime, place, description }, created))
+            match files.objects.put_opts(&path, bytes.clone(), files.options(mode)).await {
+                Ok(_) => Ok(()),
+                Err(error) if is_taken(&error) => Ok(()),
+                // some file systems have no hard links, and some answers are lost: where nothing is there, a
+                // plain put does, and what is read back below decides between two that do the same
+                Err(error) => match files.size(&path).await? {
+                    Some(_) => Ok(()),
+                    None => {
+                        let put =
+                            files.objects.put_opts(&path, bytes, files.options(PutMode::Overwrite)).await;
+                        put.map(drop).map_err(|_| files.place.explain("writing store.json", error))
+                    }
+                },
+            }
+        })?;
+        let store = Self::with(files, runtime)?;
+        let created = store.description.id == mine.id;
+        Ok((store, created))
+    }
+
+    fn with(files: Files, runtime: OwnRuntime) -> Result<Self> {
+        let description = runtime.block_on(read_description(&files))?;
+        let files = Files { creates: description.creates, ..files };
+        Ok(Self { files, runtime, description })
+    }
+
+    /// A store on any backend, as if it were a bucket.
+    #[cfg(test)]
+    pub(crate) fn on(objects: Arc<dyn object_store::ObjectStore>) -> Result<Self> {
+        let place = Place::Network(Arc::new(network::Place::nowhere()));
+        let files = Files { objects, place, creates: true };
+        let mine = StoreDescription { creates: true, ..StoreDescription::new(None)? };
+        Ok(Self::create(files, runtime()?, &mine)?.0)
     }
 
     /// The same store, with every call told to `watch`.
     #[cfg(test)]
     pub(crate) fn watched(mut self, watch: watched::Watch) -> Self {
-        self.backend = Arc::new(watched::Watched { inner: self.backend, watch });
+        self.files.objects = Arc::new(watched::Watched { inner: self.files.objects, watch });
         self
     }
 
@@ -159,25 +220,61 @@ impl Store {
 
     /// Where the store is, the same however it was written.
     pub fn location(&self) -> String {
-        self.place.to_string()
+        self.files.place.to_string()
     }
 
-    /// Prepares this process for writing: in a shared directory store its files must be readable
-    /// by the others. Changes the process's umask.
-    pub fn prepare_writing(&self) {
+    /// Whether requests go unsigned, as no credentials were found; none where none are taken.
+    pub fn is_anonymous(&self) -> Option<bool> {
+        match &self.files.place {
+            Place::Network(place) if !place.is_read_only() => Some(place.is_anonymous()),
+            _ => None,
+        }
+    }
+
+    /// How blocks are best read and written.
+    pub fn reach(&self) -> Reach {
+        match &self.files.place {
+            Place::Directory(_) => Reach {
+                fetch_gap_bytes: limit::DIRECTORY_FETCH_GAP_BYTES,
+                fetch_bytes: limit::DIRECTORY_FETCH_BYTES,
+                fetches_in_flight: limit::DIRECTORY_FETCHES_IN_FLIGHT,
+                blocks_in_flight: limit::DIRECTORY_BLOCKS_IN_FLIGHT,
+            },
+            Place::Network(_) => Reach {
+                fetch_gap_bytes: limit::NETWORK_FETCH_GAP_BYTES,
+                fetch_bytes: limit::NETWORK_FETCH_BYTES,
+                fetches_in_flight: limit::NETWORK_FETCHES_IN_FLIGHT,
+                blocks_in_flight: limit::NETWORK_BLOCKS_IN_FLIGHT,
+            },
+        }
+    }
+
+    /// Fails if nothing can be written there, and prepares this process for it: in a shared directory store
+    /// its files must be readable by the others. Changes the process's umask.
+    pub fn prepare_writing(&self) -> Result<()> {
+        if let Place::Network(place) = &self.files.place
+            && place.is_read_only()
+        {
+            return Err(Error::new(Kind::Denied, format!("the store {} can only be read", self.location()))
+                .remedy("set lfs.pushurl to the URL of its bucket or directory"));
+        }
         if let Some(mode) = self.description.file_mode {
             let _ = directory::set_umask_for(mode);
         }
+        Ok(())
     }
 
     /// Fails unless this is still the store that was opened: a directory may have been unmounted
-    /// under us, and what was written since would be elsewhere.
+    /// under us, and what was written since would be elsewhere. A bucket can't.
     pub fn confirm(&self) -> Result<()> {
-        let found = read_description(&self.runtime, &self.backend, &self.place)?;
+        if let Place::Network(_) = &self.files.place {
+            return Ok(());
+        }
+        let found = self.runtime.block_on(read_description(&self.files))?;
         if found.id == self.description.id {
             return Ok(());
         }
-        Err(Error::new(Kind::Unreachable, format!("another store stands at {} now", self.place))
+        Err(Error::new(Kind::Unreachable, format!("another store stands at {} now", self.location()))
             .remedy("check what is mounted there and push again"))
     }
 
@@ -201,94 +298,118 @@ impl Store {
         self.put(layout::condemned(id), PutPayload::from(bytes)).wait()
     }
 
-    /// Names are unique, so plain puts overwrite nothing.
     fn put(&self, path: Path, payload: PutPayload) -> Pending<'_, ()> {
-        let (backend, place) = (self.backend.clone(), self.place.clone());
-        let task = self.runtime.spawn(async move {
-            place.check_folder_of(&path)?;
-            let doing = || format!("writing {path}");
-            backend.put(&path, payload).await.map_err(|e| place.explain(doing(), e))?;
-            Ok(())
-        });
-        Pending { runtime: &self.runtime, task }
+        let files = self.files.clone();
+        self.begin(async move {
+            files.place.check_folder_of(&path)?;
+            files.put(&path, payload).await
+        })
     }
 
-    /// A whole shard.
-    pub fn get_shard(&self, id: &ShardId) -> Result<Bytes> {
+    fn begin<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Pending<'_, T> {
+        Pending { runtime: &self.runtime, task: self.runtime.spawn(request) }
+    }
+
+    /// Begins to read a whole shard.
+    pub fn get_shard(&self, id: &ShardId) -> Pending<'_, Bytes> {
         self.get(layout::shard(id), limit::SHARD_READ_BYTES)
     }
 
-    /// A whole index segment.
-    pub fn get_segment(&self, id: &SegmentId) -> Result<Bytes> {
+    /// Begins to read a whole index segment.
+    pub fn get_segment(&self, id: &SegmentId) -> Pending<'_, Bytes> {
         self.get(layout::segment(id), limit::SEGMENT_READ_BYTES)
     }
 
-    /// A whole condemned list.
-    pub fn get_condemned(&self, id: &CondemnedId) -> Result<Bytes> {
+    /// Begins to read a whole condemned list.
+    pub fn get_condemned(&self, id: &CondemnedId) -> Pending<'_, Bytes> {
         self.get(layout::condemned(id), limit::CONDEMNED_READ_BYTES)
     }
 
-    fn get(&self, path: Path, limit_bytes: usize) -> Result<Bytes> {
-        self.runtime.block_on(get(&self.backend, &self.place, &path, limit_bytes))
+    fn get(&self, path: Path, limit_bytes: usize) -> Pending<'_, Bytes> {
+        let files = self.files.clone();
+        self.begin(async move { files.get(&path, limit_bytes).await })
     }
 
     /// Begins to read a byte range of a block into `buffer`, which comes back with exactly that range.
     /// Buffers are the caller's so that it can use them again: fresh memory costs more than a read.
     pub fn get_block_range(&self, id: &BlockId, range: Range<u32>, buffer: Vec<u8>) -> Pending<'_, Vec<u8>> {
-        let (backend, place, path) = (self.backend.clone(), self.place.clone(), layout::block(id));
-        let task = self.runtime.spawn(async move {
-            let bounds = u64::from(range.start)..u64::from(range.end);
-            let options =
-                GetOptions { range: Some(GetRange::Bounded(bounds.clone())), ..GetOptions::default() };
-            let explain = |e| place.explain(format!("reading {path}"), e);
-            let short = || Error::corrupt(format!("{path} in {place} is cut short"));
-            let found = match backend.get_opts(&path, options).await {
-                Ok(found) if found.range == bounds => found,
-                Ok(_) => return Err(short()),
-                // a range that begins behind the end is no range to `object_store`
-                Err(error) => match backend.head(&path).await {
-                    Ok(meta) if meta.size < bounds.end => return Err(short()),
-                    _ => return Err(explain(error)),
-                },
-            };
-            match found.payload {
-                GetResultPayload::File(file, _) => {
-                    let read =
-                        tokio::task::spawn_blocking(move || directory::read_range(file, bounds, buffer));
-                    let read = read.await.map_err(|e| Error::internal(format!("a read stopped: {e}")))?;
-                    read.map_err(|e| Error::io(format!("reading {path} in the store {place}"), &e))
-                }
-                GetResultPayload::Stream(stream) => collect(stream, buffer).await.map_err(explain),
-            }
-        });
-        Pending { runtime: &self.runtime, task }
+        let (files, path) = (self.files.clone(), layout::block(id));
+        let range = u64::from(range.start)..u64::from(range.end);
+        self.begin(async move { files.get_range(&path, range, buffer).await })
     }
 
-    /// The size of a block, if it is there.
-    pub fn block_bytes(&self, id: &BlockId) -> Result<Option<u64>> {
-        let path = layout::block(id);
-        match self.runtime.block_on(self.backend.head(&path)) {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.place.explain(format!("looking for {path}"), e)),
+    /// Begins to look for a block: its size, if it is there.
+    pub fn block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
+        let (files, path) = (self.files.clone(), layout::block(id));
+        self.begin(async move { files.size(&path).await })
+    }
+
+    /// The index segments that stand in the store now, and their sizes, in the order of their ids. Behind a
+    /// web server: those that the manifest names.
+    pub fn list_segments(&self) -> Result<Vec<(SegmentId, u64)>> {
+        if let Place::Network(place) = &self.files.place
+            && place.is_read_only()
+        {
+            return self.read_manifest();
+        }
+        // other names are a newer version's; where that matters, it says so by a feature bit
+        Ok(self.list(layout::INDEX, SegmentId::parse)?.0)
+    }
+
+    fn read_manifest(&self) -> Result<Vec<(SegmentId, u64)>> {
+        let path = layout::manifest();
+        let bytes = self.runtime.block_on(self.files.get(&path, limit::MANIFEST_READ_BYTES));
+        let bytes = bytes.map_err(|e| {
+            match e.kind() {
+            Kind::NotFound => Error::not_found(format!("the store {} has no {path}", self.location())).remedy(
+                "without it a store can't be read over HTTP; write it with `git lfs-cdc manifest BUCKET_URL`",
+            ),
+            _ => e,
+        }
+        })?;
+        let mut segments = manifest::parse(&bytes).map_err(|e| e.context(&path))?;
+        segments.sort();
+        Ok(segments)
+    }
+
+    /// Whether pushes are to keep the manifest up to date: a directory's always, as a web server may stand
+    /// in front of it; a bucket's if it has one.
+    pub fn keeps_manifest(&self) -> Result<bool> {
+        match &self.files.place {
+            Place::Directory(_) => Ok(true),
+            Place::Network(place) if place.is_read_only() => Ok(false),
+            Place::Network(_) => Ok(self.runtime.block_on(self.files.size(&layout::manifest()))?.is_some()),
         }
     }
 
-    /// The index segments that stand in the store now, and their sizes, in the order of their ids.
-    pub fn list_segments(&self) -> Result<Vec<(SegmentId, u64)>> {
-        // other names are a newer version's; where that matters, it says so by a feature bit
-        Ok(self.list(layout::INDEX, SegmentId::parse)?.0)
+    /// Writes the manifest of these segments, over the one that is there.
+    pub fn put_manifest(&self, segments: &[(SegmentId, u64)]) -> Result<()> {
+        let path = layout::manifest();
+        self.files.place.check_folder_of(&path)?;
+        self.runtime.block_on(self.files.rewrite(&path, manifest::write(segments).into()))
     }
 
     /// Makes what was listed before durable, whoever wrote it: a segment may be seen in its folder before
     /// that is synced, and then vanish with the power.
     pub fn settle_segments(&self) -> Result<()> {
-        self.place.settle(layout::INDEX)
+        match &self.files.place {
+            Place::Directory(place) => place.settle(layout::INDEX),
+            Place::Network(_) => Ok(()),
+        }
     }
 
     /// The condemned lists that stand in the store now. A name that this version doesn't know may be a
     /// kind of condemnation that it doesn't know: [`Kind::TooNew`].
     pub fn list_condemned(&self) -> Result<Vec<(CondemnedId, u64)>> {
+        if let Place::Network(place) = &self.files.place
+            && place.is_read_only()
+        {
+            // nothing is acknowledged there, and readers only prefer what isn't condemned
+            return Ok(Vec::new());
+        }
         let (names, unknown) = self.list(layout::CONDEMNED, CondemnedId::parse)?;
         match unknown.first() {
             Some(name) => Err(Error::too_new(format!("{}/{name}", layout::CONDEMNED))),
@@ -299,17 +420,14 @@ impl Store {
     /// The names below a folder that `parse` knows, with their sizes and in order, and those that it
     /// doesn't know. Hidden files, as file systems and tools leave them, are passed over.
     fn list<T: Ord>(&self, folder: &str, parse: fn(&str) -> Result<T>) -> Result<Listing<T>> {
-        let prefix = Path::from(folder);
-        self.place.check_folder_of(&prefix.clone().join("any"))?;
-        let listed = self.runtime.block_on(self.backend.list_with_delimiter(Some(&prefix)));
-        let listed = listed.map_err(|e| self.place.explain(format!("listing {folder}"), e))?;
+        self.files.place.check_folder_of(&Path::from(folder).join("any"))?;
+        let listed = self.runtime.block_on(self.files.list(folder))?;
         let (mut names, mut unknown) = (Vec::new(), Vec::new());
-        for object in listed.objects {
-            let name = object.location.filename().unwrap_or_default();
-            match parse(name) {
-                Ok(id) => names.push((id, object.size)),
-                Err(_) if name.starts_with('.') => {}
-                Err(_) => unknown.push(name.to_owned()),
+        for (name, size_bytes) in listed {
+            match parse(&name) {
+                Ok(id) => names.push((id, size_bytes)),
+                Err(_) if name.is_empty() || name.starts_with('.') => {}
+                Err(_) => unknown.push(name),
             }
         }
         names.sort();
@@ -318,55 +436,87 @@ impl Store {
 
     /// Bytes of everything in the store.
     pub fn stored_bytes(&self) -> Result<u64> {
-        let sizes = self.backend.list(None).try_fold(0, |sum, object| async move { Ok(sum + object.size) });
-        self.runtime.block_on(sizes).map_err(|e| self.place.explain("listing everything", e))
+        if let Place::Network(place) = &self.files.place
+            && place.is_read_only()
+        {
+            return Err(Error::invalid(format!("the store {} can't be listed", self.location()))
+                .remedy("name its bucket or directory instead"));
+        }
+        self.runtime.block_on(self.files.total_bytes())
     }
+
+    /// Finds out what the store's service guarantees. Writes three small objects below `probes/`, and removes
+    /// them if it may.
+    pub fn probe(&self) -> Result<probe::Probe> {
+        self.prepare_writing()?;
+        self.runtime.block_on(probe::run(&self.files))
+    }
+}
+
+impl Place {
+    /// Fails if the folder of `path` is gone. Services have no folders.
+    fn check_folder_of(&self, path: &Path) -> Result<()> {
+        match self {
+            Self::Directory(place) => place.check_folder_of(path),
+            Self::Network(_) => Ok(()),
+        }
+    }
+
+    /// What an error that is final means.
+    fn explain(&self, doing: &str, error: object_store::Error) -> Error {
+        match self {
+            Self::Directory(place) => place.explain(doing, error),
+            Self::Network(place) => place.explain(doing, &error).0,
+        }
+    }
+
+    fn no_store(&self) -> Error {
+        match self {
+            Self::Directory(place) => place.no_store(),
+            Self::Network(place) => place.no_store(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(place) => place.fmt(f),
+            Self::Network(place) => f.write_str(&place.location),
+        }
+    }
+}
+
+/// The place that `url` names. Of a directory it is known that it is there; of others nothing.
+fn find(url: &StoreUrl, top: &FilePath, access: &Access, runtime: &Handle) -> Result<Files> {
+    match url.directory(top) {
+        Some(path) => directory_files(directory::Place::find(path)?),
+        None => {
+            let (objects, place) = network::open(url, access, runtime)?;
+            Ok(Files { objects, place: Place::Network(Arc::new(place)), creates: false })
+        }
+    }
+}
+
+/// Names in a directory are unique, and plain puts are renames: they overwrite nothing.
+fn directory_files(place: directory::Place) -> Result<Files> {
+    Ok(Files { objects: place.backend()?, place: Place::Directory(place), creates: false })
 }
 
 fn runtime() -> Result<OwnRuntime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).thread_name("store").build();
+    let runtime = builder.worker_threads(2).thread_name("store").enable_all().build();
     let runtime = runtime.map_err(|e| Error::io("starting the threads for the store", &e))?;
     let handle = runtime.handle().clone();
     Ok(OwnRuntime { runtime: Some(runtime), handle })
 }
 
-/// Replaces what `buffer` holds by all of a stream.
-async fn collect(
-    mut stream: BoxStream<'static, object_store::Result<Bytes>>,
-    mut buffer: Vec<u8>,
-) -> object_store::Result<Vec<u8>> {
-    buffer.clear();
-    while let Some(piece) = stream.try_next().await? {
-        buffer.extend_from_slice(&piece);
-    }
-    Ok(buffer)
-}
-
-async fn get(
-    backend: &Arc<dyn ObjectStore>,
-    place: &directory::Place,
-    path: &Path,
-    limit_bytes: usize,
-) -> Result<Bytes> {
-    let explain = |e| place.explain(format!("reading {path}"), e);
-    let found = backend.get(path).await.map_err(explain)?;
-    if found.meta.size > limit_bytes as u64 {
-        return Err(Error::corrupt(format!("{path} in {place} is {} bytes long", found.meta.size)));
-    }
-    found.bytes().await.map_err(explain)
-}
-
-fn read_description(
-    runtime: &Handle,
-    backend: &Arc<dyn ObjectStore>,
-    place: &directory::Place,
-) -> Result<StoreDescription> {
-    let path = Path::from(layout::STORE_JSON);
-    let bytes = runtime.block_on(get(backend, place, &path, limit::STORE_JSON_BYTES));
+async fn read_description(files: &Files) -> Result<StoreDescription> {
+    let bytes = files.get(&Path::from(layout::STORE_JSON), limit::STORE_JSON_BYTES).await;
     let bytes = bytes.map_err(|e| match e.kind() {
-        Kind::NotFound => place.no_store(),
+        // a missing bucket says more than that
+        Kind::NotFound if !e.to_string().contains("no such") => files.place.no_store(),
         _ => e,
     })?;
-    StoreDescription::parse(&bytes).map_err(|e| e.context(place))
+    StoreDescription::parse(&bytes).map_err(|e| e.context(&files.place))
 }

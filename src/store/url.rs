@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use object_store::path::Path as Prefix;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::error::{Error, Result};
@@ -10,59 +11,70 @@ use crate::limit;
 
 /// What git-lfs knows our URLs by.
 pub const SCHEME: &str = "cdc::";
-const RIGHT_FORM: &str = "the form is cdc::/path/to/store?repository=NAME, or cdc::file:///path, or a \
-                          path relative to the top of the work tree";
+const RIGHT_FORM: &str = "the form is cdc::/path/to/store, cdc::s3://bucket/prefix?region=R&endpoint=URL, \
+                          cdc::gs://bucket/prefix, cdc::az://container/prefix?account=NAME or, to read only, \
+                          cdc::https://host/path; each may end in repository=NAME";
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').add(b'?').add(b'+');
+const PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b' ');
 
 /// A store's place, and whose objects are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreUrl {
-    /// The directory, as written: perhaps relative.
-    directory: PathBuf,
+    target: Target,
     /// Whose objects these are.
     repository: Option<String>,
+}
+
+/// A store's place, as a URL may name it. What it says may come from a repository that somebody else has
+/// written: it chooses a place, but never where secrets are sent, nor a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A directory, as written: perhaps relative.
+    Directory(PathBuf),
+    S3(Bucket),
+    Google {
+        bucket: String,
+        prefix: Prefix,
+    },
+    Azure {
+        container: String,
+        prefix: Prefix,
+        account: Option<String>,
+    },
+    /// Any web server: `http(s)://host/path`.
+    Web(String),
+}
+
+/// A bucket of S3 or of a service that speaks its protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bucket {
+    pub name: String,
+    pub prefix: Prefix,
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+    pub path_style: Option<bool>,
 }
 
 impl StoreUrl {
     /// Reads a URL, with or without `cdc::` in front.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::invalid(format!("{text:?} is not the URL of a store: {why}")).remedy(RIGHT_FORM)
+        let wrong = |why: String| {
+            Error::invalid(format!("{:?} is not the URL of a store: {why}", without_secrets(text)))
+                .remedy(RIGHT_FORM)
         };
         let bare = text.strip_prefix(SCHEME).unwrap_or(text);
-        let (place, query) = match bare.split_once('?') {
-            Some((place, query)) => (place, query),
-            None => (bare, ""),
-        };
-        let directory = match place.split_once("://") {
-            None => place.to_owned(),
-            Some(("file", rest)) => {
-                let path = rest.strip_prefix("localhost").unwrap_or(rest);
-                if !path.starts_with('/') {
-                    return Err(wrong("file:// takes an absolute path and no host"));
-                }
-                let decoded = percent_decode_str(path).decode_utf8();
-                decoded.map_err(|_| wrong("its path is not UTF-8"))?.into_owned()
-            }
-            Some((scheme, _)) => {
-                return Err(wrong(&format!("this version knows directories only, not {scheme}://")));
-            }
-        };
-        if directory.is_empty() || directory.contains(char::is_control) {
-            return Err(wrong("it names no path, or one with control characters"));
-        }
+        let (place, query) = bare.split_once('?').unwrap_or((bare, ""));
+        let mut target = parse_place(place).map_err(wrong)?;
         let mut repository = None;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("repository", name)) => {
-                    let name = percent_decode_str(name).decode_utf8();
-                    let name = name.map_err(|_| wrong("the repository's name is not UTF-8"))?;
-                    repository = Some(check_repository(&name)?);
-                }
-                _ => return Err(wrong(&format!("{pair:?} is not known"))),
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(value).map_err(wrong)?;
+            match key {
+                "repository" => repository = Some(check_repository(&value)?),
+                _ => target.set(key, value).map_err(wrong)?,
             }
         }
-        Ok(Self { directory: PathBuf::from(directory), repository })
+        Ok(Self { target, repository })
     }
 
     /// The same place for the objects of repository `name`.
@@ -76,14 +88,141 @@ impl StoreUrl {
         self.repository.as_deref().unwrap_or_default()
     }
 
-    /// The directory, taken from `top` if it is relative. `~/` is the user's home.
-    pub fn directory(&self, top: &Path) -> PathBuf {
-        if let Ok(rest) = self.directory.strip_prefix("~")
+    /// Whether both name the same place, whosever objects are meant.
+    pub fn is_same_place(&self, other: &Self, top: &Path) -> bool {
+        match (self.directory(top), other.directory(top)) {
+            (Some(one), Some(two)) => one == two,
+            _ => self.target == other.target,
+        }
+    }
+
+    /// The directory, if it is one; taken from `top` if it is relative. `~/` is the user's home.
+    pub fn directory(&self, top: &Path) -> Option<PathBuf> {
+        let Target::Directory(path) = &self.target else { return None };
+        if let Ok(rest) = path.strip_prefix("~")
             && let Some(user) = directories::BaseDirs::new()
         {
-            return user.home_dir().join(rest);
+            return Some(user.home_dir().join(rest));
         }
-        top.join(&self.directory)
+        Some(top.join(path))
+    }
+
+    /// Whether nothing can be written there.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.target, Target::Web(_))
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+fn parse_place(place: &str) -> Result<Target, String> {
+    let Some((scheme, rest)) = place.split_once("://") else {
+        return directory(place.to_owned());
+    };
+    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
+        return Err("names and passwords don't belong in it".into());
+    }
+    let bucket = || -> Result<(String, Prefix), String> {
+        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let sound = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
+        if name.len() < 3 || !name.chars().all(sound) {
+            return Err(format!("{name:?} can't be the name of a bucket"));
+        }
+        let prefix = match Prefix::parse(decode(prefix)?) {
+            Ok(parsed) if !prefix.starts_with('/') => parsed,
+            _ => return Err(format!("{prefix:?} can't be a prefix")),
+        };
+        Ok((name.to_owned(), prefix))
+    };
+    match scheme {
+        "file" => {
+            let path = rest.strip_prefix("localhost").unwrap_or(rest);
+            if !path.starts_with('/') {
+                return Err("file:// takes an absolute path and no host".into());
+            }
+            directory(decode(path)?)
+        }
+        "s3" => {
+            let (name, prefix) = bucket()?;
+            Ok(Target::S3(Bucket { name, prefix, ..Bucket::default() }))
+        }
+        "gs" => bucket().map(|(bucket, prefix)| Target::Google { bucket, prefix }),
+        "az" => bucket().map(|(container, prefix)| Target::Azure { container, prefix, account: None }),
+        "http" | "https" => match rest.split('/').next() {
+            None | Some("") => Err("it names no host".into()),
+            Some(_) => Ok(Target::Web(place.trim_end_matches('/').to_owned())),
+        },
+        _ => Err(format!("{scheme}:// is not known")),
+    }
+}
+
+fn directory(path: String) -> Result<Target, String> {
+    if path.is_empty() || path.contains(char::is_control) {
+        return Err("it names no path, or one with control characters".into());
+    }
+    Ok(Target::Directory(PathBuf::from(path)))
+}
+
+fn decode(text: &str) -> Result<String, String> {
+    match percent_decode_str(text).decode_utf8() {
+        Ok(decoded) if !decoded.contains(char::is_control) => Ok(decoded.into_owned()),
+        _ => Err(format!("{text:?} is not readable text")),
+    }
+}
+
+/// What may be shown of a URL that turned out to be wrong: it may hold a password.
+fn without_secrets(text: &str) -> String {
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => text.to_owned(),
+    }
+}
+
+impl Target {
+    /// Takes a parameter of the query.
+    fn set(&mut self, key: &str, value: String) -> Result<(), String> {
+        if value.is_empty() {
+            return Err(format!("{key} is empty"));
+        }
+        match (self, key) {
+            (Self::S3(bucket), "region") => bucket.region = Some(value),
+            (Self::S3(bucket), "endpoint") => {
+                if value.split('/').any(|part| part.contains('@')) {
+                    return Err("names and passwords don't belong in it".into());
+                }
+                bucket.endpoint = Some(value);
+            }
+            (Self::S3(bucket), "pathStyle") => {
+                bucket.path_style = Some(value.parse().map_err(|_| "pathStyle is true or false")?);
+            }
+            (Self::Azure { account, .. }, "account") => {
+                // it becomes a part of a host's name
+                let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+                if !(3..=24).contains(&value.len()) || !value.chars().all(sound) {
+                    return Err(format!("{value:?} can't be the name of a storage account"));
+                }
+                *account = Some(value);
+            }
+            _ => return Err(format!("{key:?} is not known here")),
+        }
+        Ok(())
+    }
+
+    /// The parameters that [`set`](Self::set) takes.
+    fn parameters(&self) -> Vec<(&str, String)> {
+        match self {
+            Self::S3(bucket) => {
+                let path_style = bucket.path_style.map(|yes| yes.to_string());
+                [("region", &bucket.region), ("endpoint", &bucket.endpoint), ("pathStyle", &path_style)]
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key, value.clone()?)))
+                    .collect()
+            }
+            Self::Azure { account: Some(account), .. } => vec![("account", account.clone())],
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -99,20 +238,41 @@ fn check_repository(name: &str) -> Result<String> {
         .remedy(format!("take 1 to {} characters without spaces", limit::REPOSITORY_NAME_BYTES)))
 }
 
+impl fmt::Display for Target {
+    /// Without parameters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, name, prefix) = match self {
+            Self::Directory(path) => {
+                let path = path.to_string_lossy();
+                return if path.contains(['?', '%']) || path.contains("://") {
+                    write!(f, "file://{}", utf8_percent_encode(&path, PATH))
+                } else {
+                    f.write_str(&path)
+                };
+            }
+            Self::Web(url) => return f.write_str(url),
+            Self::S3(bucket) => ("s3", &bucket.name, &bucket.prefix),
+            Self::Google { bucket, prefix } => ("gs", bucket, prefix),
+            Self::Azure { container, prefix, .. } => ("az", container, prefix),
+        };
+        write!(f, "{scheme}://{name}")?;
+        match prefix.as_ref() {
+            "" => Ok(()),
+            prefix => write!(f, "/{}", utf8_percent_encode(prefix, PATH)),
+        }
+    }
+}
+
 impl fmt::Display for StoreUrl {
     /// As git-lfs's configuration has it, `cdc::` in front.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.directory.to_string_lossy();
-        if path.contains(['?', '%']) || path.contains("://") {
-            const PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b' ');
-            write!(f, "{SCHEME}file://{}", utf8_percent_encode(&path, PATH))?;
-        } else {
-            write!(f, "{SCHEME}{path}")?;
-        }
-        match &self.repository {
-            Some(name) => write!(f, "?repository={}", utf8_percent_encode(name, QUERY)),
-            None => Ok(()),
-        }
+        write!(f, "{SCHEME}{}", self.target)?;
+        let repository = self.repository.iter().map(|name| ("repository", name.clone()));
+        let parameters = self.target.parameters().into_iter().chain(repository);
+        parameters.enumerate().try_for_each(|(number, (key, value))| {
+            let mark = if number == 0 { '?' } else { '&' };
+            write!(f, "{mark}{key}={}", utf8_percent_encode(&value, QUERY))
+        })
     }
 }
 
@@ -122,15 +282,30 @@ mod tests {
 
     #[test]
     fn urls_are_read_and_printed_alike() {
-        for (text, directory, repository, printed) in [
+        for (text, place, repository, printed) in [
             ("/srv/lfs", "/srv/lfs", "", "cdc::/srv/lfs"),
             ("cdc::../lfs?repository=game-1f", "../lfs", "game-1f", "cdc::../lfs?repository=game-1f"),
             ("file:///srv/my%20lfs", "/srv/my lfs", "", "cdc::/srv/my lfs"),
-            ("cdc::file://localhost/a%3Fb", "/a?b", "", "cdc::file:///a%3Fb"),
+            ("cdc::file://localhost/a%3Fb", "file:///a%3Fb", "", "cdc::file:///a%3Fb"),
             ("/a?repository=caf%C3%A9", "/a", "café", "cdc::/a?repository=caf%C3%A9"),
+            ("s3://team/", "s3://team", "", "cdc::s3://team"),
+            (
+                "cdc::s3://team/a/b?repository=r&pathStyle=false&endpoint=http://localhost:9000&region=eu-1",
+                "s3://team/a/b",
+                "r",
+                "cdc::s3://team/a/b?region=eu-1&endpoint=http://localhost:9000&pathStyle=false&repository=r",
+            ),
+            ("gs://team/my%20models", "gs://team/my models", "", "cdc::gs://team/my%20models"),
+            ("az://team/x?account=acme1", "az://team/x", "", "cdc::az://team/x?account=acme1"),
+            (
+                "https://cdn.example.com/lfs/",
+                "https://cdn.example.com/lfs",
+                "",
+                "cdc::https://cdn.example.com/lfs",
+            ),
         ] {
             let url = StoreUrl::parse(text).unwrap();
-            assert_eq!(url.directory, Path::new(directory), "{text}");
+            assert_eq!(url.target.to_string().replace("%20", " "), place, "{text}");
             assert_eq!(url.repository(), repository, "{text}");
             assert_eq!(url.to_string(), printed, "{text}");
             assert_eq!(StoreUrl::parse(printed).unwrap(), url, "{text}");
@@ -147,10 +322,35 @@ mod tests {
             "/a?repo=x",
             "/a?repository=",
             "/a?repository=a b",
+            "/a?region=eu-1",
+            "s3://",
+            "s3://a b/c",
+            "s3://team//a",
+            "s3://team/../a",
+            "s3://team?pathStyle=perhaps",
+            "s3://team?profile=admin",
+            "s3://team?endpoint=",
+            "gs://team?endpoint=http://evil.example",
+            "az://team?account=evil.example/",
+            "az://team?account=a",
+            "https:///x",
+            "s3://te%0aam",
         ] {
             let error = StoreUrl::parse(text).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Invalid, "{text}");
             assert!(error.to_string().contains("; "), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_refused_and_not_repeated() {
+        for text in [
+            "https://me:hunter2@host/lfs",
+            "s3://AKIA:hunter2@bucket/x",
+            "s3://bucket?endpoint=https://me:hunter2@host",
+        ] {
+            let error = StoreUrl::parse(text).unwrap_err().to_string();
+            assert!(error.contains("passwords") && !error.contains("hunter2"), "{error}");
         }
     }
 }

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn create(url: &StoreUrl, top: &Path, creation: Creation) -> Result<(Store, bool)> {
+    Store::create_or_join(url, top, &Access::default(), creation)
+}
+
 /// Every call of a push fails once, before it was done and after: whatever was acknowledged is there,
 /// and the next push succeeds.
 #[test]
@@ -69,7 +73,7 @@ fn a_store_that_is_replaced_under_a_push_is_noticed_before_the_answer() {
         if when == When::After && matches!(call, Call::Put(path) if path.starts_with("index/")) {
             let folder = there.folder.path();
             std::fs::rename(folder.join("store"), folder.join("unmounted")).unwrap();
-            aside(|| drop(Store::create_or_join(&there.url(), folder, None, false).unwrap()));
+            aside(|| drop(create(&there.url(), folder, Creation::default()).unwrap()));
         }
         true
     }));
@@ -99,7 +103,7 @@ fn many_that_create_a_store_at_once_get_the_same_one() {
     let folder = tempfile::tempdir().unwrap();
     let url = StoreUrl::parse("store").unwrap();
     let opened = std::thread::scope(|scope| {
-        let create = || Store::create_or_join(&url, folder.path(), None, false).unwrap();
+        let create = || create(&url, folder.path(), Creation::default()).unwrap();
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
@@ -111,7 +115,10 @@ fn many_that_create_a_store_at_once_get_the_same_one() {
 fn a_store_is_not_begun_over_other_things() {
     let folder = tempfile::tempdir().unwrap();
     let url = StoreUrl::parse(".").unwrap();
-    let create = |force| Store::create_or_join(&url, folder.path(), None, force).map(|(_, created)| created);
+    let create = |force| {
+        let creation = Creation { force, ..Creation::default() };
+        create(&url, folder.path(), creation).map(|(_, created)| created)
+    };
     std::fs::write(folder.path().join("holiday.jpg"), b"").unwrap();
     assert_eq!(create(false).unwrap_err().kind(), Kind::Exists);
     assert!(create(true).unwrap());

@@ -3,7 +3,7 @@
 mod collectors;
 mod faults;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
@@ -14,8 +14,8 @@ use crate::error::Kind;
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::format::segment::Segment;
 use crate::id::{BlockId, CommitId, CondemnedId, ContentHash, SegmentId};
-use crate::store::StoreUrl;
 use crate::store::watched::{Call, Watch, When};
+use crate::store::{Access, Creation, StoreUrl};
 
 /// A store in a directory of its own, and objects to push.
 struct Place {
@@ -25,7 +25,8 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
-        Store::create_or_join(&place.url(), place.folder.path(), None, false).unwrap();
+        Store::create_or_join(&place.url(), place.folder.path(), &Access::default(), Creation::default())
+            .unwrap();
         place
     }
 
@@ -34,7 +35,7 @@ impl Place {
     }
 
     fn store(&self) -> Store {
-        Store::open(&self.url(), self.folder.path()).unwrap()
+        Store::open(&self.url(), self.folder.path(), &Access::default()).unwrap()
     }
 
     fn engine_of(&self, store: Store, repository: &str) -> Engine {
@@ -42,6 +43,7 @@ impl Place {
             repository: repository.into(),
             compression_level: 3,
             lfs_storage: self.folder.path().join("lfs"),
+            writes_manifest: true,
         };
         Engine { cache: Cache::none(), ..Engine::new(store, settings) }
     }
@@ -90,7 +92,7 @@ impl Place {
     /// Every block and record of a commit, by the name of its segment.
     fn referenced(&self, segment: &str) -> (Vec<BlockId>, Vec<CondemnedRecord>) {
         let id = SegmentId::parse(segment.strip_prefix("index/").unwrap()).unwrap();
-        let segment = Segment::open(self.store().get_segment(&id).unwrap()).unwrap();
+        let segment = Segment::open(self.store().get_segment(&id).wait().unwrap()).unwrap();
         let blocks = segment.blocks().unwrap().map(|b| b.unwrap().summary.id).collect();
         let records = segment.records().unwrap().map(|r| {
             let r = r.unwrap();

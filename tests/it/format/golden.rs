@@ -114,7 +114,7 @@ fn condemned() -> Condemned {
 fn store() -> StoreDescription {
     let features = Features { ignorable: 1, read_only: 0, incompatible: 0 };
     let id = StoreId(*b"0123456789abcdef");
-    StoreDescription { id, suite: GEAR_16K, features, file_mode: Some(0o660) }
+    StoreDescription { id, suite: GEAR_16K, features, file_mode: Some(0o660), creates: false }
 }
 
 fn recipes() -> Recipes {

@@ -10,10 +10,11 @@ use proptest::prelude::*;
 proptest! {
     #[test]
     fn everything_comes_back(
-        id in any::<[u8; 16]>(), words in any::<[u32; 2]>(), file_mode in proptest::option::of(0u32..=0o777)
+        id in any::<[u8; 16]>(), words in any::<[u32; 2]>(), file_mode in proptest::option::of(0u32..=0o777),
+        creates in any::<bool>()
     ) {
         let features = Features { ignorable: words[0], read_only: words[1], incompatible: 0 };
-        let description = StoreDescription { id: StoreId(id), suite: GEAR_16K, features, file_mode };
+        let description = StoreDescription { id: StoreId(id), suite: GEAR_16K, features, file_mode, creates };
         prop_assert_eq!(StoreDescription::parse(&description.write()?)?, description);
     }
 }

@@ -1,0 +1,35 @@
+//! The store that a command's argument names, or else the one of this repository.
+
+use std::path::PathBuf;
+
+use super::settings;
+use crate::error::{Error, Result};
+use crate::repo::{Config, Direction, Repo};
+use crate::store::{SCHEME, Store, StoreUrl};
+
+/// Opens it.
+pub(super) fn open(argument: Option<&str>) -> Result<Store> {
+    let (text, top, config) = match argument {
+        Some(text) => (text.to_owned(), here()?, Config::here()?),
+        None => {
+            let repo = Repo::discover()?;
+            (configured(&repo)?, repo.top, repo.config)
+        }
+    };
+    let url = StoreUrl::parse(&text)?;
+    // settings for one store are named by its URL as git-lfs has it
+    let access = settings::access(&config, &format!("{SCHEME}{}", text.trim_start_matches(SCHEME)))?;
+    Store::open(&url, &top, &access)
+}
+
+/// The URL that this repository pushes to.
+fn configured(repo: &Repo) -> Result<String> {
+    let configured = repo.config.lfs_url("origin", Direction::Upload);
+    configured.filter(|url| url.starts_with(SCHEME)).ok_or_else(|| {
+        Error::invalid("this repository has no store").remedy("run `git lfs-cdc init URL`, or name a store")
+    })
+}
+
+fn here() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|e| Error::io("finding the current directory", &e))
+}

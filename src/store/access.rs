@@ -1,0 +1,57 @@
+//! How a store on a network is reached, as far as the user's own configuration says so.
+
+use std::time::Duration;
+
+use crate::limit;
+
+/// Settings that a committed URL has no say in, or less than these.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Region of an S3 bucket.
+    pub region: Option<String>,
+    /// Where the service is, if not where its cloud has it: an `http(s)://` URL.
+    pub endpoint: Option<String>,
+    /// Whether an S3 bucket's name stands in the path rather than in the host's name.
+    pub path_style: Option<bool>,
+    /// Name of an Azure storage account.
+    pub account: Option<String>,
+    /// Profile in the AWS configuration files.
+    pub profile: Option<String>,
+    /// Requests at a time; otherwise adapted to what the service bears.
+    pub concurrency: Option<usize>,
+    /// Whether plain HTTP may be spoken with other machines.
+    pub allow_http: bool,
+    /// How long a request that fails is tried again.
+    pub retry_time: Duration,
+    /// AWS KMS key that encrypts what is stored.
+    pub sse_kms_key_id: Option<String>,
+    /// Storage class of what is stored (S3 and Google).
+    pub storage_class: Option<String>,
+    /// Canned ACL of what is stored (S3).
+    pub acl: Option<String>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            region: None,
+            endpoint: None,
+            path_style: None,
+            account: None,
+            profile: None,
+            concurrency: None,
+            allow_http: false,
+            retry_time: Duration::from_secs(limit::RETRY_SECONDS),
+            sse_kms_key_id: None,
+            storage_class: None,
+            acl: None,
+        }
+    }
+}
+
+impl Access {
+    /// A transfer is given up as stalled when so little moves within this time.
+    pub(super) fn stall_window(&self) -> Duration {
+        (self.retry_time / 4).clamp(Duration::from_secs(1), Duration::from_secs(limit::STALL_SECONDS))
+    }
+}

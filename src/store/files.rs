@@ -1,0 +1,320 @@
+//! Reading, writing and listing the files of a store, wherever it is: what fails and may succeed is tried
+//! again, and every error says what can be done.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Error as ObjectError, GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload,
+};
+
+use super::retry::Retry;
+use super::{Place, directory, network};
+use crate::error::{Error, Kind, Result};
+use crate::limit;
+
+/// The files of a store.
+#[derive(Clone)]
+pub(super) struct Files {
+    pub objects: Arc<dyn ObjectStore>,
+    pub place: Place,
+    /// Whether new names are written on the condition that they are not there, which the service honours.
+    pub creates: bool,
+}
+
+impl Files {
+    /// Stores a file under a name that is used for the first time, and by nobody else. It is durable when
+    /// this returns.
+    pub(super) async fn put(&self, path: &Path, payload: PutPayload) -> Result<()> {
+        let mut retry = Retry::new(&self.place, format!("writing {path}"));
+        let size_bytes = payload.content_length() as u64;
+        let mode = if self.creates { PutMode::Create } else { PutMode::Overwrite };
+        let mut parts = self.in_parts(size_bytes);
+        let mut broken = 0;
+        loop {
+            if let Some((network, way)) = &parts
+                && (broken >= limit::BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))
+            {
+                match self.put_in_parts(network, way, path, &payload).await {
+                    // a key that must not overwrite may not do this either
+                    Err(e) if matches!(e.kind(), Kind::Denied | Kind::Invalid) => {
+                        tracing::warn!("{e}; storing it whole instead");
+                        parts = None;
+                    }
+                    done => return done,
+                }
+            }
+            let error = match self.objects.put_opts(path, payload.clone(), self.options(mode.clone())).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            // an earlier try may have been done though its answer was lost; and some services say so of
+            // names that are not there
+            if is_taken(&error) {
+                match self.size(path).await? {
+                    Some(found) if found == size_bytes => return Ok(()),
+                    Some(_) => return Err(self.place.explain(&format!("writing {path}"), error)),
+                    None => {}
+                }
+            }
+            broken += usize::from(network::is_link_failure(&error));
+            retry.again(error).await?;
+        }
+    }
+
+    /// Stores a file, whether it is there or not.
+    pub(super) async fn rewrite(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        let mut retry = Retry::new(&self.place, format!("writing {path}"));
+        loop {
+            let mut options = self.options(PutMode::Overwrite);
+            if let Place::Network(_) = &self.place {
+                // else a web server or CDN in front of it may show the old one for long
+                options.attributes.insert(Attribute::CacheControl, "no-cache".into());
+            }
+            match self.objects.put_opts(path, bytes.clone().into(), options).await {
+                Ok(_) => return Ok(()),
+                Err(error) => retry.again(error).await?,
+            }
+        }
+    }
+
+    pub(super) fn options(&self, mode: PutMode) -> PutOptions {
+        let mut options = PutOptions::from(mode);
+        if let Place::Network(network) = &self.place
+            && let Some(class) = &network.storage_class
+        {
+            options.attributes.insert(Attribute::StorageClass, class.clone().into());
+        }
+        options
+    }
+
+    /// The way to store a file of this size in parts, if there is one.
+    fn in_parts(&self, size_bytes: u64) -> Option<(Arc<network::Place>, Arc<dyn MultipartStore>)> {
+        let Place::Network(network) = &self.place else { return None };
+        let way = network.parts.clone().filter(|_| size_bytes > limit::PART_BYTES as u64)?;
+        Some((network.clone(), way))
+    }
+
+    /// For a link that breaks before a whole block has passed: each part is tried again by itself. Parts of
+    /// an upload that is never completed are left to the bucket's lifecycle rule.
+    async fn put_in_parts(
+        &self,
+        network: &network::Place,
+        way: &Arc<dyn MultipartStore>,
+        path: &Path,
+        payload: &PutPayload,
+    ) -> Result<()> {
+        let full: Path = network.prefix.parts().chain(path.parts()).collect();
+        let mut retry = Retry::new(&self.place, format!("beginning {path} in parts"));
+        let id = loop {
+            let attributes = self.options(PutMode::Overwrite).attributes;
+            let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+            match way.create_multipart_opts(&full, options).await {
+                Ok(id) => break id,
+                Err(error) => retry.again(error).await?,
+            }
+        };
+        let mut stored = Vec::new();
+        for (number, part) in divide(payload, limit::PART_BYTES).into_iter().enumerate() {
+            let mut retry = Retry::new(&self.place, format!("writing part {number} of {path}"));
+            stored.push(loop {
+                match way.put_part(&full, &id, number, part.clone()).await {
+                    Ok(part) => break part,
+                    Err(error) => retry.again(error).await?,
+                }
+            });
+        }
+        let mut retry = Retry::new(&self.place, format!("completing {path}"));
+        loop {
+            let error = match way.complete_multipart(&full, &id, stored.clone()).await {
+                Ok(_) => break,
+                Err(error) => error,
+            };
+            // an earlier try may have completed it
+            if matches!(error, ObjectError::NotFound { .. })
+                && self.size(path).await? == Some(payload.content_length() as u64)
+            {
+                break;
+            }
+            retry.again(error).await?;
+        }
+        network.prefers_parts.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A whole file of at most `limit_bytes`.
+    pub(super) async fn get(&self, path: &Path, limit_bytes: usize) -> Result<Bytes> {
+        let mut retry = Retry::new(&self.place, format!("reading {path}"));
+        loop {
+            let error = match self.objects.get(path).await {
+                Err(error) => error,
+                Ok(found) if found.meta.size > limit_bytes as u64 => {
+                    let (size, place) = (found.meta.size, &self.place);
+                    return Err(Error::corrupt(format!("{path} in {place} is {size} bytes long")));
+                }
+                Ok(found) => match found.bytes().await {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(error) => error,
+                },
+            };
+            retry.again(error).await?;
+        }
+    }
+
+    /// A byte range of a file, in `buffer`. What has come of it before a connection breaks is kept.
+    pub(super) async fn get_range(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+        mut buffer: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        let short = || Error::corrupt(format!("{path} in {} is cut short", self.place));
+        let mut retry = Retry::new(&self.place, format!("reading {path}"));
+        buffer.clear();
+        while (buffer.len() as u64) < range.end - range.start {
+            let rest = range.start + buffer.len() as u64..range.end;
+            let wanted = Some(GetRange::Bounded(rest.clone()));
+            let options = GetOptions { range: wanted, ..GetOptions::default() };
+            let found = match self.objects.get_opts(path, options).await {
+                Ok(found) if found.range == rest => found,
+                Ok(_) => return Err(short()),
+                Err(error) => {
+                    // a range that begins behind the end is no range to `object_store`
+                    if !network::is_link_failure(&error)
+                        && let Ok(Some(size)) = self.size(path).await
+                        && size < rest.end
+                    {
+                        return Err(short());
+                    }
+                    retry.again(error).await?;
+                    continue;
+                }
+            };
+            match found.payload {
+                GetResultPayload::File(file, _) => {
+                    let read = tokio::task::spawn_blocking(move || directory::read_range(file, rest, buffer));
+                    let read = read.await.map_err(|e| Error::internal(format!("a read stopped: {e}")))?;
+                    let place = &self.place;
+                    return read.map_err(|e| Error::io(format!("reading {path} in the store {place}"), &e));
+                }
+                GetResultPayload::Stream(stream) => {
+                    let before = buffer.len();
+                    let read = collect(stream, &mut buffer).await;
+                    if buffer.len() > before {
+                        retry.progressed();
+                    }
+                    if let Err(error) = read {
+                        retry.again(error).await?;
+                    } else if buffer.len() == before {
+                        return Err(short());
+                    }
+                }
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// The size of a file, if it is there.
+    pub(super) async fn size(&self, path: &Path) -> Result<Option<u64>> {
+        let mut retry = Retry::new(&self.place, format!("looking for {path}"));
+        loop {
+            match self.objects.head(path).await {
+                Ok(meta) => return Ok(Some(meta.size)),
+                Err(ObjectError::NotFound { .. }) => return Ok(None),
+                Err(error) => retry.again(error).await?,
+            }
+        }
+    }
+
+    /// The names right in a folder, with their sizes. Names that begin after the call are not promised.
+    pub(super) async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
+        let mut retry = Retry::new(&self.place, format!("listing {folder}"));
+        let prefix = Path::from(folder);
+        loop {
+            match self.objects.list_with_delimiter(Some(&prefix)).await {
+                Ok(listed) => {
+                    let name = |path: &Path| path.filename().unwrap_or_default().to_owned();
+                    let files = listed.objects.into_iter();
+                    return Ok(files.map(|file| (name(&file.location), file.size)).collect());
+                }
+                Err(error) => retry.again(error).await?,
+            }
+        }
+    }
+
+    /// Bytes of all files.
+    pub(super) async fn total_bytes(&self) -> Result<u64> {
+        let mut retry = Retry::new(&self.place, "listing everything");
+        loop {
+            let sizes = self.objects.list(None);
+            match sizes.try_fold(0, |sum, file| async move { Ok(sum + file.size) }).await {
+                Ok(sum) => return Ok(sum),
+                Err(error) => retry.again(error).await?,
+            }
+        }
+    }
+}
+
+/// Whether the service says that there is such a name already.
+pub(super) fn is_taken(error: &ObjectError) -> bool {
+    matches!(error, ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. })
+}
+
+/// Appends what a stream gives to `buffer`.
+async fn collect(
+    mut stream: BoxStream<'static, object_store::Result<Bytes>>,
+    buffer: &mut Vec<u8>,
+) -> object_store::Result<()> {
+    while let Some(piece) = stream.try_next().await? {
+        buffer.extend_from_slice(&piece);
+    }
+    Ok(())
+}
+
+/// Cuts a payload into parts of `part_bytes`, the last one shorter; copies nothing.
+fn divide(payload: &PutPayload, part_bytes: usize) -> Vec<PutPayload> {
+    let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), part_bytes);
+    for piece in payload {
+        let mut piece = piece.clone();
+        while !piece.is_empty() {
+            let taken = piece.split_to(piece.len().min(room));
+            room -= taken.len();
+            part.push(taken);
+            if room == 0 {
+                parts.push(PutPayload::from_iter(std::mem::take(&mut part)));
+                room = part_bytes;
+            }
+        }
+    }
+    if !part.is_empty() {
+        parts.push(PutPayload::from_iter(part));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_whole() {
+        let bytes = |length: usize| Bytes::from((0..length).map(|i| i as u8).collect::<Vec<_>>());
+        let payload = PutPayload::from_iter([bytes(5), bytes(0), bytes(17), bytes(3)]);
+        let whole: Bytes = payload.clone().into();
+        for part_bytes in [1, 4, 5, 25, 100] {
+            let parts = divide(&payload, part_bytes);
+            let joined: Vec<u8> = parts.iter().flat_map(|p| Bytes::from(p.clone())).collect();
+            assert_eq!(joined, whole);
+            let (last, others) = parts.split_last().unwrap();
+            assert!(others.iter().all(|p| p.content_length() == part_bytes));
+            assert!((1..=part_bytes).contains(&last.content_length()));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What an error of a service means for the user: a message of one line, what to do, and whether to try again.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::refusal::Refusal;
+use super::wire::Stalled;
+use super::{Cloud, Place};
+use crate::error::{Error, Kind};
+use crate::limit;
+
+/// Whether a request that failed may succeed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Hope {
+    None,
+    /// A service that can't be reached at all: most likely it stays so.
+    Slight,
+    Good,
+    /// The service has said how long it wants to be left alone.
+    After(Duration),
+}
+
+/// An error and what caused it.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+/// The first cause of type `T`.
+fn find<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether the connection failed, and not the service.
+pub(in crate::store) fn is_link_failure(error: &object_store::Error) -> bool {
+    find::<Stalled>(error).is_some() || find::<reqwest::Error>(error).is_some()
+}
+
+/// The words of the innermost cause: what others wrap around it may hold a URL.
+pub(in crate::store) fn root(error: &(dyn StdError + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+impl Place {
+    /// What `doing` failed by, without how often it was tried.
+    pub(in crate::store) fn explain(&self, doing: &str, error: &object_store::Error) -> (Error, Hope) {
+        let doing = format!("{doing} in the store {}", self.location);
+        if let Some(ours) = find::<Error>(error) {
+            return (ours.clone().context(doing), Hope::None);
+        }
+        if let Some(refusal) = find::<Refusal>(error) {
+            return self.refused(&doing, refusal);
+        }
+        if let Some(stalled) = find::<Stalled>(error) {
+            let error = Error::new(Kind::Unreachable, format!("{doing}: {stalled}"));
+            return (error.remedy("check the network, and try again"), Hope::Good);
+        }
+        if let Some(failed) = find::<reqwest::Error>(error) {
+            return self.cut_off(&doing, failed);
+        }
+        use object_store::Error as E;
+        let (kind, why) = match error {
+            E::NotFound { .. } => (Kind::NotFound, "it is not there".to_owned()),
+            E::AlreadyExists { .. } | E::Precondition { .. } => {
+                (Kind::Exists, "the service says that the name is taken, and it isn't".to_owned())
+            }
+            _ => (Kind::Unreachable, root(error)),
+        };
+        // a name that is taken and isn't may be one that somebody is just writing
+        let hope = if kind == Kind::Exists { Hope::Good } else { Hope::None };
+        (Error::new(kind, format!("{doing}: {why}")), hope)
+    }
+
+    /// The connection failed.
+    fn cut_off(&self, doing: &str, failed: &reqwest::Error) -> (Error, Hope) {
+        let why = root(failed);
+        let unreachable = |why: String| Error::new(Kind::Unreachable, format!("{doing}: {why}"));
+        if why.contains("certificate") {
+            let error = unreachable(format!("the certificate of {} is not trusted: {why}", self.host));
+            let remedy = "add the authority to the system's certificates, or name its file in SSL_CERT_FILE";
+            return (error.remedy(remedy), Hope::None);
+        }
+        if failed.is_connect() {
+            let error = unreachable(format!("{} can't be reached: {why}", self.host));
+            let remedy = "check the network, the endpoint and HTTPS_PROXY, and try again";
+            return (error.remedy(remedy), Hope::Slight);
+        }
+        let why = if failed.is_timeout() { "no answer in time".to_owned() } else { why };
+        let error = unreachable(format!("the connection broke: {why}"));
+        (error.remedy("check the network, and try again"), Hope::Good)
+    }
+
+    /// The service has refused.
+    fn refused(&self, doing: &str, refusal: &Refusal) -> (Error, Hope) {
+        let error = |kind, why: String| Error::new(kind, format!("{doing}: {why}"));
+        let hope = match refusal.retry_after {
+            _ if !refusal.is_transient() => Hope::None,
+            Some(pause) => Hope::After(pause),
+            None => Hope::Good,
+        };
+        let named = self.kind.words();
+        let explained = if refusal.is_missing_bucket() {
+            error(Kind::NotFound, format!("there is no such {} ({refusal})", named.bucket))
+                .remedy(format!("create it, or check its name and {}", named.whereabouts))
+        } else if refusal.is_out_of_room() {
+            error(Kind::Unreachable, format!("there is no room left ({refusal})"))
+                .remedy("raise the quota or free some space, and try again")
+        } else if self.is_clock(refusal) {
+            let minutes = refusal.clock_is_off.as_secs() / 60;
+            error(Kind::Denied, format!("this machine's clock is {minutes} minutes off ({refusal})"))
+                .remedy("set the clock, and try again")
+        } else if is_expired(refusal) {
+            error(Kind::Denied, format!("the credentials have expired ({refusal})")).remedy(named.sign_in)
+        } else if let Some(elsewhere) = self.elsewhere(refusal) {
+            error(Kind::Invalid, elsewhere).remedy(named.region_remedy)
+        } else if refusal.code.starts_with("KMS") {
+            error(Kind::Denied, format!("the encryption key can't be used ({refusal})"))
+                .remedy("check lfs-cdc.sseKmsKeyId and the key's policy")
+        } else if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&refusal.status) {
+            self.denied(doing, refusal)
+        } else if refusal.is_throttling() {
+            error(Kind::Unreachable, format!("the service has too much to do ({refusal})"))
+                .remedy("try again later, or set lfs-cdc.concurrency to a small number")
+        } else {
+            error(Kind::Unreachable, refusal.to_string()).remedy("try again later")
+        };
+        (explained, hope)
+    }
+
+    fn is_clock(&self, refusal: &Refusal) -> bool {
+        let denied = refusal.status == StatusCode::FORBIDDEN || refusal.status == StatusCode::UNAUTHORIZED;
+        let far = refusal.clock_is_off >= Duration::from_secs(limit::CLOCK_SKEW_SECONDS);
+        refusal.code == "RequestTimeTooSkewed" || (denied && far && !self.is_anonymous)
+    }
+
+    /// Why another region or address would be the right one.
+    fn elsewhere(&self, refusal: &Refusal) -> Option<String> {
+        let codes = ["PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"];
+        let redirected = refusal.status.is_redirection() || codes.contains(&refusal.code.as_str());
+        if !redirected && refusal.code != "IllegalLocationConstraintException" {
+            return None;
+        }
+        Some(match (&refusal.region, self.kind) {
+            (Some(region), _) => format!("the bucket is in the region {region} ({refusal})"),
+            (None, Cloud::S3) => {
+                format!("the bucket is in another region or at another endpoint ({refusal})")
+            }
+            (None, _) => format!("the service sends us elsewhere ({refusal})"),
+        })
+    }
+
+    fn denied(&self, doing: &str, refusal: &Refusal) -> Error {
+        let named = self.kind.words();
+        let wrong = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed"];
+        let error = |why: String| Error::new(Kind::Denied, format!("{doing}: {why}"));
+        if self.is_anonymous {
+            return error(format!("access is denied, and no credentials were found ({refusal})"))
+                .remedy(named.credentials);
+        }
+        if wrong.contains(&refusal.code.as_str()) || refusal.status == StatusCode::UNAUTHORIZED {
+            return error(format!("the credentials are wrong ({refusal})")).remedy(named.credentials);
+        }
+        error(format!("access is denied ({refusal})")).remedy(named.rights)
+    }
+}
+
+/// Credentials for a time, and that has passed.
+fn is_expired(refusal: &Refusal) -> bool {
+    let codes = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"];
+    codes.contains(&refusal.code.as_str())
+        || refusal.message.contains("token has expired")
+        || refusal.message.contains("Signature not valid in the specified time frame")
+}
+
+/// How things are called at a cloud.
+pub(super) struct Words {
+    pub bucket: &'static str,
+    pub whereabouts: &'static str,
+    pub credentials: &'static str,
+    pub sign_in: &'static str,
+    pub rights: &'static str,
+    pub region_remedy: &'static str,
+}
+
+impl Cloud {
+    pub(super) fn words(self) -> Words {
+        match self {
+            Self::S3 => Words {
+                bucket: "bucket",
+                whereabouts: "the endpoint",
+                credentials: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE or lfs-cdc.profile",
+                sign_in: "get new ones: `aws sso login`, or whatever made these",
+                rights: "pulling needs s3:GetObject and s3:ListBucket, pushing s3:PutObject too, on this bucket \
+                         and prefix",
+                region_remedy: "set the region in the URL (?region=…), in lfs-cdc.region or AWS_REGION, and the \
+                                endpoint where it is not AWS",
+            },
+            Self::Google => Words {
+                bucket: "bucket",
+                whereabouts: "the project",
+                credentials: "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
+                sign_in: "run `gcloud auth application-default login` again",
+                rights: "pulling needs roles/storage.objectViewer, pushing roles/storage.objectCreator too",
+                region_remedy: "check the bucket's name, and lfs-cdc.endpoint if it is set",
+            },
+            Self::Azure => Words {
+                bucket: "container",
+                whereabouts: "the storage account",
+                credentials: "run `az login`, or set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+                sign_in: "run `az login` again, or renew the SAS token",
+                rights: "pulling needs the role Storage Blob Data Reader, pushing Storage Blob Data Contributor",
+                region_remedy: "check the account's name, and lfs-cdc.endpoint if it is set",
+            },
+            Self::Web => Words {
+                bucket: "site",
+                whereabouts: "the host",
+                credentials: "the web server must let everybody read; use the bucket's own URL for a private store",
+                sign_in: "the web server must let everybody read",
+                rights: "the web server must let everybody read; use the bucket's own URL for a private store",
+                region_remedy: "use the address that the server sends us to",
+            },
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What a service says when it refuses: its status, its own code and message, and the headers that help.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use http::header::{HeaderMap, RETRY_AFTER};
+use http::response::Parts;
+use http::{StatusCode, header};
+use quick_xml::events::Event;
+
+/// A response that is no success.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub status: StatusCode,
+    /// The service's own word for it, as in `NoSuchBucket`; empty if it has none.
+    pub code: String,
+    /// Its explanation; may be empty.
+    pub message: String,
+    /// Where the bucket really is (S3).
+    pub region: Option<String>,
+    /// How long to wait before the next request.
+    pub retry_after: Option<Duration>,
+    /// How far this machine's clock is from the service's.
+    pub clock_is_off: Duration,
+}
+
+impl Refusal {
+    /// Reads what the response says. Its body is untrusted, and may be anything.
+    pub(super) fn read(parts: &Parts, body: &[u8]) -> Self {
+        let text = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let (code, message) = read_body(body);
+        Self {
+            status: parts.status,
+            code: text("x-ms-error-code").filter(|_| code.is_empty()).unwrap_or(code),
+            message,
+            region: text("x-amz-bucket-region"),
+            retry_after: retry_after(&parts.headers),
+            clock_is_off: clock_is_off(&parts.headers).unwrap_or_default(),
+        }
+    }
+
+    /// Whether `object_store` understands it as an answer: not there, there already, out of range.
+    pub(super) fn is_an_answer(&self) -> bool {
+        let answers = [
+            StatusCode::NOT_FOUND,
+            StatusCode::NOT_MODIFIED,
+            StatusCode::PRECONDITION_FAILED,
+            StatusCode::CONFLICT,
+        ];
+        answers.contains(&self.status) && !self.is_missing_bucket()
+    }
+
+    /// Whether there is no such bucket, and not only no such object in it.
+    pub(super) fn is_missing_bucket(&self) -> bool {
+        matches!(self.code.as_str(), "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted")
+    }
+
+    /// Whether fewer requests would be served.
+    pub(super) fn is_throttling(&self) -> bool {
+        matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            || matches!(self.code.as_str(), "SlowDown" | "TooManyRequests" | "ServerBusy")
+    }
+
+    /// Whether the same request may be served later.
+    pub(super) fn is_transient(&self) -> bool {
+        let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        let lasting = [StatusCode::NOT_IMPLEMENTED, StatusCode::INSUFFICIENT_STORAGE];
+        (self.status.is_server_error() && !lasting.contains(&self.status) && !self.is_out_of_room())
+            || passing.contains(&self.status)
+            || matches!(
+                self.code.as_str(),
+                "RequestTimeout" | "SlowDown" | "InternalError" | "OperationAborted"
+            )
+    }
+
+    /// Whether a quota or a disk is full.
+    pub(super) fn is_out_of_room(&self) -> bool {
+        let words = ["Quota", "StorageFull", "InsufficientCapacity", "NoSpace"];
+        self.status == StatusCode::INSUFFICIENT_STORAGE || words.iter().any(|word| self.code.contains(word))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the service answered {}", self.status.as_u16())?;
+        match (self.code.as_str(), self.message.as_str()) {
+            ("", "") => write!(f, " {}", self.status.canonical_reason().unwrap_or_default()),
+            (code, "") => write!(f, " {code}"),
+            ("", message) => write!(f, ": {message}"),
+            (code, message) => write!(f, " {code}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// `Retry-After` in seconds or as a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok(),
+    }
+}
+
+fn clock_is_off(headers: &HeaderMap) -> Option<Duration> {
+    let theirs = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;
+    let ours = SystemTime::now();
+    ours.duration_since(theirs).or_else(|_| theirs.duration_since(ours)).ok()
+}
+
+/// Code and message of an XML error (S3, Google, Azure) or a JSON one (where tokens are had).
+fn read_body(body: &[u8]) -> (String, String) {
+    let text = String::from_utf8_lossy(body);
+    if text.trim_start().starts_with('{') {
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let word = |keys: &[&str]| {
+            let found = keys.iter().find_map(|key| json.pointer(key)?.as_str());
+            shorten(found.unwrap_or_default())
+        };
+        return (word(&["/error", "/error/status"]), word(&["/error_description", "/error/message"]));
+    }
+    let (mut code, mut message) = (String::new(), String::new());
+    let mut reader = quick_xml::Reader::from_str(&text);
+    let mut element = Vec::new();
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(start)) => element = start.local_name().as_ref().to_vec(),
+            Ok(Event::End(_)) => element.clear(),
+            Ok(Event::Text(content)) => match element.as_slice() {
+                b"Code" => code.push_str(&String::from_utf8_lossy(&content)),
+                b"Message" => message.push_str(&String::from_utf8_lossy(&content)),
+                _ => {}
+            },
+            Ok(Event::Eof) | Err(_) => return (shorten(&code), shorten(&message)),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// The first line, and not too much of it.
+fn shorten(text: &str) -> String {
+    text.trim().lines().next().unwrap_or_default().chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, headers: &[(&str, &str)], body: &str) -> Refusal {
+        let mut response = http::Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        Refusal::read(&response.body(()).unwrap().into_parts().0, body.as_bytes())
+    }
+
+    #[test]
+    fn codes_and_messages_are_found_in_each_form() {
+        let xml = "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>The bucket\nis not</Message>\
+                   <AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>";
+        let found = refusal(404, &[], xml);
+        assert_eq!((found.code.as_str(), found.message.as_str()), ("NoSuchBucket", "The bucket"));
+        assert!(found.is_missing_bucket() && !found.is_an_answer());
+        assert!(!found.to_string().contains("AKIA"));
+        let json = "{\"error\":\"invalid_grant\",\"error_description\":\"no such role\"}";
+        assert_eq!(
+            refusal(400, &[], json).to_string(),
+            "the service answered 400 invalid_grant: no such role"
+        );
+        assert_eq!(
+            refusal(403, &[("x-ms-error-code", "AuthorizationFailure")], "").code,
+            "AuthorizationFailure"
+        );
+        assert_eq!(refusal(502, &[], "<html>oh</ht").to_string(), "the service answered 502 Bad Gateway");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        assert_eq!(refusal(429, &[("retry-after", "7")], "").retry_after, Some(Duration::from_secs(7)));
+        let later = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        let pause = refusal(503, &[("retry-after", &later)], "").retry_after.unwrap();
+        assert!((50..=60).contains(&pause.as_secs()));
+        assert_eq!(refusal(503, &[("retry-after", "soon")], "").retry_after, None);
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_will_not() {
+        for (status, transient) in
+            [(500, true), (503, true), (429, true), (501, false), (403, false), (507, false)]
+        {
+            assert_eq!(refusal(status, &[], "").is_transient(), transient, "{status}");
+        }
+        assert!(refusal(400, &[], "<Error><Code>RequestTimeout</Code></Error>").is_transient());
+        assert!(!refusal(500, &[], "<Error><Code>QuotaExceeded</Code></Error>").is_transient());
+        assert!(refusal(412, &[], "").is_an_answer());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_is_survived(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..500)) {
+            let _ = read_body(&body);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Every HTTP request to a service passes here: a bounded number at a time, given up when nothing moves,
+//! and refusals read while their reason is at hand.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONTENT_RANGE;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpResponseBody, HttpService,
+};
+use object_store::{ClientConfigKey, ClientOptions};
+use tokio::time::{Instant, Sleep};
+
+use super::gate::{Gate, Pass};
+use super::refusal::Refusal;
+use crate::error::{Error, Result};
+use crate::limit;
+use crate::store::access::Access;
+
+/// Whether answers that lead elsewhere are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// Never: requests carry signatures or tokens.
+    Refuse,
+    /// A few times, and never from HTTPS to plain HTTP: requests carry no secrets.
+    Follow,
+}
+
+/// The way to a service: pooled connections, through the proxy that the environment names, trusting the
+/// system's certificate authorities.
+#[derive(Clone, Debug)]
+pub(super) struct Wire(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: reqwest::Client,
+    /// For addresses that only exist inside a cloud: no proxy leads there, and they answer at once.
+    metadata_client: reqwest::Client,
+    gate: Arc<Gate>,
+    window: Duration,
+}
+
+impl Wire {
+    pub(super) fn new(access: &Access, redirects: Redirects) -> Result<Self> {
+        super::choose_cryptography();
+        let window = access.stall_window();
+        let builder = || {
+            let policy = match redirects {
+                Redirects::Refuse => reqwest::redirect::Policy::none(),
+                Redirects::Follow => reqwest::redirect::Policy::custom(follow),
+            };
+            reqwest::Client::builder()
+                .user_agent(concat!("git-lfs-cdc/", env!("CARGO_PKG_VERSION")))
+                .redirect(policy)
+                .http1_only()
+                .connect_timeout(window.min(Duration::from_secs(limit::CONNECT_SECONDS)))
+        };
+        let failed = |e: reqwest::Error| Error::internal(format!("preparing HTTP: {}", super::root(&e)));
+        let client = builder();
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        let client = client.tcp_user_timeout(window);
+        let metadata = builder().no_proxy().connect_timeout(Duration::from_secs(1));
+        Ok(Self(Arc::new(Inner {
+            client: client.build().map_err(failed)?,
+            metadata_client: metadata.build().map_err(failed)?,
+            gate: Gate::new(access.concurrency),
+            window,
+        })))
+    }
+}
+
+fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    let from_https = attempt.previous().iter().any(|url| url.scheme() == "https");
+    if attempt.previous().len() > limit::REDIRECTS {
+        attempt.error("too many redirects")
+    } else if from_https && attempt.url().scheme() != "https" {
+        attempt.error("a redirect from HTTPS to plain HTTP")
+    } else {
+        attempt.follow()
+    }
+}
+
+impl HttpConnector for Wire {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        // `object_store` marks the clients for addresses inside a cloud by nothing else
+        let timeout = options.get_config_value(&ClientConfigKey::ConnectTimeout);
+        let usual = ClientOptions::new().get_config_value(&ClientConfigKey::ConnectTimeout);
+        Ok(HttpClient::new(Line { wire: self.clone(), is_metadata: timeout != usual }))
+    }
+}
+
+/// A client as `object_store` wants it.
+#[derive(Debug)]
+struct Line {
+    wire: Wire,
+    is_metadata: bool,
+}
+
+#[async_trait]
+impl HttpService for Line {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let inner = &self.wire.0;
+        let pass = inner.gate.enter().await;
+        let (parts, body) = request.into_parts();
+        let what = format!("{} {}", parts.method, parts.uri.path());
+        let url = parts.uri.to_string().parse();
+        let url = url.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+        let sent = Arc::new(Sent { of: body.content_length() as u64, bytes: AtomicU64::new(0) });
+        let mut outgoing = reqwest::Request::new(parts.method, url);
+        *outgoing.headers_mut() = parts.headers;
+        if sent.of > 0 {
+            let counted = CountedBody { body, rest: Bytes::new(), sent: sent.clone() };
+            *outgoing.body_mut() = Some(reqwest::Body::wrap(counted));
+        }
+        let client = if self.is_metadata { &inner.metadata_client } else { &inner.client };
+        let response = unless_stalled(client.execute(outgoing), &sent, inner.window).await?;
+        let response: http::Response<reqwest::Body> = response.map_err(transport)?.into();
+        tracing::debug!("{what}: {}", response.status());
+        let status = response.status();
+        let (mut parts, body) = response.into_parts();
+        let body = WatchedBody::new(body, inner.window, pass);
+        if status == StatusCode::OK && parts.headers.contains_key(CONTENT_RANGE) {
+            // `rclone serve s3` says so of a range
+            parts.status = StatusCode::PARTIAL_CONTENT;
+        }
+        if status.is_success() {
+            inner.gate.answered();
+            return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
+        }
+        let text = read_some(body).await?;
+        let refusal = Refusal::read(&parts, &text);
+        if refusal.is_throttling() {
+            inner.gate.throttled(refusal.retry_after);
+        }
+        match refusal.is_an_answer() {
+            true => Ok(HttpResponse::from_parts(parts, text.into())),
+            false => Err(HttpError::new(HttpErrorKind::Unknown, refusal)),
+        }
+    }
+}
+
+/// What went wrong below HTTP. The URL is left out: it may hold a signature.
+fn transport(error: reqwest::Error) -> HttpError {
+    let kind = match () {
+        () if error.is_timeout() => HttpErrorKind::Timeout,
+        () if error.is_connect() => HttpErrorKind::Connect,
+        () => HttpErrorKind::Interrupted,
+    };
+    HttpError::new(kind, error.without_url())
+}
+
+/// Nothing has moved for too long.
+#[derive(Debug)]
+pub(super) struct Stalled(Duration);
+
+impl std::fmt::Display for Stalled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "nothing has moved for {} s", self.0.as_secs_f32().round())
+    }
+}
+
+impl std::error::Error for Stalled {}
+
+fn stalled(after: Duration) -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, Stalled(after))
+}
+
+/// So much has to move within a window: a transfer may be as slow as that, however long it takes.
+fn least_bytes(window: Duration) -> u64 {
+    (window.as_secs_f64() * limit::SLOWEST_BYTES_PER_SECOND as f64) as u64
+}
+
+/// How much of a request's body was handed to the connection.
+#[derive(Debug)]
+struct Sent {
+    of: u64,
+    bytes: AtomicU64,
+}
+
+/// Gives up when the request's body doesn't move any more, or the answer doesn't come after it. What was
+/// handed over may still stand in the system's buffers, so the answer to a large one may take longer.
+async fn unless_stalled<F: Future>(
+    request: F,
+    sent: &Sent,
+    window: Duration,
+) -> Result<F::Output, HttpError> {
+    let buffered = sent.of.min(limit::SOCKET_BUFFER_BYTES) / limit::SOCKET_BUFFER_BYTES_PER_WINDOW;
+    let mut patience = 1 + buffered as u32;
+    let mut before = 0;
+    let mut request = std::pin::pin!(request);
+    loop {
+        if let Ok(answer) = tokio::time::timeout(window, &mut request).await {
+            return Ok(answer);
+        }
+        let now = sent.bytes.load(Ordering::Relaxed);
+        // a last, short step counts as well
+        if now - before < least_bytes(window).min((sent.of - before).max(1)) {
+            patience = if now < sent.of { 0 } else { patience - 1 };
+            if patience == 0 {
+                return Err(stalled(window));
+            }
+        }
+        before = now;
+    }
+}
+
+/// A request's body in small pieces, counted as the connection takes them.
+struct CountedBody {
+    body: HttpRequestBody,
+    rest: Bytes,
+    sent: Arc<Sent>,
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => self.rest = frame.into_data().unwrap_or_default(),
+                other => return other,
+            }
+        }
+        let length = self.rest.len().min(limit::SEND_BYTES);
+        let piece = self.rest.split_to(length);
+        self.sent.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.sent.of - self.sent.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// A response's body that ends in an error when it moves too slowly. The request counts as under way until
+/// it is dropped.
+struct WatchedBody {
+    body: reqwest::Body,
+    window: Duration,
+    end_of_window: Pin<Box<Sleep>>,
+    bytes_in_window: u64,
+    _pass: Pass,
+}
+
+impl WatchedBody {
+    fn new(body: reqwest::Body, window: Duration, pass: Pass) -> Self {
+        let end_of_window = Box::pin(tokio::time::sleep(window));
+        Self { body, window, end_of_window, bytes_in_window: 0, _pass: pass }
+    }
+}
+
+impl Body for WatchedBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            let frame = frame.map(|frame| frame.map_err(transport));
+            if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
+                self.bytes_in_window += data.len() as u64;
+            }
+            return Poll::Ready(frame);
+        }
+        while self.end_of_window.as_mut().poll(context).is_ready() {
+            if self.bytes_in_window < least_bytes(self.window) {
+                return Poll::Ready(Some(Err(stalled(self.window))));
+            }
+            let window = self.window;
+            self.end_of_window.as_mut().reset(Instant::now() + window);
+            self.bytes_in_window = 0;
+        }
+        Poll::Pending
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The beginning of a refusal's body: more than that says nothing more.
+async fn read_some(mut body: WatchedBody) -> Result<Bytes, HttpError> {
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            text.extend_from_slice(&data);
+        }
+        if text.len() >= limit::REFUSAL_BYTES {
+            text.truncate(limit::REFUSAL_BYTES);
+            break;
+        }
+    }
+    Ok(text.into())
+}

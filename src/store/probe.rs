@@ -1,0 +1,86 @@
+//! What a store's service guarantees, found out by trying. The only place that deletes: what it has written
+//! itself a moment ago.
+
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode};
+
+use super::files::{Files, is_taken};
+use super::layout;
+use super::retry::Retry;
+use crate::error::{Error, Result};
+use crate::id::Nonce;
+
+const CONTENT: &[u8] = b"git-lfs-cdc looks whether this can be written and read; it may be deleted";
+
+/// What was found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// A name that is taken is not written again when asked not to.
+    pub honours_conditions: bool,
+    /// A name that is taken can be written again: needed for `index/manifest` and for storing in parts.
+    pub may_overwrite: bool,
+    /// Byte ranges come back right.
+    pub reads_ranges: bool,
+    /// A listing shows what was written before it.
+    pub lists_at_once: bool,
+    /// What was written could be removed.
+    pub may_delete: bool,
+    /// Names that stayed.
+    pub left: Vec<String>,
+}
+
+/// Writes three small objects, reads and lists them, and removes them if that is allowed. Fails if they
+/// can't be written or read.
+pub(super) async fn run(files: &Files) -> Result<Probe> {
+    let nonce = Nonce::random()?;
+    let [plain, conditional, rewritten] = [0, 1, 2].map(|number| layout::probe(&nonce, number));
+    files.place.check_folder_of(&Path::from("any"))?;
+    let mut probe = Probe::default();
+
+    // a key that must not overwrite may have to say with each write that it doesn't
+    let first = put(files, &conditional, PutMode::Create).await;
+    let can_ask = first.is_ok();
+    probe.honours_conditions = can_ask
+        && match files.objects.put_opts(&conditional, CONTENT.into(), PutMode::Create.into()).await {
+            Err(error) => is_taken(&error),
+            Ok(_) => false,
+        };
+    let usual = if probe.honours_conditions { PutMode::Create } else { PutMode::Overwrite };
+    put(files, &plain, usual.clone()).await?;
+    put(files, &rewritten, usual).await?;
+    let again = files.objects.put_opts(&rewritten, CONTENT.into(), PutMode::Overwrite.into()).await;
+    probe.may_overwrite = again.is_ok();
+
+    let range = files.get_range(&plain, 4..11, Vec::new()).await?;
+    probe.reads_ranges = range == CONTENT[4..11];
+    let listed = files.list(layout::PROBES).await?;
+    let shows = |path: &Path| listed.iter().any(|(name, _)| Some(name.as_str()) == path.filename());
+    probe.lists_at_once = shows(&plain) && shows(&rewritten);
+
+    for path in [plain, conditional, rewritten] {
+        let removed = files.objects.delete(&path).await;
+        let gone = removed.is_ok() && matches!(files.size(&path).await, Ok(None));
+        if !gone && matches!(files.size(&path).await, Ok(Some(_))) {
+            probe.left.push(path.to_string());
+        }
+    }
+    probe.may_delete = probe.left.is_empty();
+    if !probe.reads_ranges {
+        return Err(Error::corrupt(format!("{} gives wrong byte ranges", files.place))
+            .remedy("this service can't hold a store; report it to whoever runs it"));
+    }
+    Ok(probe)
+}
+
+/// Writes a probe; what fails for the moment is tried again.
+async fn put(files: &Files, path: &Path, mode: PutMode) -> Result<()> {
+    let mut retry = Retry::new(&files.place, format!("writing {path}"));
+    loop {
+        match files.objects.put_opts(path, CONTENT.into(), files.options(mode.clone())).await {
+            Ok(_) => return Ok(()),
+            // an earlier try was done
+            Err(error) if is_taken(&error) && matches!(files.size(path).await, Ok(Some(_))) => return Ok(()),
+            Err(error) => retry.again(error).await?,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! When a request is tried again. It begins anew each time, and so is signed anew; the time that is spent
+//! on it is bounded, and the error in the end says how often it was tried.
+
+use std::time::{Duration, Instant};
+
+use super::Place;
+use super::network::Hope;
+use crate::error::Result;
+use crate::limit;
+
+/// One request and its tries.
+pub(super) struct Retry {
+    place: Place,
+    doing: String,
+    tries: u32,
+    since: Instant,
+}
+
+impl Retry {
+    pub(super) fn new(place: &Place, doing: impl Into<String>) -> Self {
+        Self { place: place.clone(), doing: doing.into(), tries: 0, since: Instant::now() }
+    }
+
+    /// Something of it is done: what is left begins anew.
+    pub(super) fn progressed(&mut self) {
+        (self.tries, self.since) = (0, Instant::now());
+    }
+
+    /// Waits until the request may be tried again after `error`; fails with what that means if it may not.
+    /// Against a directory nothing is tried again.
+    pub(super) async fn again(&mut self, error: object_store::Error) -> Result<()> {
+        let network = match &self.place {
+            Place::Directory(place) => return Err(place.explain(&self.doing, error)),
+            Place::Network(network) => network,
+        };
+        self.tries += 1;
+        let (error, hope) = network.explain(&self.doing, &error);
+        let (mut pause, total) = (backoff(self.tries), network.retry_time);
+        let total = match hope {
+            Hope::None => return Err(error),
+            Hope::Slight => total / 4,
+            Hope::Good => total,
+            Hope::After(wanted) => {
+                pause = pause.max(wanted);
+                total
+            }
+        };
+        let spent = self.since.elapsed();
+        let is_late = spent + pause > total;
+        // a large request on a slow link may take longer than that by itself
+        let is_enough = self.tries >= limit::TRIES_AT_LEAST || hope == Hope::Slight;
+        if (is_late && is_enough) || pause > total {
+            return Err(error.tried(self.tries, spent));
+        }
+        tracing::warn!("{error}; trying again in {:.1} s", pause.as_secs_f32());
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// Doubles with each try up to a bound, and varies, so that those who failed together don't come back
+/// together.
+fn backoff(tries: u32) -> Duration {
+    let longest = Duration::from_millis(limit::BACKOFF_MS << tries.min(16).saturating_sub(1));
+    let longest = longest.min(Duration::from_millis(limit::BACKOFF_MAX_MS));
+    // without random numbers the pause is just the longest
+    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
+    longest.mul_f64(0.5 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let most = Duration::from_millis(limit::BACKOFF_MAX_MS);
+        for tries in 1..100 {
+            let pause = backoff(tries);
+            assert!(pause <= most && pause >= Duration::from_millis(limit::BACKOFF_MS / 2), "{pause:?}");
+        }
+        assert!(backoff(1) <= Duration::from_millis(limit::BACKOFF_MS));
+        assert!(backoff(60) >= most / 2);
+    }
+}

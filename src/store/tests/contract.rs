@@ -1,0 +1,209 @@
+//! One contract for all places: memory, a directory, S3 (a server that honours conditions, and one that
+//! doesn't) and Azure. Servers are started by `tests/run.sh`; without one its part is skipped.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::*;
+use crate::id::{CommitId, ContentHash, Nonce};
+
+const KIB: usize = limit::KIB;
+
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut out = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    out
+}
+
+fn block_id(content: &[u8]) -> BlockId {
+    BlockId { hash: ContentHash::of(content), nonce: Nonce::random().unwrap() }
+}
+
+fn segment_id(content: &[u8]) -> SegmentId {
+    SegmentId { id: CommitId::new(1).unwrap(), hash: ContentHash::of(content) }
+}
+
+/// What a pusher and a reader ask of a store.
+fn keeps_the_contract(store: &Store) {
+    // blocks: whole, by range, over the end, and not there at all
+    let content = bytes(1, 300 * KIB);
+    let id = block_id(&content);
+    let pieces: Vec<Bytes> = content.chunks(70_000).map(Bytes::copy_from_slice).collect();
+    assert_eq!(store.block_bytes(&id).wait().unwrap(), None);
+    store.put_block(&id, pieces).wait().unwrap();
+    assert_eq!(store.block_bytes(&id).wait().unwrap(), Some(content.len() as u64));
+    let length = content.len() as u32;
+    for range in [0..length, 0..1, length - 1..length, 70_001..200_003] {
+        let expected = &content[range.start as usize..range.end as usize];
+        // a buffer that held something else
+        let got = store.get_block_range(&id, range.clone(), vec![9; 100_000]).wait().unwrap();
+        assert!(got == expected, "{range:?}");
+    }
+    for range in [0..length + 1, length - 1..length + 5, length..length + 1, length + 7..length + 9] {
+        let error = store.get_block_range(&id, range.clone(), Vec::new()).wait().unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{range:?}: {error}");
+    }
+    let missing = block_id(b"missing");
+    let error = store.get_block_range(&missing, 0..10, Vec::new()).wait().unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    assert!(error.to_string().contains(&missing.to_string()), "{error}");
+
+    // many requests at once come to their own answers
+    let blocks: Vec<_> = (10..30).map(|seed| bytes(seed, 10 * KIB + seed as usize)).collect();
+    let named: Vec<_> = blocks.iter().map(|block| (block_id(block), block)).collect();
+    let put = |(id, block): &(BlockId, &Vec<u8>)| store.put_block(id, vec![Bytes::copy_from_slice(block)]);
+    named.iter().map(put).collect::<Vec<_>>().into_iter().for_each(|put| put.wait().unwrap());
+    let get =
+        |(id, block): &(BlockId, &Vec<u8>)| store.get_block_range(id, 0..block.len() as u32, Vec::new());
+    for (got, (_, block)) in named.iter().map(get).collect::<Vec<_>>().into_iter().zip(&named) {
+        assert_eq!(got.wait().unwrap(), **block);
+    }
+
+    // shards
+    let shard = ShardId { hash: ContentHash::of(&content), nonce: Nonce::random().unwrap() };
+    store.put_shard(&shard, content.clone()).wait().unwrap();
+    assert!(store.get_shard(&shard).wait().unwrap() == content);
+
+    // segments and condemned lists are listed as soon as they are written
+    let before = store.list_segments().unwrap();
+    let mut expected = before.clone();
+    for length in [0, 1, 5000] {
+        let content = bytes(2, length);
+        let id = segment_id(&content);
+        store.put_segment(&id, content.clone()).unwrap();
+        expected.push((id, length as u64));
+        expected.sort();
+        assert_eq!(store.list_segments().unwrap(), expected);
+        assert!(store.get_segment(&id).wait().unwrap() == content);
+    }
+    assert_eq!(store.list_condemned().unwrap(), []);
+    let condemned = CondemnedId { id: CommitId::new(1).unwrap(), hash: ContentHash::of(b"list") };
+    store.put_condemned(&condemned, b"list".to_vec()).unwrap();
+    assert_eq!(store.list_condemned().unwrap(), [(condemned, 4)]);
+    assert_eq!(&store.get_condemned(&condemned).wait().unwrap()[..], b"list");
+
+    // the manifest is no segment, and is the one name that is written again
+    for listed in [&before, &expected] {
+        store.put_manifest(listed).unwrap();
+        assert!(store.keeps_manifest().unwrap());
+        assert_eq!(store.read_manifest().unwrap(), *listed);
+    }
+    assert_eq!(store.list_segments().unwrap(), expected);
+    assert!(store.stored_bytes().unwrap() > 500_000);
+}
+
+/// More names than one page of a listing has.
+fn lists_beyond_a_page(store: &Store) {
+    let before = store.list_segments().unwrap().len();
+    let files = store.files.clone();
+    store.runtime.block_on(async {
+        let puts = (0..1100).map(|number: u32| {
+            let content = number.to_le_bytes().to_vec();
+            let (files, path) = (files.clone(), layout::segment(&segment_id(&content)));
+            tokio::spawn(async move { files.put(&path, content.into()).await })
+        });
+        for put in puts.collect::<Vec<_>>() {
+            put.await.unwrap().unwrap();
+        }
+    });
+    assert_eq!(store.list_segments().unwrap().len(), before + 1100);
+}
+
+/// A store in a place of its own, created and opened again.
+fn fresh(url: &str, access: &Access) -> Store {
+    let url = StoreUrl::parse(url).unwrap();
+    let here = FilePath::new("/");
+    let error = Store::open(&url, here, access).err().expect("nothing is there yet");
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    assert!(error.to_string().contains("init"), "{error}");
+    let (created, is_new) = Store::create_or_join(&url, here, access, Creation::default()).unwrap();
+    assert!(is_new);
+    let (joined, is_new) = Store::create_or_join(&url, here, access, Creation::default()).unwrap();
+    assert!(!is_new);
+    assert_eq!(joined.description(), created.description());
+    let opened = Store::open(&url, here, access).unwrap();
+    assert_eq!(opened.description(), created.description());
+    opened
+}
+
+fn prefix() -> String {
+    format!("contract/{}", Nonce::random().unwrap())
+}
+
+/// A server's address, unless there is none.
+fn server(variable: &str) -> Option<String> {
+    let address = std::env::var(variable).ok();
+    if address.is_none() {
+        eprintln!("skipped: {variable} is not set; tests/run.sh starts the servers");
+    }
+    address
+}
+
+#[test]
+fn memory() {
+    let store = Store::on(Arc::new(object_store::memory::InMemory::new())).unwrap();
+    keeps_the_contract(&store);
+    lists_beyond_a_page(&store);
+}
+
+#[test]
+fn directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fresh(folder.path().join("store").to_str().unwrap(), &Access::default());
+    keeps_the_contract(&store);
+    lists_beyond_a_page(&store);
+    let probe = store.probe().unwrap();
+    assert!(probe.honours_conditions && probe.may_overwrite && probe.lists_at_once && probe.may_delete);
+}
+
+/// Sets the credentials of the servers for the whole process: they are the same for all tests.
+fn set_credentials() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let keys = std::env::var("GIT_LFS_CDC_TEST_S3_KEYS").unwrap_or_default();
+        let (id, secret) = keys.split_once(':').unwrap_or_default();
+        for (name, value) in [("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)] {
+            // SAFETY: each test that reads or sets them comes through here first, once
+            unsafe { std::env::set_var(name, value) };
+        }
+        if let Ok(key) = std::env::var("GIT_LFS_CDC_TEST_AZURE_KEY") {
+            // SAFETY: as above
+            unsafe { std::env::set_var("AZURE_STORAGE_ACCOUNT_KEY", key) };
+        }
+    });
+}
+
+#[test]
+fn s3() {
+    let Some(endpoint) = server("GIT_LFS_CDC_TEST_S3") else { return };
+    set_credentials();
+    let store = fresh(&format!("s3://lfs/{}?endpoint={endpoint}", prefix()), &Access::default());
+    assert!(store.description().creates, "SeaweedFS honours If-None-Match");
+    keeps_the_contract(&store);
+    lists_beyond_a_page(&store);
+    let probe = store.probe().unwrap();
+    assert!(probe.may_overwrite && probe.lists_at_once && probe.may_delete && probe.left.is_empty());
+}
+
+#[test]
+fn s3_that_ignores_conditions() {
+    let Some(endpoint) = server("GIT_LFS_CDC_TEST_RCLONE") else { return };
+    set_credentials();
+    let store = fresh(&format!("s3://lfs/{}?endpoint={endpoint}", prefix()), &Access::default());
+    assert!(!store.description().creates, "rclone overwrites whatever it is asked");
+    keeps_the_contract(&store);
+}
+
+#[test]
+fn azure() {
+    let Some(endpoint) = server("GIT_LFS_CDC_TEST_AZURE") else { return };
+    set_credentials();
+    let account = endpoint.rsplit('/').next().map(str::to_owned);
+    let access = Access { endpoint: Some(endpoint), account, ..Access::default() };
+    let store = fresh(&format!("az://lfs/{}", prefix()), &access);
+    assert!(store.description().creates, "Azurite honours If-None-Match");
+    keeps_the_contract(&store);
+    lists_beyond_a_page(&store);
+}

@@ -1,0 +1,3 @@
+//! What every store has to do, wherever it is, and how errors of services are told.
+
+mod contract;
