@@ -41,8 +41,12 @@ pub(super) fn download(engine: &Engine, oid: &Oid, size_bytes: u64, progress: &P
         false => e.context(format!("object {oid} is not found")),
     });
     Err(failed.unwrap_or_else(|| {
-        Error::not_found(format!("object {oid} is not in the store {}", engine.store.location()))
-            .remedy("push it from a clone that has it: git lfs push --all")
+        Error::not_found(format!("object {oid} is not in the store {}", engine.store.location())).remedy(
+            match engine.store.is_read_only() {
+                true => "its manifest may be behind: run `git lfs-cdc manifest BUCKET_URL` where that can be written",
+                false => "push it from a clone that has it: git lfs push --all",
+            },
+        )
     }))
 }
 

@@ -5,8 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::{Error, Result};
 use crate::limit;
@@ -23,15 +27,20 @@ pub fn start(git_dir: &Path) -> Result<PathBuf> {
     let writer = LogFile::open(path.clone()).map_err(failed)?;
     let level = EnvFilter::try_from_env(LEVEL_VARIABLE);
     let level = level.unwrap_or_else(|_| EnvFilter::new("info"));
-    // a second subscriber is refused: in tests, the first one serves
-    let _ = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(LogWriter(Arc::new(Mutex::new(writer))))
         .with_ansi(false)
         .with_target(false)
-        .with_env_filter(level)
         .with_timer(Clock)
-        .try_init();
+        .with_filter(FilterFn::new(|line| is_ours(line.target()) || *line.level() <= Level::WARN));
+    // a second subscriber is refused: in tests, the first one serves
+    let _ = tracing_subscriber::registry().with(level).with(lines).try_init();
     Ok(path)
+}
+
+/// What libraries say of their work names keys and headers: of them, only warnings are kept.
+fn is_ours(target: &str) -> bool {
+    target.split("::").next() == Some(env!("CARGO_CRATE_NAME"))
 }
 
 /// The time and the process: agents of one command write to one file.

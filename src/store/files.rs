@@ -55,16 +55,19 @@ impl Files {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            // an earlier try may have been done though its answer was lost; and some services say so of
-            // names that are not there
-            if is_taken(&error) {
+            // an earlier try may have been done though its answer was lost, and a key that must not overwrite
+            // is simply denied the next; and some services call names taken that are not there
+            let is_link_failure = network::is_link_failure(&error);
+            if is_taken(&error) || (broken > 0 && !is_link_failure) {
                 match self.size(path).await? {
                     Some(found) if found == size_bytes => return Ok(()),
-                    Some(_) => return Err(self.place.explain(&format!("writing {path}"), error)),
-                    None => {}
+                    Some(_) if is_taken(&error) => {
+                        return Err(self.place.explain(&format!("writing {path}"), error));
+                    }
+                    _ => {}
                 }
             }
-            broken += usize::from(network::is_link_failure(&error));
+            broken += usize::from(is_link_failure);
             retry.again(error).await?;
         }
     }

@@ -226,9 +226,15 @@ impl Store {
     /// Whether requests go unsigned, as no credentials were found; none where none are taken.
     pub fn is_anonymous(&self) -> Option<bool> {
         match &self.files.place {
-            Place::Network(place) if !place.is_read_only() => Some(place.is_anonymous()),
+            Place::Network(place) if !self.is_read_only() => Some(place.is_anonymous()),
             _ => None,
         }
+    }
+
+    /// Whether it stands behind a web server: it can't be listed, so its segments are those that the manifest
+    /// names, and nothing can be written there.
+    pub fn is_read_only(&self) -> bool {
+        matches!(&self.files.place, Place::Network(place) if place.is_read_only())
     }
 
     /// How blocks are best read and written.
@@ -252,9 +258,7 @@ impl Store {
     /// Fails if nothing can be written there, and prepares this process for it: in a shared directory store
     /// its files must be readable by the others. Changes the process's umask.
     pub fn prepare_writing(&self) -> Result<()> {
-        if let Place::Network(place) = &self.files.place
-            && place.is_read_only()
-        {
+        if self.is_read_only() {
             return Err(Error::new(Kind::Denied, format!("the store {} can only be read", self.location()))
                 .remedy("set lfs.pushurl to the URL of its bucket or directory"));
         }
@@ -350,9 +354,7 @@ impl Store {
     /// The index segments that stand in the store now, and their sizes, in the order of their ids. Behind a
     /// web server: those that the manifest names.
     pub fn list_segments(&self) -> Result<Vec<(SegmentId, u64)>> {
-        if let Place::Network(place) = &self.files.place
-            && place.is_read_only()
-        {
+        if self.is_read_only() {
             return self.read_manifest();
         }
         // other names are a newer version's; where that matters, it says so by a feature bit
@@ -380,7 +382,7 @@ impl Store {
     pub fn keeps_manifest(&self) -> Result<bool> {
         match &self.files.place {
             Place::Directory(_) => Ok(true),
-            Place::Network(place) if place.is_read_only() => Ok(false),
+            Place::Network(_) if self.is_read_only() => Ok(false),
             Place::Network(_) => Ok(self.runtime.block_on(self.files.size(&layout::manifest()))?.is_some()),
         }
     }
@@ -404,9 +406,7 @@ impl Store {
     /// The condemned lists that stand in the store now. A name that this version doesn't know may be a
     /// kind of condemnation that it doesn't know: [`Kind::TooNew`].
     pub fn list_condemned(&self) -> Result<Vec<(CondemnedId, u64)>> {
-        if let Place::Network(place) = &self.files.place
-            && place.is_read_only()
-        {
+        if self.is_read_only() {
             // nothing is acknowledged there, and readers only prefer what isn't condemned
             return Ok(Vec::new());
         }
@@ -436,9 +436,7 @@ impl Store {
 
     /// Bytes of everything in the store.
     pub fn stored_bytes(&self) -> Result<u64> {
-        if let Place::Network(place) = &self.files.place
-            && place.is_read_only()
-        {
+        if self.is_read_only() {
             return Err(Error::invalid(format!("the store {} can't be listed", self.location()))
                 .remedy("name its bucket or directory instead"));
         }
