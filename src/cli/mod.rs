@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::local::log;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,11 @@ enum Command {
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
     // for wrong arguments clap prints what is right, and exits with 2
-    let outcome = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Transfer(_)) {
+        log::to_terminal();
+    }
+    let outcome = match command {
         Command::Install(command) => command.run(),
         Command::Uninstall(command) => command.run(),
         Command::Init(command) => command.run(),

@@ -157,7 +157,7 @@ fn look_at(
     remote.agent = install::problem(&repo.config).is_none();
     let opened = StoreUrl::parse(&configured).and_then(|url| {
         remote.repository = Some(url.repository().to_owned());
-        if url.repository().is_empty() {
+        if url.repository().is_empty() && !url.is_read_only() {
             findings.push(format!(
                 "{configured} does not say whose objects these are; run `git lfs-cdc init` with it"
             ));

@@ -38,6 +38,17 @@ pub fn start(git_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Shows warnings, as of requests that are tried again, to whoever has typed the command.
+pub fn to_terminal() {
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_level(false)
+        .without_time()
+        .with_filter(FilterFn::new(|line| is_ours(line.target()) && *line.level() <= Level::WARN));
+    let _ = tracing_subscriber::registry().with(lines).try_init();
+}
+
 /// What libraries say of their work names keys and headers: of them, only warnings are kept.
 fn is_ours(target: &str) -> bool {
     target.split("::").next() == Some(env!("CARGO_CRATE_NAME"))

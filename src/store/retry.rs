@@ -38,7 +38,7 @@ impl Retry {
         let (mut pause, total) = (backoff(self.tries), network.retry_time);
         let total = match hope {
             Hope::None => return Err(error),
-            Hope::Slight => total / 4,
+            Hope::Slight => total / 8,
             Hope::Good => total,
             Hope::After(wanted) => {
                 pause = pause.max(wanted);

@@ -244,7 +244,7 @@ impl fmt::Display for Target {
         let (scheme, name, prefix) = match self {
             Self::Directory(path) => {
                 let path = path.to_string_lossy();
-                return if path.contains(['?', '%']) || path.contains("://") {
+                return if path.contains('?') || path.contains("://") {
                     write!(f, "file://{}", utf8_percent_encode(&path, PATH))
                 } else {
                     f.write_str(&path)

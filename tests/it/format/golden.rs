@@ -10,6 +10,7 @@ use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::{Condemned, CondemnedRecord};
 use git_lfs_cdc::format::container::Features;
 use git_lfs_cdc::format::frame::{Decoder, Frame, Kind};
+use git_lfs_cdc::format::manifest;
 use git_lfs_cdc::format::recipe::{Record, Term};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
 use git_lfs_cdc::format::shard::{self, Recipes, Shard, ShardRecipe, ShardTerm};
@@ -117,6 +118,17 @@ fn store() -> StoreDescription {
     StoreDescription { id, suite: GEAR_16K, features, file_mode: Some(0o660), creates: false }
 }
 
+/// As `init` writes it to a service that honours conditions.
+fn bucket_store() -> StoreDescription {
+    let id = StoreId(*b"fedcba9876543210");
+    StoreDescription { id, features: Features::default(), file_mode: None, creates: true, ..store() }
+}
+
+fn listed_segments() -> Vec<(SegmentId, u64)> {
+    let segment = |n: u8| SegmentId { id: CommitId([n; 16]), hash: ContentHash([n ^ 0xFF; 32]) };
+    vec![(segment(1), 700), (segment(9), 5_000_000_000)]
+}
+
 fn recipes() -> Recipes {
     let term = |block, first_chunk| ShardTerm {
         block,
@@ -145,7 +157,7 @@ pub fn recipes_unpacked() -> Vec<u8> {
 }
 
 /// As this build writes them.
-fn files() -> [(&'static str, Vec<u8>); 5] {
+fn files() -> [(&'static str, Vec<u8>); 7] {
     let (sealed, _) = sealed(&contents(), 1000, NONCE);
     let blocks = [(sealed.summary, sealed.directory.clone())];
     let (shard, _) = shard::write(&blocks, &recipes()).expect("a shard can be written");
@@ -155,6 +167,8 @@ fn files() -> [(&'static str, Vec<u8>); 5] {
         ("segment-v1.bin", segment_contents().write()),
         ("condemned-v1.bin", condemned().write()),
         ("store-v1.json", store().write().expect("store.json can be written")),
+        ("store-v1-bucket.json", bucket_store().write().expect("store.json can be written")),
+        ("manifest-v1.bin", manifest::write(&listed_segments())),
     ]
 }
 
@@ -239,6 +253,7 @@ fn notices_bits<T: PartialEq>(name: &str, step: usize, parse: impl Fn(&[u8]) -> 
 fn no_changed_bit_goes_unnoticed() {
     notices_bits("shard-v1.bin", 1, |b| Ok((Shard::parse(b)?, Recipes::parse(b)?)));
     notices_bits("condemned-v1.bin", 1, Condemned::parse);
+    notices_bits("manifest-v1.bin", 1, manifest::parse);
     notices_bits("segment-v1.bin", 1, |bytes| {
         let segment = Segment::open(bytes)?;
         let records = segment.records()?.collect::<Result<Vec<_>>>()?;
@@ -259,6 +274,11 @@ fn no_changed_bit_goes_unnoticed() {
 }
 
 #[test]
+fn the_manifest_is_read() {
+    assert_eq!(manifest::parse(&read("manifest-v1.bin")).unwrap(), listed_segments());
+}
+
+#[test]
 fn the_condemned_list_is_read() {
     assert_eq!(Condemned::parse(&read("condemned-v1.bin")).unwrap(), condemned());
 }
@@ -266,6 +286,7 @@ fn the_condemned_list_is_read() {
 #[test]
 fn the_store_description_is_read() {
     assert_eq!(StoreDescription::parse(&read("store-v1.json")).unwrap(), store());
+    assert_eq!(StoreDescription::parse(&read("store-v1-bucket.json")).unwrap(), bucket_store());
 }
 
 const BLOCK_HASH: &str = "1d6d55fa75eb4f5b439e872fe11c9078b89c81baad0c82412c0d145146bd1188";

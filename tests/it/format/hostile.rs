@@ -174,6 +174,24 @@ fn condemned() {
 }
 
 #[test]
+fn manifest() {
+    attack(targets::manifest, vec![golden::read("manifest-v1.bin")], 64 * KIB);
+}
+
+#[test]
+fn url() {
+    let urls = [
+        "cdc::s3://team/a%20b?region=eu-1&endpoint=https://h:1/x&pathStyle=true&repository=caf%C3%A9",
+        "cdc::az://team/x?account=acme1",
+        "gs://team/models",
+        "cdc::https://host/path?repository=a",
+        "file:///srv/a%3Fb",
+    ];
+    attack(targets::url, urls.map(|url| url.as_bytes().to_vec()).to_vec(), 64 * KIB);
+}
+
+#[test]
 fn store_json() {
-    attack(targets::store_json, vec![golden::read("store-v1.json")], 64 * KIB);
+    let files = ["store-v1.json", "store-v1-bucket.json"].map(golden::read);
+    attack(targets::store_json, files.to_vec(), 64 * KIB);
 }

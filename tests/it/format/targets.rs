@@ -6,10 +6,12 @@ use git_lfs_cdc::format::block::Directory;
 use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::Condemned;
 use git_lfs_cdc::format::frame::{Decoder, Frame};
+use git_lfs_cdc::format::manifest;
 use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::format::shard::{self, Recipes, Shard};
 use git_lfs_cdc::format::store_json::StoreDescription;
 use git_lfs_cdc::id::Oid;
+use git_lfs_cdc::store::StoreUrl;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Bytes of an entry of each paged section of an index segment, by kind.
@@ -137,6 +139,23 @@ pub fn condemned(data: &[u8]) {
         if let Ok(list) = Condemned::parse(bytes) {
             assert_eq!(Condemned::parse(&list.write()).ok(), Some(list));
         }
+    }
+}
+
+pub fn manifest(data: &[u8]) {
+    let mut mended = data.to_vec();
+    mend(&mut mended);
+    for bytes in [data, &mended] {
+        if let Ok(segments) = manifest::parse(bytes) {
+            assert_eq!(manifest::parse(&manifest::write(&segments)).ok(), Some(segments));
+        }
+    }
+}
+
+/// A URL comes from a repository that anybody may have written.
+pub fn url(data: &[u8]) {
+    if let Ok(url) = StoreUrl::parse(&String::from_utf8_lossy(data)) {
+        assert_eq!(StoreUrl::parse(&url.to_string()).ok(), Some(url));
     }
 }
 
