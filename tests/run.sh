@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # tests/run.sh [--full] | --help
 #
-# Installs what the tests need, then runs all of them: unit, property, golden and integration tests, and the end-to-end
-# tests with the git-lfs of this system and once more with a newer one.
+# Installs what the tests need, starts the storage servers that they talk to, then runs all tests: unit, property, golden
+# and integration tests, and the end-to-end tests with the git-lfs of this system, once more with a newer one, and once
+# more with the stores in S3.
 #   --full   the large forms too: all corpora, an object of 1 GB, and the memory of an agent with one of 4 GB
 # What it downloads it keeps in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
 set -euo pipefail
@@ -45,6 +46,20 @@ form=short
 step "Corpora, the $form form, in $cache/corpora"
 bash "$setup/corpora.sh" $form "$cache/corpora" ||
   fail "the corpora could not be made" "see the message above; it needs the network once, and about 3 GB on the disk"
+
+step "Storage servers on the loopback interface: SeaweedFS, rclone, Azurite, and one for plain files"
+servers=$(mktemp -d)
+stop_servers() {
+  bash "$setup/servers.sh" stop "$servers"
+  rm -rf "$servers"
+}
+trap stop_servers EXIT
+# where a signal ends this script, the servers end too
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+bash "$setup/servers.sh" start "$servers" || fail "the servers could not be started" "see the messages above"
+# shellcheck source=/dev/null
+. "$servers/env"
 
 [ $full = no ] || export GIT_LFS_CDC_FULL=1
 step "Building"

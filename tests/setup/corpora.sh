@@ -124,12 +124,8 @@ assets() {
 }
 
 need npm npm npm node
-need python3 python3 python3 python
 venv=$downloads/venv
-if [ ! -x "$venv/bin/pip" ]; then
-  python3 -c 'import ensurepip' 2>/dev/null || install_packages "python3's venv is missing" python3-venv python3 -
-  python3 -m venv "$venv"
-fi
+need_python_venv "$venv"
 case $form in
   short)
     binary

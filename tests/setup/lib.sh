@@ -66,3 +66,11 @@ need_rust() {
     fail "cargo is of version $found, and this needs $wanted or newer" "run 'rustup update', or $advice"
   have cc || install_packages "a C compiler is missing" "gcc libc6-dev" "gcc" "-"
 }
+
+# need_python_venv DIR: a virtual environment there
+need_python_venv() {
+  need python3 python3 python3 python
+  [ -x "$1/bin/pip" ] && return
+  python3 -c 'import ensurepip' 2>/dev/null || install_packages "python3's venv is missing" python3-venv python3 -
+  python3 -m venv "$1"
+}

