@@ -28,7 +28,8 @@ use tokio::task::JoinHandle;
 
 pub use self::access::Access;
 pub use self::directory::Sharing;
-use self::files::{Files, is_taken};
+use self::files::Files;
+use self::retry::Retry;
 pub use self::url::{SCHEME, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::format::manifest;
@@ -164,28 +165,7 @@ impl Store {
 
     /// Writes `store.json` where there is none, and reads it back: two that do the same get the same.
     fn create(files: Files, runtime: OwnRuntime, mine: &StoreDescription) -> Result<(Self, bool)> {
-        let path = Path::from(layout::STORE_JSON);
-        let bytes = PutPayload::from(mine.write()?);
-        runtime.block_on(async {
-            let mode = if files.creates { PutMode::Create } else { PutMode::Overwrite };
-            if !files.creates && files.size(&path).await?.is_some() {
-                return Ok(());
-            }
-            match files.objects.put_opts(&path, bytes.clone(), files.options(mode)).await {
-                Ok(_) => Ok(()),
-                Err(error) if is_taken(&error) => Ok(()),
-                // some file systems have no hard links, and some answers are lost: where nothing is there, a
-                // plain put does, and what is read back below decides between two that do the same
-                Err(error) => match files.size(&path).await? {
-                    Some(_) => Ok(()),
-                    None => {
-                        let put =
-                            files.objects.put_opts(&path, bytes, files.options(PutMode::Overwrite)).await;
-                        put.map(drop).map_err(|_| files.place.explain("writing store.json", error))
-                    }
-                },
-            }
-        })?;
+        runtime.block_on(put_description(&files, mine))?;
         let store = Self::with(files, runtime)?;
         let created = store.description.id == mine.id;
         Ok((store, created))
@@ -509,11 +489,34 @@ fn runtime() -> Result<OwnRuntime> {
     Ok(OwnRuntime { runtime: Some(runtime), handle })
 }
 
+async fn put_description(files: &Files, description: &StoreDescription) -> Result<()> {
+    let path = Path::from(layout::STORE_JSON);
+    let bytes = PutPayload::from(description.write()?);
+    let mut retry = Retry::new(&files.place, format!("writing {path}"));
+    let mut mode = if files.creates { PutMode::Create } else { PutMode::Overwrite };
+    if !files.creates && files.size(&path).await?.is_some() {
+        return Ok(());
+    }
+    loop {
+        let options = files.options(mode.clone());
+        let Err(error) = files.objects.put_opts(&path, bytes.clone(), options).await else { return Ok(()) };
+        // somebody else's does as well; and what is called taken may not be there
+        if files.size(&path).await?.is_some() {
+            return Ok(());
+        }
+        if matches!((&files.place, &mode), (Place::Directory(_), PutMode::Create)) {
+            // some file systems have no hard links; what is read back decides between two that do the same
+            mode = PutMode::Overwrite;
+            continue;
+        }
+        retry.again(error).await?;
+    }
+}
+
 async fn read_description(files: &Files) -> Result<StoreDescription> {
     let bytes = files.get(&Path::from(layout::STORE_JSON), limit::STORE_JSON_BYTES).await;
     let bytes = bytes.map_err(|e| match e.kind() {
-        // a missing bucket says more than that
-        Kind::NotFound if !e.to_string().contains("no such") => files.place.no_store(),
+        Kind::NotFound => files.place.no_store(),
         _ => e,
     })?;
     StoreDescription::parse(&bytes).map_err(|e| e.context(&files.place))

@@ -106,7 +106,8 @@ impl Place {
         };
         let named = self.kind.words();
         let explained = if refusal.is_missing_bucket() {
-            error(Kind::NotFound, format!("there is no such {} ({refusal})", named.bucket))
+            // not what a missing file is: of that there may be another
+            error(Kind::Unreachable, format!("there is no such {} ({refusal})", named.bucket))
                 .remedy(format!("create it, or check its name and {}", named.whereabouts))
         } else if refusal.is_out_of_room() {
             error(Kind::Unreachable, format!("there is no room left ({refusal})"))
@@ -226,5 +227,79 @@ impl Cloud {
                 region_remedy: "use the address that the server sends us to",
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::client::{HttpError, HttpErrorKind};
+
+    use super::*;
+
+    fn explained(place: &Place, refusal: Refusal) -> (Error, Hope) {
+        let source = Box::new(HttpError::new(HttpErrorKind::Unknown, refusal));
+        place.explain("writing x", &object_store::Error::Generic { store: "S3", source })
+    }
+
+    fn refusal(status: u16, code: &str) -> Refusal {
+        Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            code: code.into(),
+            message: String::new(),
+            region: None,
+            retry_after: None,
+            clock_is_off: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_a_message_and_a_remedy_of_its_own() {
+        let place = Place::nowhere();
+        for (status, code, kind, words, remedy) in [
+            (403, "AccessDenied", Kind::Denied, "access is denied", "s3:PutObject"),
+            (403, "InvalidAccessKeyId", Kind::Denied, "credentials are wrong", "AWS_ACCESS_KEY_ID"),
+            (403, "SignatureDoesNotMatch", Kind::Denied, "credentials are wrong", "AWS_PROFILE"),
+            (400, "ExpiredToken", Kind::Denied, "have expired", "aws sso login"),
+            (403, "RequestTimeTooSkewed", Kind::Denied, "clock", "set the clock"),
+            (404, "NoSuchBucket", Kind::Unreachable, "no such bucket", "create it"),
+            (301, "PermanentRedirect", Kind::Invalid, "another region", "?region="),
+            (400, "AuthorizationHeaderMalformed", Kind::Invalid, "another region", "AWS_REGION"),
+            (507, "", Kind::Unreachable, "no room", "quota"),
+            (403, "QuotaExceeded", Kind::Unreachable, "no room", "quota"),
+            (503, "SlowDown", Kind::Unreachable, "too much to do", "lfs-cdc.concurrency"),
+            (400, "KMS.DisabledException", Kind::Denied, "encryption key", "lfs-cdc.sseKmsKeyId"),
+        ] {
+            let (error, hope) = explained(&place, refusal(status, code));
+            let text = error.to_string();
+            assert_eq!(error.kind(), kind, "{code}: {text}");
+            let (message, advice) = text.split_once("; ").expect("there is a remedy");
+            assert!(message.contains(words) && advice.contains(remedy), "{code}: {text}");
+            assert_eq!(hope == Hope::Good, status == 503, "{code}: {hope:?}");
+        }
+    }
+
+    #[test]
+    fn a_region_and_a_clock_are_named() {
+        let place = Place::nowhere();
+        let elsewhere = Refusal { region: Some("eu-west-3".into()), ..refusal(301, "") };
+        assert!(explained(&place, elsewhere).0.to_string().contains("eu-west-3"));
+        let late = Refusal { clock_is_off: Duration::from_secs(3600), ..refusal(403, "AccessDenied") };
+        assert!(explained(&place, late).0.to_string().contains("60 minutes off"));
+    }
+
+    #[test]
+    fn who_has_no_credentials_is_told_so() {
+        let place = Place { is_anonymous: true, ..Place::nowhere() };
+        let text = explained(&place, refusal(403, "AccessDenied")).0.to_string();
+        assert!(text.contains("no credentials were found") && text.contains("AWS_ACCESS_KEY_ID"), "{text}");
+    }
+
+    #[test]
+    fn a_pause_that_the_service_asks_for_is_kept() {
+        let pause = Duration::from_secs(7);
+        let busy = Refusal { retry_after: Some(pause), ..refusal(429, "") };
+        assert_eq!(explained(&Place::nowhere(), busy).1, Hope::After(pause));
+        let denied = Refusal { retry_after: Some(pause), ..refusal(403, "AccessDenied") };
+        assert_eq!(explained(&Place::nowhere(), denied).1, Hope::None);
     }
 }

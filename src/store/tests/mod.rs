@@ -1,3 +1,5 @@
 //! What every store has to do, wherever it is, and how errors of services are told.
 
 mod contract;
+mod google;
+mod reach;
