@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Mutex;
 
+use std::path::PathBuf;
+
 use super::super::*;
 use crate::id::{CommitId, ContentHash, Nonce};
 

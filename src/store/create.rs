@@ -1,0 +1,99 @@
+//! Making a store: the one way to write `store.json`, and only where there is none.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use object_store::path::Path;
+use object_store::{PutMode, PutPayload};
+
+use super::files::Files;
+use super::retry::Retry;
+use super::{
+    Access, OwnRuntime, Place, Sharing, Store, StoreUrl, directory, directory_files, find, layout, probe,
+    runtime,
+};
+use crate::error::{Kind, Result};
+use crate::format::store_json::StoreDescription;
+
+/// What a new store is to be like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Creation {
+    /// Who but the owner may use it; for directories.
+    pub sharing: Option<Sharing>,
+    /// Also in a folder that holds other things, or blocks without a `store.json`.
+    pub force: bool,
+}
+
+impl Store {
+    /// Opens the store that `url` names, or creates it if there is none. Says whether it was
+    /// created. Two that create at once end up with the same store.
+    pub fn create_or_join(
+        url: &StoreUrl,
+        top: &FilePath,
+        access: &Access,
+        creation: Creation,
+    ) -> Result<(Self, bool)> {
+        match Self::open(url, top, access) {
+            Err(error) if error.kind() == Kind::NotFound && !url.is_read_only() => {}
+            opened => return Ok((opened?, false)),
+        }
+        match url.directory(top) {
+            Some(path) => Self::create_directory(path, creation),
+            None => {
+                let runtime = runtime()?;
+                let files = find(url, top, access, &runtime)?;
+                let creates = runtime.block_on(probe::run(&files))?.honours_conditions;
+                let mine = StoreDescription { creates, ..StoreDescription::new(None)? };
+                Self::create(Files { creates, ..files }, runtime, &mine)
+            }
+        }
+    }
+
+    fn create_directory(path: PathBuf, creation: Creation) -> Result<(Self, bool)> {
+        let Creation { sharing, force } = creation;
+        let mine = StoreDescription::new(sharing.map(Sharing::file_mode))?;
+        // only the store itself is shared, not the folders above it
+        directory::create_parents(&path)?;
+        let umask = sharing.map(|sharing| directory::set_umask_for(sharing.file_mode()));
+        let created = directory::Place::create(path, sharing, force).and_then(|place| {
+            // hard links make it so; `create` knows what to do without them
+            let files = Files { creates: true, ..directory_files(place)? };
+            Self::create(files, runtime()?, &mine)
+        });
+        if let Some(umask) = umask {
+            umask.restore();
+        }
+        created
+    }
+
+    /// Writes `store.json` where there is none, and reads it back: two that do the same get the same.
+    pub(super) fn create(files: Files, runtime: OwnRuntime, mine: &StoreDescription) -> Result<(Self, bool)> {
+        runtime.block_on(put_description(&files, mine))?;
+        let store = Self::with(files, runtime)?;
+        let created = store.description.id == mine.id;
+        Ok((store, created))
+    }
+}
+
+async fn put_description(files: &Files, description: &StoreDescription) -> Result<()> {
+    let path = Path::from(layout::STORE_JSON);
+    let bytes = PutPayload::from(description.write()?);
+    let mut retry = Retry::new(&files.place, format!("writing {path}"));
+    let mut mode = if files.creates { PutMode::Create } else { PutMode::Overwrite };
+    if !files.creates && files.size(&path).await?.is_some() {
+        return Ok(());
+    }
+    loop {
+        let options = files.options(mode.clone());
+        let Err(error) = files.objects.put_opts(&path, bytes.clone(), options).await else { return Ok(()) };
+        // somebody else's does as well; and what is called taken may not be there
+        if files.size(&path).await?.is_some() {
+            return Ok(());
+        }
+        if matches!((&files.place, &mode), (Place::Directory(_), PutMode::Create)) {
+            // some file systems have no hard links; what is read back decides between two that do the same
+            mode = PutMode::Overwrite;
+            continue;
+        }
+        retry.again(error).await?;
+    }
+}
