@@ -94,10 +94,8 @@ pub const BACKOFF_MAX_MS: u64 = 10_000;
 pub const STALL_SECONDS: u64 = 30;
 /// As slow as that a transfer may be, however long it takes.
 pub const SLOWEST_BYTES_PER_SECOND: u64 = 512;
-/// So much of a request may stand in the system's buffers when all of it was handed over.
-pub const SOCKET_BUFFER_BYTES: u64 = 4 * MIB as u64;
-/// The answer may take one [`STALL_SECONDS`] longer for each of these.
-pub const SOCKET_BUFFER_BYTES_PER_WINDOW: u64 = 512 * KIB as u64;
+/// The answer to a request that is larger may take two times [`STALL_SECONDS`].
+pub const SMALL_REQUEST_BYTES: u64 = 256 * KIB as u64;
 /// Bytes handed to a connection at a time.
 pub const SEND_BYTES: usize = 64 * KIB;
 /// How long a connection may take to be made.

@@ -37,7 +37,7 @@ impl Files {
         let size_bytes = payload.content_length() as u64;
         let mode = if self.creates { PutMode::Create } else { PutMode::Overwrite };
         let mut parts = self.in_parts(size_bytes);
-        let mut broken = 0;
+        let (mut broken, mut is_first) = (0, true);
         loop {
             if let Some((network, way)) = &parts
                 && (broken >= limit::BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))
@@ -58,7 +58,7 @@ impl Files {
             // an earlier try may have been done though its answer was lost, and a key that must not overwrite
             // is simply denied the next; and some services call names taken that are not there
             let is_link_failure = network::is_link_failure(&error);
-            if is_taken(&error) || (broken > 0 && !is_link_failure) {
+            if is_taken(&error) || (!is_first && !is_link_failure) {
                 match self.size(path).await? {
                     Some(found) if found == size_bytes => return Ok(()),
                     Some(_) if is_taken(&error) => {
@@ -68,6 +68,7 @@ impl Files {
                 }
             }
             broken += usize::from(is_link_failure);
+            is_first = false;
             retry.again(error).await?;
         }
     }

@@ -39,7 +39,7 @@ impl Retry {
         let total = match hope {
             Hope::None => return Err(error),
             Hope::Slight => total / 8,
-            Hope::Good => total,
+            Hope::Good | Hope::Silent => total,
             Hope::After(wanted) => {
                 pause = pause.max(wanted);
                 total
@@ -48,7 +48,7 @@ impl Retry {
         let spent = self.since.elapsed();
         let is_late = spent + pause > total;
         // a large request on a slow link may take longer than that by itself
-        let is_enough = self.tries >= limit::TRIES_AT_LEAST || hope == Hope::Slight;
+        let is_enough = self.tries >= limit::TRIES_AT_LEAST || matches!(hope, Hope::Slight | Hope::Silent);
         if (is_late && is_enough) || pause > total {
             return Err(error.tried(self.tries, spent));
         }

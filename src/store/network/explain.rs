@@ -18,6 +18,8 @@ pub(in crate::store) enum Hope {
     /// A service that can't be reached at all: most likely it stays so.
     Slight,
     Good,
+    /// A service that takes requests and doesn't answer: each try costs much time.
+    Silent,
     /// The service has said how long it wants to be left alone.
     After(Duration),
 }
@@ -37,9 +39,12 @@ fn find<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Optio
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// Whether the connection failed, and not the service.
+/// Whether the connection broke or stood still, and not the service.
 pub(in crate::store) fn is_link_failure(error: &object_store::Error) -> bool {
-    find::<Stalled>(error).is_some() || find::<reqwest::Error>(error).is_some()
+    match find::<Stalled>(error) {
+        Some(stalled) => !stalled.is_silence,
+        None => find::<reqwest::Error>(error).is_some(),
+    }
 }
 
 /// The words of the innermost cause: what others wrap around it may hold a URL.
@@ -59,7 +64,8 @@ impl Place {
         }
         if let Some(stalled) = find::<Stalled>(error) {
             let error = Error::new(Kind::Unreachable, format!("{doing}: {stalled}"));
-            return (error.remedy("check the network, and try again"), Hope::Good);
+            let hope = if stalled.is_silence { Hope::Silent } else { Hope::Good };
+            return (error.remedy("check the network and the service, and try again"), hope);
         }
         if let Some(failed) = find::<reqwest::Error>(error) {
             return self.cut_off(&doing, failed);

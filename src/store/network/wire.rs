@@ -160,18 +160,23 @@ fn transport(error: reqwest::Error) -> HttpError {
 
 /// Nothing has moved for too long.
 #[derive(Debug)]
-pub(super) struct Stalled(Duration);
+pub(super) struct Stalled {
+    after: Duration,
+    /// All was sent, and the service did not answer: it is not the link that is slow.
+    pub is_silence: bool,
+}
 
 impl std::fmt::Display for Stalled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "nothing has moved for {} s", self.0.as_secs_f32().round())
+        let what = if self.is_silence { "no answer has come" } else { "nothing has moved" };
+        write!(f, "{what} for {} s", self.after.as_secs_f32().round())
     }
 }
 
 impl std::error::Error for Stalled {}
 
-fn stalled(after: Duration) -> HttpError {
-    HttpError::new(HttpErrorKind::Timeout, Stalled(after))
+fn stalled(after: Duration, is_silence: bool) -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, Stalled { after, is_silence })
 }
 
 /// So much has to move within a window: a transfer may be as slow as that, however long it takes.
@@ -186,15 +191,16 @@ struct Sent {
     bytes: AtomicU64,
 }
 
-/// Gives up when the request's body doesn't move any more, or the answer doesn't come after it. What was
-/// handed over may still stand in the system's buffers, so the answer to a large one may take longer.
+/// Gives up when the request's body doesn't move any more, or the answer doesn't come after it. Of a large one
+/// some may still stand in the system's buffers, and it takes the service longer to store: its answer may take
+/// twice as long.
 async fn unless_stalled<F: Future>(
     request: F,
     sent: &Sent,
     window: Duration,
 ) -> Result<F::Output, HttpError> {
-    let buffered = sent.of.min(limit::SOCKET_BUFFER_BYTES) / limit::SOCKET_BUFFER_BYTES_PER_WINDOW;
-    let mut patience = 1 + buffered as u32;
+    let patience = if sent.of > limit::SMALL_REQUEST_BYTES { 2 } else { 1 };
+    let mut silent = 0;
     let mut before = 0;
     let mut request = std::pin::pin!(request);
     loop {
@@ -202,11 +208,14 @@ async fn unless_stalled<F: Future>(
             return Ok(answer);
         }
         let now = sent.bytes.load(Ordering::Relaxed);
-        // a last, short step counts as well
-        if now - before < least_bytes(window).min((sent.of - before).max(1)) {
-            patience = if now < sent.of { 0 } else { patience - 1 };
-            if patience == 0 {
-                return Err(stalled(window));
+        if now < sent.of {
+            if now - before < least_bytes(window) {
+                return Err(stalled(window, false));
+            }
+        } else if before == now {
+            silent += 1;
+            if silent >= patience {
+                return Err(stalled(window * patience, true));
             }
         }
         before = now;
@@ -279,7 +288,7 @@ impl Body for WatchedBody {
         }
         while self.end_of_window.as_mut().poll(context).is_ready() {
             if self.bytes_in_window < least_bytes(self.window) {
-                return Poll::Ready(Some(Err(stalled(self.window))));
+                return Poll::Ready(Some(Err(stalled(self.window, false))));
             }
             let window = self.window;
             self.end_of_window.as_mut().reset(Instant::now() + window);
