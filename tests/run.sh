@@ -75,6 +75,9 @@ else
   [ $full = no ] || export GIT_LFS_CDC_CORPORA=$cache/corpora
   GIT_LFS_CDC_TEST_GIT_LFS=$newer cargo test --release --locked --test e2e
 fi
+step "The end-to-end tests again, with stores in S3"
+GIT_LFS_CDC_TEST_STORE=s3 GIT_LFS_CDC_CORPORA=$cache/corpora cargo test --release --locked --test e2e
+
 if [ $full = yes ]; then
   step "Memory of one agent"
   need /usr/bin/time time time time

@@ -28,7 +28,7 @@ fn corpus(name: &str, releases: usize, limit_bytes: u64) {
         work.push();
     }
     let plain: u64 = folders.iter().map(|folder| total_bytes(folder)).sum();
-    let stored = total_bytes(&sandbox.store());
+    let stored = sandbox.store().total_bytes();
     say(&format!(
         "corpus {name}: {releases} releases, {} plain, {} stored",
         megabytes(plain),

@@ -1,22 +1,23 @@
 //! Flipped bits, in the store and on this side: found, named, and never checked out or pushed.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
-use crate::data::{assert_same_tree, damage, listing, noise};
+use crate::data::{assert_same_tree, damage, noise};
 use crate::process::say;
 use crate::sandbox::{Sandbox, path_str};
 
-fn blocks(sandbox: &Sandbox) -> Vec<PathBuf> {
-    let folder = sandbox.store().join("blocks");
-    listing(&folder).keys().map(|name| folder.join(name)).collect()
+/// Whether `zstd -t` finds a block in order; none where there is no zstd.
+fn zstd_accepts(sandbox: &Sandbox, block: &str) -> Option<bool> {
+    let copy = sandbox.path("block.zst");
+    fs::write(&copy, sandbox.store().read(block)).unwrap();
+    let output = Command::new("zstd").args(["-q", "-t"]).arg(copy).output().ok()?;
+    Some(output.status.success())
 }
 
-/// Whether `zstd -t` finds a block in order; none where there is no zstd.
-fn zstd_accepts(block: &PathBuf) -> Option<bool> {
-    let output = Command::new("zstd").args(["-q", "-t"]).arg(block).output().ok()?;
-    Some(output.status.success())
+/// What messages call a block.
+fn block_name(block: &str) -> &str {
+    block.rsplit('/').next().unwrap().strip_suffix(".zst").unwrap()
 }
 
 #[test]
@@ -24,19 +25,17 @@ fn damaged_block() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("damaged");
     work.publish("healthy.bin", &noise(1, 3_000_000));
-    let healthy = blocks(&sandbox);
+    let healthy = sandbox.store().blocks();
     work.publish("hurt.bin", &noise(2, 3_000_000));
-    let [hurt] =
-        &blocks(&sandbox).into_iter().filter(|block| !healthy.contains(block)).collect::<Vec<_>>()[..]
-    else {
+    let blocks = sandbox.store().blocks();
+    let [hurt] = blocks.iter().filter(|block| !healthy.contains(block)).collect::<Vec<_>>()[..] else {
         panic!("one push of 3 MB makes one block");
     };
-    damage(hurt);
+    sandbox.store().damage(hurt);
 
     let other = sandbox.other_machine("other");
     let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("damaged")), "copy"]);
-    let name = hurt.file_stem().unwrap().to_str().unwrap();
-    other.expect_failure(outcome, &[name, &work.oid("hurt.bin")]);
+    other.expect_failure(outcome, &[block_name(hurt), &work.oid("hurt.bin")]);
     let copy = other.repo_at("other/copy");
     if let Ok(content) = fs::read(copy.file("hurt.bin")) {
         assert!(content.starts_with(b"version https://git-lfs"), "damaged content in the work tree");
@@ -45,10 +44,10 @@ fn damaged_block() {
     assert!(copy.local_object("healthy.bin").is_file(), "what is healthy can be had");
     assert!(!copy.local_object("hurt.bin").exists());
 
-    match zstd_accepts(hurt) {
+    match zstd_accepts(&sandbox, hurt) {
         Some(accepted) => {
-            assert!(!accepted, "zstd -t accepts {}", hurt.display());
-            assert!(healthy.iter().all(|block| zstd_accepts(block) == Some(true)));
+            assert!(!accepted, "zstd -t accepts {hurt}");
+            assert!(healthy.iter().all(|block| zstd_accepts(&sandbox, block) == Some(true)));
         }
         None => say("skipped: zstd -t on blocks, there is no zstd"),
     }
@@ -59,14 +58,14 @@ fn missing_block() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("missing");
     work.publish("a.bin", &noise(1, 3_000_000));
-    let [block] = &blocks(&sandbox)[..] else { panic!("one push of 3 MB makes one block") };
-    fs::rename(block, sandbox.path("away")).unwrap();
+    let [block] = &sandbox.store().blocks()[..] else { panic!("one push of 3 MB makes one block") };
+    let bytes = sandbox.store().read(block);
+    sandbox.store().remove(block);
 
     let other = sandbox.other_machine("other");
     let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("missing")), "copy"]);
-    let name = block.file_stem().unwrap().to_str().unwrap();
-    other.expect_failure(outcome, &[name, &work.oid("a.bin")]);
-    fs::rename(sandbox.path("away"), block).unwrap();
+    other.expect_failure(outcome, &[block_name(block), &work.oid("a.bin")]);
+    sandbox.store().write(block, &bytes);
     let copy = other.repo_at("other/copy");
     copy.must(["reset", "--quiet", "--hard"]);
     assert_same_tree(&work.path, &copy.path);
@@ -77,9 +76,8 @@ fn every_damaged_index_file_is_noticed() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("index");
     work.publish("a.bin", &noise(1, 3_000_000));
-    let segments = listing(&sandbox.store().join("index"));
-    for name in segments.keys() {
-        damage(&sandbox.store().join("index").join(name));
+    for segment in sandbox.store().segments() {
+        sandbox.store().damage(&segment);
     }
     let other = sandbox.other_machine("other");
     let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("index")), "copy"]);

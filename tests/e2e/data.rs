@@ -25,11 +25,17 @@ pub fn insert_in_middle(data: &[u8], inserted: &[u8]) -> Vec<u8> {
     [head, inserted, tail].concat()
 }
 
-/// Flips one bit in the middle of a file, whatever its permissions say.
-pub fn damage(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
+/// The bytes with one bit in their middle flipped.
+pub fn damaged(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
+    bytes
+}
+
+/// Flips one bit in the middle of a file, whatever its permissions say.
+pub fn damage(path: &Path) {
+    let bytes = damaged(&fs::read(path).unwrap());
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
 }

@@ -1,8 +1,8 @@
 //! What a second version, and a second repository, add to the store.
 
-use crate::data::{assert_same_file, assert_same_tree, insert_in_middle, noise, total_bytes};
+use crate::data::{assert_same_file, assert_same_tree, insert_in_middle, noise};
 use crate::process::say;
-use crate::sandbox::{Sandbox, full, path_str};
+use crate::sandbox::{Sandbox, full};
 
 #[test]
 fn an_insertion_costs_what_was_inserted() {
@@ -10,9 +10,9 @@ fn an_insertion_costs_what_was_inserted() {
     let work = sandbox.repository("insertion");
     let first = noise(1, if full() { 1 << 30 } else { 64 << 20 });
     work.publish("a.bin", &first);
-    let before = total_bytes(&sandbox.store());
+    let before = sandbox.store().total_bytes();
     work.publish("a.bin", &insert_in_middle(&first, &noise(2, 1_000_000)));
-    let added = total_bytes(&sandbox.store()) - before;
+    let added = sandbox.store().total_bytes() - before;
     say(&format!("insertion of 1,000,000 bytes into {} bytes: the store grew by {added} bytes", first.len()));
     assert!(added < 1_300_000, "the store grew by {added} bytes");
 
@@ -29,14 +29,14 @@ fn two_repositories_share_a_store() {
     let content = noise(1, 24_000_000);
     let one = sandbox.repository("one");
     one.publish("a.bin", &content);
-    let before = total_bytes(&sandbox.store());
+    let before = sandbox.store().total_bytes();
 
     let two = sandbox.repository("two");
     two.write("same.bin", &content);
     two.write("longer.bin", &[&noise(2, 10_000), &content[..]].concat());
     two.commit("the other repository");
     two.push();
-    let added = total_bytes(&sandbox.store()) - before;
+    let added = sandbox.store().total_bytes() - before;
     assert!(added < content.len() as u64 / 20, "the second repository added {added} bytes");
     assert_same_tree(&two.path, &sandbox.clone_elsewhere("two").path);
     assert_same_tree(&one.path, &sandbox.clone_elsewhere("one").path);
@@ -47,13 +47,13 @@ fn a_second_machine_deduplicates_against_the_first() {
     let sandbox = Sandbox::new();
     let content = noise(1, 24_000_000);
     sandbox.repository("far").publish("a.bin", &content);
-    let before = total_bytes(&sandbox.store());
+    let before = sandbox.store().total_bytes();
 
     let copy = sandbox.clone_elsewhere("far");
     copy.publish("b.bin", &insert_in_middle(&content, b"one line\n"));
-    let added = total_bytes(&sandbox.store()) - before;
+    let added = sandbox.store().total_bytes() - before;
     assert!(added < content.len() as u64 / 20, "the second machine added {added} bytes");
-    let stats = copy.cdc(["stats", path_str(&sandbox.store()), "--json"]);
+    let stats = copy.cdc(["stats", &sandbox.store().url(), "--json"]);
     let stats: serde_json::Value = serde_json::from_str(&stats.stdout).expect(&stats.stderr);
     assert_eq!(stats["objects"], 2);
 }
@@ -71,9 +71,9 @@ fn later_objects_of_one_push_share_chunks_with_earlier_ones() {
         );
     }
     work.commit("24 versions");
-    let before = total_bytes(&sandbox.store());
+    let before = sandbox.store().total_bytes();
     work.push();
-    let added = total_bytes(&sandbox.store()) - before;
+    let added = sandbox.store().total_bytes() - before;
     assert!(added < 16 * content.len() as u64, "24 versions added {added} bytes");
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("versions").path);
 }
@@ -85,14 +85,14 @@ fn objects_of_one_push_share_their_chunks() {
     // One agent: several at once don't see what the others have not committed yet.
     work.must(["config", "--global", "lfs.customtransfer.cdc.concurrent", "false"]);
     let content = noise(1, 12_000_000);
-    let before = total_bytes(&sandbox.store());
+    let before = sandbox.store().total_bytes();
     for index in 0..6 {
         let start = index * 100_001;
         work.write(&format!("{index}.bin"), &content[start..]);
     }
     work.commit("six overlapping objects");
     work.push();
-    let added = total_bytes(&sandbox.store()) - before;
+    let added = sandbox.store().total_bytes() - before;
     assert!(added < content.len() as u64 * 11 / 10, "six objects over 12 MB of content added {added} bytes");
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("within").path);
 }

@@ -36,7 +36,7 @@ fn agents(machine: &Machine) -> Vec<u32> {
 }
 
 fn start(machine: &Machine, dir: &Path, args: &[&str]) -> Running {
-    let mut running = Running::start(machine.command(dir, "git", args));
+    let mut running = machine.start(dir, "git", args);
     wait_until(Duration::from_secs(120), || !agents(machine).is_empty() || running.finished());
     running
 }

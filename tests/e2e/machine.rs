@@ -7,7 +7,10 @@ use std::process::Command;
 
 use crate::process::{Outcome, Running};
 use crate::repo::Repo;
+use crate::s3::Role;
 use crate::sandbox::path_str;
+use crate::scan::Secrets;
+use crate::storage::Storage;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_git-lfs-cdc");
 const GIT_CONFIG: &str = "\
@@ -49,19 +52,35 @@ pub struct Machine {
     sandbox: PathBuf,
     home: PathBuf,
     identity: Option<Identity>,
+    /// What its commands find in their environment beyond what every machine has.
+    environment: Vec<(String, String)>,
+    secrets: Secrets,
 }
 
 impl Machine {
-    pub fn new(sandbox: &Path, name: &str, identity: Option<Identity>) -> Machine {
+    pub fn new(sandbox: &Path, name: &str, identity: Option<Identity>, secrets: Secrets) -> Machine {
         let home = sandbox.join(name);
         fs::create_dir_all(home.join("bin")).unwrap();
         fs::write(home.join(".gitconfig"), GIT_CONFIG).unwrap();
-        let machine = Machine { sandbox: sandbox.to_path_buf(), home, identity };
+        let sandbox = sandbox.to_path_buf();
+        let machine = Machine { sandbox, home, identity, environment: Vec::new(), secrets };
         if let Some(identity) = &machine.identity {
             machine.bring_binaries();
             give(&machine.home, identity);
         }
         machine
+    }
+
+    /// The same machine with a variable in the environment of its commands.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Machine {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same machine with a role's keys for S3.
+    pub fn with_keys(self, role: Role) -> Machine {
+        let (id, secret) = role.keys();
+        self.with_variable("AWS_ACCESS_KEY_ID", &id).with_variable("AWS_SECRET_ACCESS_KEY", &secret)
     }
 
     /// Another user may not reach the build folder: copies of the binaries go into the machine's own `bin`.
@@ -100,6 +119,7 @@ impl Machine {
             .env("XDG_CONFIG_HOME", self.home.join(".config"));
         command.env("GIT_CONFIG_GLOBAL", self.config_file()).env("GIT_CONFIG_NOSYSTEM", "1");
         command.env("GIT_TERMINAL_PROMPT", "0");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -110,13 +130,22 @@ impl Machine {
         std::env::join_paths(folders).unwrap()
     }
 
+    pub fn start<A: AsRef<OsStr>>(
+        &self,
+        dir: &Path,
+        program: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Running {
+        Running::start(self.command(dir, program, args), self.secrets.clone())
+    }
+
     pub fn run<A: AsRef<OsStr>>(
         &self,
         dir: &Path,
         program: &str,
         args: impl IntoIterator<Item = A>,
     ) -> Outcome {
-        Running::start(self.command(dir, program, args)).wait()
+        self.start(dir, program, args).wait()
     }
 
     pub fn git<'a>(&self, dir: &Path, args: impl IntoIterator<Item = &'a str>) -> Outcome {
@@ -153,10 +182,11 @@ impl Machine {
 
     /// Creates a store that no repository uses yet.
     #[track_caller]
-    pub fn create_store(&self, path: &Path) {
-        let scratch = self.repo_at(&format!("scratch-{}", path.file_name().unwrap().to_string_lossy()));
+    pub fn create_store(&self, storage: &Storage) {
+        let location = storage.location();
+        let scratch = self.repo_at(&format!("scratch-{}", location.rsplit('/').next().unwrap()));
         self.must(&self.sandbox, ["init", "--quiet", path_str(&scratch.path)]);
-        scratch.init(path_str(path));
+        scratch.init(&storage.url());
     }
 
     #[track_caller]

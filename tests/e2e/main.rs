@@ -1,9 +1,12 @@
-//! End-to-end tests: the real binary driven by real git and real git-lfs, against directory stores.
+//! End-to-end tests: the real binary driven by real git and real git-lfs, against stores in folders,
+//! or in a bucket.
 //!
-//! Three environment variables, all set by `tests/run.sh`, widen what is covered:
+//! Environment variables, all set by `tests/run.sh`, widen what is covered:
 //! * `GIT_LFS_CDC_TEST_GIT_LFS`: a folder with the `git-lfs` to use instead of the one on `PATH`.
 //! * `GIT_LFS_CDC_CORPORA`: a folder made by `tests/setup/corpora.sh`; without it `corpora` is skipped.
 //! * `GIT_LFS_CDC_FULL=1`: the large forms of the tests that have one.
+//! * `GIT_LFS_CDC_TEST_S3` and the keys that `tests/setup/servers.sh` writes along with it: an S3 server.
+//! * `GIT_LFS_CDC_TEST_STORE=s3`: all stores are made there instead of in folders.
 
 mod concurrency;
 mod corpora;
@@ -17,7 +20,10 @@ mod layouts;
 mod machine;
 mod process;
 mod repo;
+mod s3;
 mod sandbox;
+mod scan;
+mod storage;
 mod store_faults;
 mod transfer;
 mod urls;

@@ -7,9 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::scan::Secrets;
+
 /// Nothing in these tests takes this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(4);
+/// Command lines are looked at often while a command is young, and at least this often later.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How a command ended.
 pub struct Outcome {
@@ -36,10 +40,12 @@ pub struct Running {
     stdout: File,
     stderr: File,
     command: String,
+    secrets: Secrets,
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Running {
+    /// Starts a command that must not show any of the secrets.
+    pub fn start(mut command: Command, secrets: Secrets) -> Running {
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let child = command
             .stdin(Stdio::null())
@@ -48,7 +54,7 @@ impl Running {
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Running { child, stdout, stderr, command: describe(&command) }
+        Running { child, stdout, stderr, command: describe(&command), secrets }
     }
 
     /// What Ctrl-C does in a terminal: SIGINT to the whole process group.
@@ -62,22 +68,37 @@ impl Running {
 
     pub fn wait(mut self) -> Outcome {
         let started = Instant::now();
+        let mut next_look = Duration::ZERO;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
             if started.elapsed() > DEADLINE {
-                signal("KILL", &format!("-{}", self.child.id()));
+                self.kill();
                 panic!("{} hangs; so far:\n{}", self.command, read_again(&mut self.stderr));
+            }
+            if started.elapsed() >= next_look {
+                if let Some(process) = self.secrets.in_command_lines() {
+                    self.kill();
+                    panic!("the command line of {process} shows a secret during {}", self.command);
+                }
+                next_look = started.elapsed() + (2 * started.elapsed()).clamp(POLL, LOOK);
             }
             sleep(POLL);
         };
-        Outcome {
+        let outcome = Outcome {
             command: self.command,
             code: status.code(),
             stdout: read_again(&mut self.stdout),
             stderr: read_again(&mut self.stderr),
-        }
+        };
+        assert!(!self.secrets.stand_in(&outcome.text()), "the output of {} shows a secret", outcome.command);
+        outcome
+    }
+
+    fn kill(&mut self) {
+        signal("KILL", &format!("-{}", self.child.id()));
+        self.child.wait().unwrap();
     }
 }
 

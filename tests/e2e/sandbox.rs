@@ -1,28 +1,58 @@
 //! The one builder of every test: a folder with a store, remotes, and machines whose environment is pinned.
 //!
 //! A [`Machine`] has its own home, git configuration and cache, so a clone made on another machine gets nothing but
-//! what the store holds. Dropping the sandbox removes everything.
+//! what the store holds. Dropping the sandbox removes everything; what is in a bucket goes when its server ends.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::machine::{Identity, Machine};
+use crate::process::say;
 use crate::repo::Repo;
+use crate::s3::{self, Role};
+use crate::scan::Secrets;
+use crate::storage::{Kind, Storage};
 
 pub struct Sandbox {
     root: tempfile::TempDir,
+    kind: Kind,
+    secrets: Secrets,
     pub machine: Machine,
 }
 
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Some(path) = self.secrets.in_files(self.root.path()) {
+            panic!("there is a secret in {}", path.display());
+        }
+    }
+}
+
 impl Sandbox {
-    /// A sandbox with one machine, on which the agent is installed.
+    /// A sandbox with one machine, on which the agent is installed. Its stores are what this run is about.
     pub fn new() -> Sandbox {
+        Sandbox::with(Kind::asked_for(), Secrets::in_use())
+    }
+
+    /// One with its stores in S3, whatever this run is about; none without a server.
+    pub fn in_s3(what: &str, secrets: Secrets) -> Option<Sandbox> {
+        if s3::endpoint().is_none() {
+            say(&format!("skipped: {what}, GIT_LFS_CDC_TEST_S3 is not set"));
+            return None;
+        }
+        Some(Sandbox::with(Kind::S3, secrets))
+    }
+
+    /// One in which these secrets may not be seen.
+    pub fn with(kind: Kind, secrets: Secrets) -> Sandbox {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let machine = Machine::new(root.path(), "home", None);
-        machine.install();
-        Sandbox { root, machine }
+        let machine = new_machine(root.path(), "home", None, kind, &secrets);
+        Sandbox { root, kind, secrets, machine }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -30,25 +60,24 @@ impl Sandbox {
     }
 
     /// Where `repository` puts its objects.
-    pub fn store(&self) -> PathBuf {
-        self.path("store")
+    pub fn store(&self) -> Storage {
+        self.storage("store")
+    }
+
+    /// A place for a store, of the kind that all stores of this sandbox are.
+    pub fn storage(&self, name: &str) -> Storage {
+        Storage::new(self.kind, self.root.path(), name)
     }
 
     /// Another machine with the agent: it shares no cache with the first.
     pub fn other_machine(&self, name: &str) -> Machine {
-        let machine = Machine::new(self.root.path(), name, None);
-        machine.install();
-        machine
+        new_machine(self.root.path(), name, None, self.kind, &self.secrets)
     }
 
     /// The machine of another user, or none where these tests may not change users.
     pub fn user(&self, name: &str, identity: Identity) -> Option<Machine> {
         let allowed = identity.command("true").output().is_ok_and(|output| output.status.success());
-        allowed.then(|| {
-            let machine = Machine::new(self.root.path(), name, Some(identity));
-            machine.install();
-            machine
-        })
+        allowed.then(|| new_machine(self.root.path(), name, Some(identity), self.kind, &self.secrets))
     }
 
     /// Where the bare repository is that `repository` pushes to.
@@ -59,7 +88,7 @@ impl Sandbox {
     /// A repository on the first machine with a remote of its own and `*.bin` in LFS, initialised for the store.
     pub fn repository(&self, name: &str) -> Repo {
         let repo = self.repository_without_store(name);
-        repo.init(&self.store().to_string_lossy());
+        repo.init(&self.store().url());
         repo.commit("set up");
         repo.push();
         repo
@@ -82,6 +111,20 @@ impl Sandbox {
         let label = (0..).map(|i| format!("elsewhere-{i}")).find(|label| !self.path(label).exists()).unwrap();
         self.other_machine(&label).clone_of(&self.remote(name), &format!("{label}/{name}"))
     }
+}
+
+/// A machine with the agent. Where stores are in S3 it may push, but not delete: nothing needs more.
+fn new_machine(
+    root: &Path,
+    name: &str,
+    identity: Option<Identity>,
+    kind: Kind,
+    secrets: &Secrets,
+) -> Machine {
+    let machine = Machine::new(root, name, identity, secrets.clone());
+    let machine = if kind == Kind::S3 { machine.with_keys(Role::Push) } else { machine };
+    machine.install();
+    machine
 }
 
 pub fn path_str(path: &Path) -> &str {

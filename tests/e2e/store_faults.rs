@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::data::{assert_same_tree, listing, noise};
+use crate::data::{assert_same_tree, noise};
 use crate::machine::{Identity, give};
 use crate::process::say;
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
+use crate::storage::only_for_folders;
 
 /// What each message has to point to.
 const LOG: &str = "cdc/log";
@@ -39,16 +40,15 @@ fn push_succeeds(sandbox: &Sandbox, work: &Repo) {
 fn store_vanished() {
     let sandbox = Sandbox::new();
     let work = with_unpushed_commit(&sandbox, 500_000);
-    let away = sandbox.path("away");
-    fs::rename(sandbox.store(), &away).unwrap();
-    push_fails(&work, &[path_str(&sandbox.store()), LOG]);
+    let away = sandbox.store().take_away();
+    push_fails(&work, &[&sandbox.store().location(), LOG]);
     assert!(!sandbox.store().exists(), "a transfer never creates a store");
 
     let other = sandbox.other_machine("other");
     let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("work")), "copy"]);
-    other.expect_failure(outcome, &[path_str(&sandbox.store())]);
+    other.expect_failure(outcome, &[&sandbox.store().location()]);
 
-    fs::rename(&away, sandbox.store()).unwrap();
+    away.bring_back();
     push_succeeds(&sandbox, &work);
     let copy = other.repo_at("other/copy");
     copy.must(["reset", "--quiet", "--hard"]);
@@ -60,11 +60,11 @@ fn store_vanished() {
 fn folder_without_store_json() {
     let sandbox = Sandbox::new();
     let work = with_unpushed_commit(&sandbox, 500_000);
-    let (marker, away) = (sandbox.store().join("store.json"), sandbox.path("away"));
-    fs::rename(&marker, &away).unwrap();
-    push_fails(&work, &["no store", path_str(&sandbox.store()), LOG]);
-    assert!(!marker.exists(), "a transfer never creates a store");
-    fs::rename(&away, &marker).unwrap();
+    let marker = sandbox.store().read("store.json");
+    sandbox.store().remove("store.json");
+    push_fails(&work, &["no store", &sandbox.store().location(), LOG]);
+    assert!(!sandbox.store().files().contains_key("store.json"), "a transfer never creates a store");
+    sandbox.store().write("store.json", &marker);
     push_succeeds(&sandbox, &work);
 }
 
@@ -72,16 +72,18 @@ fn folder_without_store_json() {
 fn store_json_without_meaning() {
     let sandbox = Sandbox::new();
     let work = with_unpushed_commit(&sandbox, 500_000);
-    let marker = sandbox.store().join("store.json");
-    let original = fs::read_to_string(&marker).unwrap();
-    fs::write(&marker, "{}").unwrap();
+    let original = sandbox.store().read("store.json");
+    sandbox.store().write("store.json", b"{}");
     push_fails(&work, &["store.json", LOG]);
-    fs::write(&marker, original).unwrap();
+    sandbox.store().write("store.json", &original);
     push_succeeds(&sandbox, &work);
 }
 
 #[test]
 fn read_only_store() {
+    if only_for_folders("permissions of files") {
+        return;
+    }
     let sandbox = Sandbox::new();
     let work = with_unpushed_commit(&sandbox, 500_000);
     // Permissions mean nothing to root, who therefore pushes as somebody else from a repository of theirs.
@@ -91,18 +93,18 @@ fn read_only_store() {
         (Some(machine), _) => {
             give(&work.path, &nobody);
             give(&sandbox.remote("work"), &nobody);
-            give(&sandbox.store(), &nobody);
+            give(sandbox.store().folder(), &nobody);
             machine.repo_at("work")
         }
         (None, false) => work.clone(),
         (None, true) => return say("skipped: read_only_store, root may not change its user here"),
     };
-    let before = listing(&sandbox.store());
-    set_writable(&sandbox.store(), false);
+    let before = sandbox.store().files();
+    set_writable(sandbox.store().folder(), false);
     let outcome = pusher.git(["push", "origin", "HEAD"]);
-    set_writable(&sandbox.store(), true);
+    set_writable(sandbox.store().folder(), true);
     pusher.machine.expect_failure(outcome, &["denied", LOG]);
-    assert_eq!(before, listing(&sandbox.store()));
+    assert_eq!(before, sandbox.store().files());
     push_succeeds(&sandbox, &pusher);
 }
 
@@ -154,8 +156,11 @@ impl Drop for SmallDisk {
 
 #[test]
 fn full_disk() {
+    if only_for_folders("a full disk") {
+        return;
+    }
     let sandbox = Sandbox::new();
-    let Some(disk) = SmallDisk::mount(sandbox.store(), "size=20m,mode=755") else {
+    let Some(disk) = SmallDisk::mount(sandbox.store().folder().to_path_buf(), "size=20m,mode=755") else {
         return say("skipped: full_disk, mounting is not allowed here");
     };
     let work = with_unpushed_commit(&sandbox, 40_000_000);

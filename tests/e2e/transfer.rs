@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::data::{assert_same_file, assert_same_tree, listing, noise};
+use crate::data::{assert_same_file, assert_same_tree, noise};
 use crate::repo::Repo;
-use crate::sandbox::{Sandbox, path_str};
+use crate::sandbox::Sandbox;
 
 /// Sizes from nothing to some megabytes, each with content of its own.
 fn write_mixed_files(repo: &Repo, count: usize) {
@@ -74,11 +74,11 @@ fn file_names_with_spaces_quotes_and_unicode() {
 fn store_and_repository_paths_with_spaces_quotes_and_unicode() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository_without_store("it's my rëpo");
-    let store = sandbox.path("100% mine/størе + \"more\"");
-    fs::create_dir(store.parent().unwrap()).unwrap();
-    work.init(path_str(&store));
+    fs::create_dir(sandbox.path("100% mine")).unwrap();
+    let store = sandbox.storage("100% mine/størе + \"more\"");
+    work.init(&store.url());
     work.publish("a.bin", &noise(1, 500_000));
-    assert!(listing(&store).keys().any(|name| name.starts_with("blocks")), "nothing in {}", store.display());
+    assert!(!store.blocks().is_empty(), "nothing in {}", store.location());
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("it's my rëpo").path);
 }
 
@@ -107,9 +107,9 @@ fn pushing_everything_again_adds_nothing() {
     work.commit("content");
     work.push();
     work.must(["lfs", "push", "--all", "origin"]);
-    let before = listing(&sandbox.store());
+    let before = sandbox.store().files();
     work.must(["lfs", "push", "--all", "origin"]);
-    assert_eq!(before, listing(&sandbox.store()));
+    assert_eq!(before, sandbox.store().files());
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! Where the store's URL can stand, and which place wins.
 
 use std::fs;
-use std::path::Path;
 
-use crate::data::{assert_same_file, listing, noise};
+use crate::data::{assert_same_file, noise};
 use crate::repo::Repo;
-use crate::sandbox::{Sandbox, path_str};
+use crate::sandbox::Sandbox;
+use crate::storage::Storage;
 
-fn has_blocks(store: &Path) -> bool {
-    listing(store).keys().any(|name| name.starts_with("blocks"))
+fn has_blocks(store: &Storage) -> bool {
+    !store.blocks().is_empty()
 }
 
-fn url(store: &Path) -> String {
-    format!("cdc::{}?repository=named", path_str(store))
+fn url(store: &Storage) -> String {
+    store.lfs_url("named")
 }
 
 /// Takes back what `init` wrote, so that only the setting under test names a store.
@@ -26,7 +26,7 @@ fn forget_url(repo: &Repo) {
 fn pushurl_takes_uploads_only() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("pushurl");
-    let second = sandbox.path("second-store");
+    let second = sandbox.storage("second-store");
     work.machine.create_store(&second);
     work.must(["config", "--file", ".lfsconfig", "lfs.pushurl", &url(&second)]);
     work.publish("a.bin", &noise(1, 300_000));
@@ -36,7 +36,7 @@ fn pushurl_takes_uploads_only() {
     work.must(["config", "--file", ".lfsconfig", "--unset", "lfs.pushurl"]);
     work.must(["lfs", "push", "--all", "origin"]);
     work.must(["config", "lfs.pushurl", &url(&second)]);
-    fs::rename(&second, sandbox.path("away")).unwrap();
+    let _gone = second.take_away();
     work.forget_objects();
     work.must(["lfs", "pull"]);
 }
@@ -52,7 +52,7 @@ fn a_remotes_own_url() {
     let copy = sandbox.clone_elsewhere("remote-url");
     assert_same_file(&work.file("a.bin"), &copy.file("a.bin"));
 
-    let second = sandbox.path("second-store");
+    let second = sandbox.storage("second-store");
     work.machine.create_store(&second);
     work.must(["config", "remote.origin.lfsurl", &url(&second)]);
     work.publish("a.bin", &noise(2, 300_000));
@@ -63,7 +63,7 @@ fn a_remotes_own_url() {
 fn the_command_line_beats_everything() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("precedence");
-    let second = sandbox.path("second-store");
+    let second = sandbox.storage("second-store");
     work.machine.create_store(&second);
     work.write("a.bin", &noise(1, 300_000));
     work.commit("content");
@@ -87,7 +87,7 @@ fn commits_older_than_lfsconfig() {
     let old = noise(1, 300_000);
     work.write("a.bin", &old);
     work.commit("before the store");
-    work.init(path_str(&sandbox.store()));
+    work.init(&sandbox.store().url());
     work.publish("a.bin", &noise(2, 300_000));
     work.must(["lfs", "push", "--all", "origin"]);
 
