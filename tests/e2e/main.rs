@@ -17,12 +17,14 @@ mod install;
 #[cfg(target_os = "linux")]
 mod kill;
 mod layouts;
+mod least_privilege;
 mod machine;
 mod process;
 mod repo;
 mod s3;
 mod sandbox;
 mod scan;
+mod secrets;
 mod storage;
 mod store_faults;
 mod transfer;
