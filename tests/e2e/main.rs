@@ -6,10 +6,12 @@
 //! * `GIT_LFS_CDC_CORPORA`: a folder made by `tests/setup/corpora.sh`; without it `corpora` is skipped.
 //! * `GIT_LFS_CDC_FULL=1`: the large forms of the tests that have one.
 //! * `GIT_LFS_CDC_TEST_S3` and the keys that `tests/setup/servers.sh` writes along with it: an S3 server.
+//! * `GIT_LFS_CDC_TEST_HTTP`, `GIT_LFS_CDC_TEST_HTTP_ROOT`: a web server, and the folder that it serves.
 //! * `GIT_LFS_CDC_TEST_STORE=s3`: all stores are made there instead of in folders.
 
 mod concurrency;
 mod corpora;
+mod credentials;
 mod damage;
 mod data;
 mod dedup;
@@ -20,6 +22,7 @@ mod layouts;
 mod least_privilege;
 mod machine;
 mod process;
+mod recipes;
 mod repo;
 mod s3;
 mod sandbox;
@@ -30,3 +33,4 @@ mod store_faults;
 mod transfer;
 mod urls;
 mod users;
+mod web;

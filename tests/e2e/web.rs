@@ -1,0 +1,190 @@
+//! Stores that are read over HTTP from a web server which knows nothing of them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::data::{assert_same_tree, damage, noise};
+use crate::process::{say, wait_until};
+use crate::repo::Repo;
+use crate::sandbox::{Sandbox, path_str};
+use crate::scan::Secrets;
+use crate::storage::Kind;
+
+/// A store in a folder that is served, with one object, and its URL.
+struct Served {
+    sandbox: Sandbox,
+    /// Below the folder that the server shows.
+    _root: tempfile::TempDir,
+    store: PathBuf,
+    url: String,
+    work: Repo,
+}
+
+fn served(what: &str) -> Option<Served> {
+    let (Ok(address), Ok(root)) =
+        (std::env::var("GIT_LFS_CDC_TEST_HTTP"), std::env::var("GIT_LFS_CDC_TEST_HTTP_ROOT"))
+    else {
+        say(&format!("skipped: {what}, GIT_LFS_CDC_TEST_HTTP is not set"));
+        return None;
+    };
+    let root = tempfile::Builder::new().prefix("store-").tempdir_in(root).unwrap();
+    let store = root.path().join("lfs store");
+    let folder = root.path().file_name().unwrap().to_str().unwrap();
+    let url = format!("{address}/{folder}/lfs%20store");
+    let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
+    let work = sandbox.repository_without_store("work");
+    work.init(path_str(&store));
+    work.publish("a.bin", &noise(1, 3_000_000));
+    Some(Served { sandbox, _root: root, store, url, work })
+}
+
+impl Served {
+    fn manifest(&self) -> PathBuf {
+        self.store.join("index/manifest")
+    }
+
+    /// A clone on a machine of its own, with what it pulls from set to the web server.
+    fn reader(&self, name: &str) -> Repo {
+        let machine = self.sandbox.other_machine(name);
+        machine
+            .must(&self.sandbox.path(name), ["config", "--global", "lfs.url", &format!("cdc::{}", self.url)]);
+        let remote = self.sandbox.remote("work");
+        // its own setting beats what the repository's .lfsconfig says
+        machine.clone_of(&remote, &format!("{name}/copy"))
+    }
+}
+
+#[test]
+fn what_is_pushed_to_a_folder_is_pulled_over_http() {
+    let Some(served) = served("pulls over HTTP") else { return };
+    let copy = served.reader("reader");
+    assert_same_tree(&served.work.path, &copy.path);
+    served.work.publish("b.bin", &noise(2, 700_000));
+    copy.must(["pull", "--quiet"]);
+    assert_same_tree(&served.work.path, &copy.path);
+    copy.machine.expect_success(copy.cdc(["status"]));
+
+    copy.write("mine.bin", &noise(3, 1000));
+    copy.commit("content");
+    let outcome = copy.git(["push", "origin", "HEAD"]);
+    copy.machine.expect_failure(outcome, &["can only be read", "lfs.pushurl", &copy.oid("mine.bin")]);
+    copy.must(["config", "lfs.pushurl", &format!("cdc::{}?repository=copy", path_str(&served.store))]);
+    copy.push();
+    served.work.must(["pull", "--quiet", "origin", "main"]);
+    assert_same_tree(&served.work.path, &copy.path);
+}
+
+#[test]
+fn a_manifest_that_is_behind_is_named_and_renewed() {
+    let Some(served) = served("manifests that are behind") else { return };
+    let old = fs::read(served.manifest()).unwrap();
+    served.work.publish("b.bin", &noise(2, 700_000));
+    fs::write(served.manifest(), old).unwrap();
+
+    let machine = served.sandbox.other_machine("reader");
+    let home = served.sandbox.path("reader");
+    machine.must(&home, ["config", "--global", "lfs.url", &format!("cdc::{}", served.url)]);
+    let remote = served.sandbox.remote("work");
+    let outcome = machine.git(&home, ["clone", path_str(&remote), "copy"]);
+    machine.expect_failure(
+        outcome,
+        &["manifest may be behind", "git lfs-cdc manifest", &served.work.oid("b.bin")],
+    );
+    served.work.machine.expect_success(served.work.cdc(["manifest"]));
+    let copy = machine.repo_at("reader/copy");
+    copy.must(["reset", "--quiet", "--hard"]);
+    assert_same_tree(&served.work.path, &copy.path);
+}
+
+#[test]
+fn a_missing_or_damaged_manifest_is_named() {
+    let Some(served) = served("missing manifests") else { return };
+    let copy = served.reader("reader");
+    damage(&served.manifest());
+    let outcome = copy.cdc(["status"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.text().contains("manifest") && outcome.text().contains("checksum"), "{}", outcome.text());
+    fs::remove_file(served.manifest()).unwrap();
+    let outcome = copy.cdc(["status"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.text().contains("git lfs-cdc manifest"), "{}", outcome.text());
+    // whoever can list doesn't need it, and the next push writes it
+    served.work.publish("b.bin", &noise(2, 700_000));
+    copy.must(["pull", "--quiet"]);
+    assert_same_tree(&served.work.path, &copy.path);
+}
+
+#[test]
+fn a_machine_may_leave_the_manifest_alone() {
+    let Some(served) = served("httpManifest") else { return };
+    let before = fs::read(served.manifest()).unwrap();
+    served.work.must(["config", "lfs-cdc.httpManifest", "false"]);
+    served.work.publish("b.bin", &noise(2, 700_000));
+    assert!(fs::read(served.manifest()).unwrap() == before);
+}
+
+#[test]
+fn init_joins_a_web_server_to_read() {
+    let Some(served) = served("init with a web server") else { return };
+    let other = served.sandbox.repository_without_store("other");
+    let outcome = other.machine.expect_success(other.cdc(["init", &served.url]));
+    assert!(outcome.text().contains("lfs.pushurl"), "{}", outcome.text());
+    other.machine.expect_success(other.cdc(["status"]));
+    let nothing = format!("{}/nothing", served.url);
+    other.machine.expect_failure(other.cdc(["init", &nothing]), &["there is no store at", "store.json"]);
+}
+
+/// A web server that ends when it is dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Python's own server knows no ranges, but that is enough for a handshake and `store.json`.
+const HTTPS: &str = "import http.server, ssl, sys
+server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+open(sys.argv[3], 'w').write(str(server.server_port))
+server.serve_forever()
+";
+
+#[test]
+fn certificates_are_checked_against_the_authorities_that_are_named() {
+    let Some(served) = served("certificates") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(file("key"))
+        .arg("-out")
+        .arg(file("certificate"))
+        .output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        return say("skipped: certificates, openssl can't make one here");
+    }
+    let mut python = Command::new("python3");
+    python.args(["-c", HTTPS]).args([file("certificate"), file("key"), file("port")]);
+    python.current_dir(&served.store).stderr(std::process::Stdio::null());
+    let _server = Server(python.spawn().unwrap());
+    let port = || fs::read_to_string(file("port")).ok().filter(|port| !port.is_empty());
+    assert!(wait_until(Duration::from_secs(60), || port().is_some()), "the server does not start");
+    let url = format!("https://127.0.0.1:{}", port().unwrap());
+
+    let stranger = served.sandbox.other_machine("stranger");
+    let work = served.sandbox.repository_without_store("trusting");
+    let init = ["init", &url];
+    let outcome = stranger.cdc(&work.path, init);
+    stranger.expect_failure(outcome, &["certificate", "not trusted", "SSL_CERT_FILE"]);
+    let trusting = stranger.with_variable("SSL_CERT_FILE", path_str(&file("certificate")));
+    trusting.expect_success(trusting.cdc(&work.path, init));
+}
