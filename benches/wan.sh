@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# benches/wan.sh [MB [ROUNDS]]
+#
+# Through a link of 20 ms each way and 400 Mbit/s: pushes, fetches and clones an incompressible object of MB (default 1000)
+# to and from an S3 server, beside four plain parallel streams of curl with a quarter of it each, in turn, ROUNDS times (3).
+# Prints the medians; fails if a push or a fetch reaches less than 80 % of the plain streams. The link is a network
+# namespace and two TUN devices: where this machine doesn't allow them (they need root), it is skipped.
+# Needs curl, python3, and four times MB on the disk of ${TMPDIR:-/tmp}.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=tests/setup/lib.sh
+. tests/setup/lib.sh
+megabytes=${1:-1000} rounds=${2:-3}
+namespace=git-lfs-cdc-wan
+
+skip() {
+  step "Skipped: the slow link, $1"
+  exit 0
+}
+[ "$(id -u)" = 0 ] || skip "which only root can make"
+[ -c /dev/net/tun ] || skip "as there is no /dev/net/tun here"
+need ip iproute2 iproute -
+need curl curl curl curl
+need python3 python3 python3 python
+need_git_lfs
+ip netns add $namespace 2>/dev/null || skip "as this machine allows no network namespaces"
+
+work=$(mktemp -d) link=''
+clean_up() {
+  bash tests/setup/servers.sh stop "$work/servers"
+  [ -z "$link" ] || kill "$link" 2>/dev/null || true
+  ip netns del $namespace
+  rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+python3 benches/wan-link.py $namespace 20 400 >"$work/link" 2>&1 &
+link=$!
+for _ in $(seq 100); do
+  grep -q up "$work/link" && break
+  kill -0 $link 2>/dev/null || skip "as this machine allows no TUN devices: $(tail -n 1 "$work/link")"
+  sleep 0.1
+done
+cargo build --release --locked --quiet
+agent=$PWD/target/release/git-lfs-cdc
+SEAWEEDFS_ADDRESS=10.78.0.1 bash tests/setup/servers.sh start "$work/servers"
+# shellcheck source=/dev/null
+. "$work/servers/env"
+
+export AWS_ACCESS_KEY_ID=${GIT_LFS_CDC_TEST_S3_KEYS%%:*} AWS_SECRET_ACCESS_KEY=${GIT_LFS_CDC_TEST_S3_KEYS#*:}
+export HOME=$work GIT_CONFIG_GLOBAL=$work/gitconfig GIT_CONFIG_NOSYSTEM=1
+git config --global user.name Bench
+git config --global user.email bench@example.com
+git config --global init.defaultBranch main
+git config --global lfs-cdc.allowHttp true
+"$agent" install >/dev/null
+
+# far COMMAND…: at the other end of the link
+far() { ip netns exec $namespace "$@"; }
+
+# timed NAME COMMAND…: adds the MB/s that the command moves to the figures of NAME
+timed() {
+  local name=$1 start
+  shift
+  start=$(date +%s%N)
+  "$@"
+  awk -v mb="$megabytes" -v ns=$(($(date +%s%N) - start)) 'BEGIN { printf "%.1f\n", mb / (ns / 1e9) }' >>"$work/$name"
+}
+
+# median NAME
+median() { sort -n "$work/$1" | sed -n "$(((rounds + 1) / 2))p"; }
+
+# stream ARGUMENTS…: curl with the keys, which must not stand in its command line
+stream() {
+  far curl -sSf -K - -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' "$@" <<<"user = \"$GIT_LFS_CDC_TEST_S3_KEYS\"
+aws-sigv4 = \"aws:amz:us-east-1:s3\""
+}
+
+four() { # put|get
+  local number all=()
+  for number in 1 2 3 4; do
+    case $1 in
+      put) stream -T "$work/quarter" "$GIT_LFS_CDC_TEST_S3/lfs/plain/$number" & ;;
+      get) stream -o /dev/null "$GIT_LFS_CDC_TEST_S3/lfs/plain/$number" & ;;
+    esac
+    all+=($!)
+  done
+  for number in "${all[@]}"; do wait "$number"; done
+}
+
+step "An object of $megabytes MB, and a quarter of it"
+head -c $((megabytes * 250000)) /dev/urandom >"$work/quarter"
+git init -q "$work/project"
+cd "$work/project"
+git lfs track '*.bin' >/dev/null
+head -c $((megabytes * 1000000)) /dev/urandom >object.bin
+
+for round in $(seq "$rounds"); do
+  step "Round $round of $rounds"
+  # a store and a remote that know nothing yet
+  git init -q --bare "$work/remote-$round.git"
+  git remote remove origin 2>/dev/null || true
+  git remote add origin "$work/remote-$round.git"
+  "$agent" init "s3://lfs/wan-$round?endpoint=$GIT_LFS_CDC_TEST_S3" >/dev/null
+  git add --all
+  git commit -q -m "round $round"
+  timed plain-put four put
+  timed push far git push -q origin main
+  timed plain-get four get
+  XDG_CACHE_HOME=$work/cache-$round GIT_LFS_SKIP_SMUDGE=1 git clone -q "$work/remote-$round.git" "$work/copy"
+  cd "$work/copy"
+  XDG_CACHE_HOME=$work/cache-$round timed fetch far git lfs fetch >/dev/null
+  cd "$work/project"
+  rm -rf "$work/copy"
+  XDG_CACHE_HOME=$work/cache-$round-again timed clone far git clone -q "$work/remote-$round.git" "$work/copy"
+  cmp object.bin "$work/copy/object.bin"
+  rm -rf "$work/copy"
+done
+
+failed=0
+printf '\n%-28s %10s %18s %8s\n' "$megabytes MB, median of $rounds" 'MB/s' 'plain streams' 'ratio'
+for pair in push:plain-put fetch:plain-get clone:plain-get; do
+  awk -v name="${pair%:*}" -v ours="$(median "${pair%:*}")" -v plain="$(median "${pair#*:}")" 'BEGIN {
+    printf "%-28s %10.1f %18.1f %8.2f\n", name, ours, plain, ours / plain
+    # a clone also takes a SHA-256 and writes the object a second time
+    exit name != "clone" && ours < 0.8 * plain }' || failed=1
+done
+[ $failed = 0 ] || fail "less than 80 % of what plain streams reach" "run it again on a quiet machine: the link takes half a core itself"
