@@ -8,10 +8,11 @@
 # Needs curl, python3, and four times MB on the disk of ${TMPDIR:-/tmp}.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
 # shellcheck source=tests/setup/lib.sh
 . tests/setup/lib.sh
 megabytes=${1:-1000} rounds=${2:-3}
-namespace=git-lfs-cdc-wan
+namespace=git-lfs-cdc-wan-$$
 
 skip() {
   step "Skipped: the slow link, $1"
@@ -27,9 +28,9 @@ ip netns add $namespace 2>/dev/null || skip "as this machine allows no network n
 
 work=$(mktemp -d) link=''
 clean_up() {
-  bash tests/setup/servers.sh stop "$work/servers"
+  bash "$root/tests/setup/servers.sh" stop "$work/servers" || true
   [ -z "$link" ] || kill "$link" 2>/dev/null || true
-  ip netns del $namespace
+  ip netns del $namespace || true
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -44,7 +45,7 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 cargo build --release --locked --quiet
-agent=$PWD/target/release/git-lfs-cdc
+agent=$root/target/release/git-lfs-cdc
 SEAWEEDFS_ADDRESS=10.78.0.1 bash tests/setup/servers.sh start "$work/servers"
 # shellcheck source=/dev/null
 . "$work/servers/env"
