@@ -9,7 +9,6 @@ use std::io::{BufRead, Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -281,7 +280,7 @@ where
                 // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
                 Ok(event) => self.waiting.push_back(event),
                 Err(_) => {
-                    if let Some(now) = reported.advance(progress.bytes.load(Ordering::Relaxed)) {
+                    if let Some(now) = reported.advance(progress.done()) {
                         self.say(&now)?;
                     }
                 }

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use super::commit::Relied;
 use super::fetch;
@@ -78,7 +77,7 @@ fn find(engine: &Engine, oid: &Oid, size_bytes: u64, again: bool) -> Result<Look
 }
 
 fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progress) -> Result<PathBuf> {
-    progress.bytes.store(0, Ordering::Relaxed);
+    progress.restart();
     let file = scratch.create(&found.record.oid, found.record.size_bytes)?;
     fetch::fetch(&engine.store, found, &file, progress)?;
     file.hand_over()

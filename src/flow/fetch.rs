@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Progress;
 use super::index::Found;
+use super::progress::{Moving, Progress};
 use crate::error::{Error, Result};
 use crate::format::frame::{Decoder, Frame};
 use crate::format::recipe::Term;
@@ -90,9 +90,15 @@ pub(super) fn fetch(store: &Store, found: &Found, file: &ScratchFile, progress: 
 /// has work in store.
 struct Queue<'a> {
     waiting: std::vec::IntoIter<Fetch>,
-    under_way: VecDeque<(Fetch, Pending<'a, Vec<u8>>)>,
+    under_way: VecDeque<(Fetch, Coming<'a>)>,
     /// Buffers to be used again.
     buffers: Vec<Vec<u8>>,
+}
+
+/// A request that was sent.
+struct Coming<'a> {
+    moving: Arc<Moving>,
+    bytes: Pending<'a, Vec<u8>>,
 }
 
 struct Job<'a> {
@@ -110,14 +116,16 @@ impl<'a> Job<'a> {
     }
 
     /// The oldest request; as many as may be are sent before it is taken.
-    fn next(&self) -> Option<(Fetch, Pending<'a, Vec<u8>>)> {
+    fn next(&self) -> Option<(Fetch, Coming<'a>)> {
         let mut queue = self.queue();
         while queue.under_way.len() < self.in_flight
             && let Some(fetch) = queue.waiting.next()
         {
             let buffer = queue.buffers.pop().unwrap_or_default();
-            let pending = self.store.get_block_range(&fetch.block, fetch.range.clone(), buffer);
-            queue.under_way.push_back((fetch, pending));
+            let moving = self.progress.depart(fetch.content_bytes, fetch.range.len() as u64);
+            let range = fetch.range.clone();
+            let bytes = self.store.get_block_range(&fetch.block, range, buffer, &moving.moved);
+            queue.under_way.push_back((fetch, Coming { moving, bytes }));
         }
         queue.under_way.pop_front()
     }
@@ -125,9 +133,10 @@ impl<'a> Job<'a> {
     /// Takes requests until none is left, or one has failed.
     fn work(&self) -> Result<()> {
         let mut decoder = Decoder::new()?;
-        while let Some((fetch, pending)) = self.next() {
+        while let Some((fetch, coming)) = self.next() {
             let done = self.progress.check().and_then(|()| {
-                let bytes = pending.wait().map_err(|e| e.context(self.names(&fetch)))?;
+                let bytes = coming.bytes.wait().map_err(|e| e.context(self.names(&fetch)))?;
+                self.progress.arrive(&coming.moving);
                 self.unpack(&fetch, &bytes, &mut decoder)?;
                 self.queue().buffers.push(bytes);
                 Ok(())

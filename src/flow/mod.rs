@@ -14,6 +14,7 @@ mod known;
 pub mod manifest;
 mod ordered;
 mod pack;
+mod progress;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -21,42 +22,15 @@ pub mod upload;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+pub use self::progress::Progress;
+use crate::error::Result;
 use crate::id::{BlockId, Oid, ShardId};
 use crate::local::cache::Cache;
 use crate::local::scratch::Scratch;
 use crate::store::Store;
-
-/// How far a transfer is, and whether anybody still wants it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Bytes of the object that are done.
-    pub bytes: AtomicU64,
-    cancelled: AtomicBool,
-}
-
-impl Progress {
-    /// Asks the transfer to stop soon.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    /// Fails once the transfer was asked to stop.
-    fn check(&self) -> Result<()> {
-        if self.is_cancelled() {
-            return Err(Error::busy("the transfer was cancelled"));
-        }
-        Ok(())
-    }
-}
 
 /// Moves objects to and from a store, one or several at a time.
 pub trait Transfer: Send + Sync {

@@ -4,15 +4,16 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Progress;
 use super::cut::{self, ReadObject};
 use super::dedup::{Dedup, NovelFrame, Run};
 use super::known::KnownChunks;
 use super::ordered::{self, Results, Work};
+use super::progress::{Moving, Progress};
 use crate::error::{Error, Result};
 use crate::format::block::{Builder, Chunk, Directory, FramePlace, Summary};
 use crate::format::chunking::Suite;
@@ -48,7 +49,7 @@ pub(super) fn pack(
         let (batches, reader) = cut::start(scope, source, suite);
         let (work, frames) = ordered::ordered(depth);
         let looker = scope.spawn(move || look_up(batches, known, level, &work, progress));
-        let mut assembly = Assembly::new(store);
+        let mut assembly = Assembly::new(store, progress);
         let assembled = frames.into_iter().try_for_each(|frame| assembly.add(frame?));
         let dedup = looker.join().map_err(|_| Error::internal("deduplication panicked"))?;
         let object = reader.join().map_err(|_| Error::internal("reading an object panicked"))?;
@@ -105,7 +106,8 @@ struct Assembly<'s> {
     open: Builder,
     summaries: Vec<Summary>,
     directories: Vec<Directory>,
-    in_flight: VecDeque<Pending<'s, ()>>,
+    in_flight: VecDeque<(Arc<Moving>, Pending<'s, ()>)>,
+    progress: &'s Progress,
     /// The block and place of each frame.
     places: Vec<(u32, FramePlace)>,
     run: Option<(Term, Xxh3)>,
@@ -114,9 +116,10 @@ struct Assembly<'s> {
 }
 
 impl<'s> Assembly<'s> {
-    fn new(store: &'s Store) -> Self {
+    fn new(store: &'s Store, progress: &'s Progress) -> Self {
         Self {
             store,
+            progress,
             open: Builder::default(),
             summaries: Vec::new(),
             directories: Vec::new(),
@@ -132,6 +135,7 @@ impl<'s> Assembly<'s> {
             self.close_block()?;
         }
         let place = self.open.push(encoded, &frame.chunks)?;
+        self.progress.has_to_send(frame.content.len() as u64);
         let block = self.summaries.len() as u32;
         self.places.push((block, place));
         let mut skip = 0;
@@ -176,12 +180,22 @@ impl<'s> Assembly<'s> {
         if self.in_flight.len() >= self.store.reach().blocks_in_flight
             && let Some(oldest) = self.in_flight.pop_front()
         {
-            oldest.wait()?;
+            self.settle(oldest)?;
         }
-        tracing::debug!("block {} of {} bytes", sealed.summary.id, sealed.summary.size_bytes);
-        self.in_flight.push_back(self.store.put_block(&sealed.summary.id, sealed.pieces));
-        self.summaries.push(sealed.summary);
+        let summary = sealed.summary;
+        tracing::debug!("block {} of {} bytes", summary.id, summary.size_bytes);
+        let moving = self.progress.depart(summary.content_bytes.into(), summary.size_bytes.into());
+        let put = self.store.put_block(&summary.id, sealed.pieces, &moving.moved);
+        self.in_flight.push_back((moving, put));
+        self.summaries.push(summary);
         self.directories.push(sealed.directory);
+        Ok(())
+    }
+
+    /// Waits until a block is durable.
+    fn settle(&self, (moving, put): (Arc<Moving>, Pending<'s, ()>)) -> Result<()> {
+        put.wait()?;
+        self.progress.is_sent(&moving);
         Ok(())
     }
 
@@ -191,7 +205,7 @@ impl<'s> Assembly<'s> {
             self.close_block()?;
         }
         for block in std::mem::take(&mut self.in_flight) {
-            block.wait()?;
+            self.settle(block)?;
         }
         let mut blocks = self.summaries.clone();
         let mut numbers = HashMap::new();

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::commit::{self, Change, Relied};
@@ -36,7 +35,7 @@ pub(super) fn upload(
         view.listed = true;
     }
     for _ in 0..limit::COMMIT_ATTEMPTS {
-        progress.bytes.store(0, Ordering::Relaxed);
+        progress.restart();
         let relied = match find_usable(engine, view, oid, size_bytes) {
             Present::Fresh(relied) => relied,
             Present::Renewable(found) => commit_change(engine, view, Change::renewed(&found))?,
@@ -46,7 +45,6 @@ pub(super) fn upload(
             }
         };
         if is_sound(engine, view, &relied)? {
-            progress.bytes.store(size_bytes, Ordering::Relaxed);
             return Ok(());
         }
         tracing::warn!("object {oid}: what it relied on was condemned meanwhile or is lost; uploading again");

@@ -16,7 +16,7 @@ use object_store::{
 };
 
 use super::retry::Retry;
-use super::{Place, directory, network};
+use super::{Moved, Place, directory, network};
 use crate::error::{Error, Kind, Result};
 use crate::limit;
 
@@ -32,7 +32,7 @@ pub(super) struct Files {
 impl Files {
     /// Stores a file under a name that is used for the first time, and by nobody else. It is durable when
     /// this returns.
-    pub(super) async fn put(&self, path: &Path, payload: PutPayload) -> Result<()> {
+    pub(super) async fn put(&self, path: &Path, payload: PutPayload, moved: &Moved) -> Result<()> {
         let mut retry = Retry::new(&self.place, format!("writing {path}"));
         let size_bytes = payload.content_length() as u64;
         let mode = if self.creates { PutMode::Create } else { PutMode::Overwrite };
@@ -42,7 +42,7 @@ impl Files {
             if let Some((network, way)) = &parts
                 && (broken >= limit::BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))
             {
-                match self.put_in_parts(network, way, path, &payload).await {
+                match self.put_in_parts(network, way, path, &payload, moved).await {
                     // a key that must not overwrite may not do this either
                     Err(e) if matches!(e.kind(), Kind::Denied | Kind::Invalid) => {
                         tracing::warn!("{e}; storing it whole instead");
@@ -51,7 +51,10 @@ impl Files {
                     done => return done,
                 }
             }
-            let error = match self.objects.put_opts(path, payload.clone(), self.options(mode.clone())).await {
+            let mut options = self.options(mode.clone());
+            // found again by the wire, which sees it move
+            options.extensions.insert(moved.clone());
+            let error = match self.objects.put_opts(path, payload.clone(), options).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
@@ -114,6 +117,7 @@ impl Files {
         way: &Arc<dyn MultipartStore>,
         path: &Path,
         payload: &PutPayload,
+        moved: &Moved,
     ) -> Result<()> {
         let full: Path = network.prefix.parts().chain(path.parts()).collect();
         let mut retry = Retry::new(&self.place, format!("beginning {path} in parts"));
@@ -127,6 +131,7 @@ impl Files {
         };
         let mut stored = Vec::new();
         for (number, part) in divide(payload, limit::PART_BYTES).into_iter().enumerate() {
+            moved.reached((number * limit::PART_BYTES) as u64);
             let mut retry = Retry::new(&self.place, format!("writing part {number} of {path}"));
             stored.push(loop {
                 match way.put_part(&full, &id, number, part.clone()).await {
@@ -178,6 +183,7 @@ impl Files {
         path: &Path,
         range: Range<u64>,
         mut buffer: Vec<u8>,
+        moved: &Moved,
     ) -> Result<Vec<u8>> {
         let short = || Error::corrupt(format!("{path} in {} is cut short", self.place));
         let mut retry = Retry::new(&self.place, format!("reading {path}"));
@@ -210,7 +216,7 @@ impl Files {
                 }
                 GetResultPayload::Stream(stream) => {
                     let before = buffer.len();
-                    let read = collect(stream, &mut buffer).await;
+                    let read = collect(stream, &mut buffer, moved).await;
                     if buffer.len() > before {
                         retry.progressed();
                     }
@@ -275,9 +281,11 @@ pub(super) fn is_taken(error: &ObjectError) -> bool {
 async fn collect(
     mut stream: BoxStream<'static, object_store::Result<Bytes>>,
     buffer: &mut Vec<u8>,
+    moved: &Moved,
 ) -> object_store::Result<()> {
     while let Some(piece) = stream.try_next().await? {
         buffer.extend_from_slice(&piece);
+        moved.reached(buffer.len() as u64);
     }
     Ok(())
 }

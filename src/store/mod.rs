@@ -19,6 +19,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use object_store::PutPayload;
@@ -88,6 +89,22 @@ pub struct Reach {
     pub fetches_in_flight: usize,
     /// Blocks on their way to the store while the next is filled.
     pub blocks_in_flight: usize,
+}
+
+/// Bytes of a file that have passed so far. Another try begins anew, and takes nothing back.
+#[derive(Clone, Debug, Default)]
+pub struct Moved(Arc<AtomicU64>);
+
+impl Moved {
+    /// So many bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// So many have passed, if not more before.
+    pub(crate) fn reached(&self, bytes: u64) {
+        self.0.fetch_max(bytes, Ordering::Relaxed);
+    }
 }
 
 /// A request under way.
@@ -204,31 +221,31 @@ impl Store {
             .remedy("check what is mounted there and push again"))
     }
 
-    /// Begins to store a block.
-    pub fn put_block(&self, id: &BlockId, pieces: Vec<Bytes>) -> Pending<'_, ()> {
-        self.put(layout::block(id), PutPayload::from_iter(pieces))
+    /// Begins to store a block; `moved` follows it.
+    pub fn put_block(&self, id: &BlockId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
+        self.put(layout::block(id), PutPayload::from_iter(pieces), moved)
     }
 
     /// Begins to store a shard.
     pub fn put_shard(&self, id: &ShardId, bytes: Vec<u8>) -> Pending<'_, ()> {
-        self.put(layout::shard(id), PutPayload::from(bytes))
+        self.put(layout::shard(id), PutPayload::from(bytes), &Moved::default())
     }
 
     /// Stores an index segment: when this returns, the commit has happened.
     pub fn put_segment(&self, id: &SegmentId, bytes: Vec<u8>) -> Result<()> {
-        self.put(layout::segment(id), PutPayload::from(bytes)).wait()
+        self.put(layout::segment(id), PutPayload::from(bytes), &Moved::default()).wait()
     }
 
     /// Stores a condemned list.
     pub fn put_condemned(&self, id: &CondemnedId, bytes: Vec<u8>) -> Result<()> {
-        self.put(layout::condemned(id), PutPayload::from(bytes)).wait()
+        self.put(layout::condemned(id), PutPayload::from(bytes), &Moved::default()).wait()
     }
 
-    fn put(&self, path: Path, payload: PutPayload) -> Pending<'_, ()> {
-        let files = self.files.clone();
+    fn put(&self, path: Path, payload: PutPayload, moved: &Moved) -> Pending<'_, ()> {
+        let (files, moved) = (self.files.clone(), moved.clone());
         self.begin(async move {
             files.place.check_folder_of(&path)?;
-            files.put(&path, payload).await
+            files.put(&path, payload, &moved).await
         })
     }
 
@@ -259,12 +276,18 @@ impl Store {
         self.begin(async move { files.get(&path, limit_bytes).await })
     }
 
-    /// Begins to read a byte range of a block into `buffer`, which comes back with exactly that range.
-    /// Buffers are the caller's so that it can use them again: fresh memory costs more than a read.
-    pub fn get_block_range(&self, id: &BlockId, range: Range<u32>, buffer: Vec<u8>) -> Pending<'_, Vec<u8>> {
-        let (files, path) = (self.files.clone(), layout::block(id));
+    /// Begins to read a byte range of a block into `buffer`, which comes back with exactly that range; `moved`
+    /// follows it. Buffers are the caller's so that it can use them again: fresh memory costs more than a read.
+    pub fn get_block_range(
+        &self,
+        id: &BlockId,
+        range: Range<u32>,
+        buffer: Vec<u8>,
+        moved: &Moved,
+    ) -> Pending<'_, Vec<u8>> {
+        let (files, path, moved) = (self.files.clone(), layout::block(id), moved.clone());
         let range = u64::from(range.start)..u64::from(range.end);
-        self.begin(async move { files.get_range(&path, range, buffer).await })
+        self.begin(async move { files.get_range(&path, range, buffer, &moved).await })
     }
 
     /// Begins to look for a block: its size, if it is there.

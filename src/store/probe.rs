@@ -5,8 +5,8 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
 
 use super::files::{Files, is_taken};
-use super::layout;
 use super::retry::Retry;
+use super::{Moved, layout};
 use crate::error::{Error, Result};
 use crate::id::Nonce;
 
@@ -51,7 +51,7 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
     let again = files.objects.put_opts(&rewritten, CONTENT.into(), PutMode::Overwrite.into()).await;
     probe.may_overwrite = again.is_ok();
 
-    let range = files.get_range(&plain, 4..11, Vec::new()).await?;
+    let range = files.get_range(&plain, 4..11, Vec::new(), &Moved::default()).await?;
     probe.reads_ranges = range == CONTENT[4..11];
     let listed = files.list(layout::PROBES).await?;
     let shows = |path: &Path| listed.iter().any(|(name, _)| Some(name.as_str()) == path.filename());

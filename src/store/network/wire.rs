@@ -24,6 +24,7 @@ use super::gate::{Gate, Pass};
 use super::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::limit;
+use crate::store::Moved;
 use crate::store::access::Access;
 
 /// Whether answers that lead elsewhere are followed.
@@ -114,7 +115,8 @@ impl HttpService for Line {
         let what = format!("{} {}", parts.method, parts.uri.path());
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
-        let sent = Arc::new(Sent { of: body.content_length() as u64, bytes: AtomicU64::new(0) });
+        let moved = parts.extensions.get::<Moved>().cloned().unwrap_or_default();
+        let sent = Arc::new(Sent { of: body.content_length() as u64, bytes: AtomicU64::new(0), moved });
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
         if sent.of > 0 {
@@ -189,6 +191,8 @@ fn least_bytes(window: Duration) -> u64 {
 struct Sent {
     of: u64,
     bytes: AtomicU64,
+    /// The same over all tries.
+    moved: Moved,
 }
 
 /// Gives up when the request's body doesn't move any more, or the answer doesn't come after it. Of a large one
@@ -245,7 +249,8 @@ impl Body for CountedBody {
         }
         let length = self.rest.len().min(limit::SEND_BYTES);
         let piece = self.rest.split_to(length);
-        self.sent.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        let before = self.sent.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        self.sent.moved.reached(before + length as u64);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -32,31 +32,36 @@ fn keeps_the_contract(store: &Store) {
     let id = block_id(&content);
     let pieces: Vec<Bytes> = content.chunks(70_000).map(Bytes::copy_from_slice).collect();
     assert_eq!(store.block_bytes(&id).wait().unwrap(), None);
-    store.put_block(&id, pieces).wait().unwrap();
+    store.put_block(&id, pieces, &Moved::default()).wait().unwrap();
     assert_eq!(store.block_bytes(&id).wait().unwrap(), Some(content.len() as u64));
     let length = content.len() as u32;
     for range in [0..length, 0..1, length - 1..length, 70_001..200_003] {
         let expected = &content[range.start as usize..range.end as usize];
         // a buffer that held something else
-        let got = store.get_block_range(&id, range.clone(), vec![9; 100_000]).wait().unwrap();
+        let got =
+            store.get_block_range(&id, range.clone(), vec![9; 100_000], &Moved::default()).wait().unwrap();
         assert!(got == expected, "{range:?}");
     }
     for range in [0..length + 1, length - 1..length + 5, length..length + 1, length + 7..length + 9] {
-        let error = store.get_block_range(&id, range.clone(), Vec::new()).wait().unwrap_err();
+        let error =
+            store.get_block_range(&id, range.clone(), Vec::new(), &Moved::default()).wait().unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt, "{range:?}: {error}");
     }
     let missing = block_id(b"missing");
-    let error = store.get_block_range(&missing, 0..10, Vec::new()).wait().unwrap_err();
+    let error = store.get_block_range(&missing, 0..10, Vec::new(), &Moved::default()).wait().unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound, "{error}");
     assert!(error.to_string().contains(&missing.to_string()), "{error}");
 
     // many requests at once come to their own answers
     let blocks: Vec<_> = (10..30).map(|seed| bytes(seed, 10 * KIB + seed as usize)).collect();
     let named: Vec<_> = blocks.iter().map(|block| (block_id(block), block)).collect();
-    let put = |(id, block): &(BlockId, &Vec<u8>)| store.put_block(id, vec![Bytes::copy_from_slice(block)]);
+    let put = |(id, block): &(BlockId, &Vec<u8>)| {
+        store.put_block(id, vec![Bytes::copy_from_slice(block)], &Moved::default())
+    };
     named.iter().map(put).collect::<Vec<_>>().into_iter().for_each(|put| put.wait().unwrap());
-    let get =
-        |(id, block): &(BlockId, &Vec<u8>)| store.get_block_range(id, 0..block.len() as u32, Vec::new());
+    let get = |(id, block): &(BlockId, &Vec<u8>)| {
+        store.get_block_range(id, 0..block.len() as u32, Vec::new(), &Moved::default())
+    };
     for (got, (_, block)) in named.iter().map(get).collect::<Vec<_>>().into_iter().zip(&named) {
         assert_eq!(got.wait().unwrap(), **block);
     }
@@ -102,7 +107,7 @@ fn lists_beyond_a_page(store: &Store) {
         let puts = (0..1100).map(|number: u32| {
             let content = number.to_le_bytes().to_vec();
             let (files, path) = (files.clone(), layout::segment(&segment_id(&content)));
-            tokio::spawn(async move { files.put(&path, content.into()).await })
+            tokio::spawn(async move { files.put(&path, content.into(), &Moved::default()).await })
         });
         for put in puts.collect::<Vec<_>>() {
             put.await.unwrap().unwrap();

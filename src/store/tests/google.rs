@@ -112,8 +112,15 @@ fn requests_have_the_shape_that_google_documents() {
     assert_eq!(store.is_anonymous(), Some(false));
     assert_eq!(store.list_segments().unwrap(), []);
     let block = BlockId { hash: ContentHash::of(b"block"), nonce: Nonce([7; 8]) };
-    store.put_block(&block, vec![Bytes::from_static(b"0123"), Bytes::from_static(b"456789")]).wait().unwrap();
-    assert_eq!(store.get_block_range(&block, 3..7, Vec::new()).wait().unwrap(), b"3456");
+    store
+        .put_block(
+            &block,
+            vec![Bytes::from_static(b"0123"), Bytes::from_static(b"456789")],
+            &Moved::default(),
+        )
+        .wait()
+        .unwrap();
+    assert_eq!(store.get_block_range(&block, 3..7, Vec::new(), &Moved::default()).wait().unwrap(), b"3456");
     let segment = SegmentId { id: CommitId([1; 16]), hash: ContentHash::of(b"") };
     store.put_segment(&segment, Vec::new()).unwrap();
 
