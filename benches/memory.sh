@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# benches/memory.sh [MB]
+# benches/memory.sh [MB [URL]]
 #
-# Pushes and pulls one incompressible object of MB (default 4000) through one agent, and prints for each way how soon
-# `init` was answered, the peak memory, and the time. Needs GNU time and three times MB on the disk of ${TMPDIR:-/tmp}.
+# Pushes and pulls one incompressible object of MB (default 4000) through one agent, to a store in a folder, or at URL with
+# the credentials in the environment; prints for each way how soon `init` was answered, the peak memory, and the time.
+# Needs GNU time and three times MB on the disk of ${TMPDIR:-/tmp}.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 megabytes=${1:-4000}
@@ -14,7 +15,7 @@ trap 'rm -rf "$folder"' EXIT
 export HOME=$folder XDG_CACHE_HOME=$folder/cache GIT_CONFIG_GLOBAL=$folder/gitconfig
 git init -q "$folder/repository"
 cd "$folder/repository"
-"$agent" init ../store >/dev/null
+"$agent" init "${2:-../store}" >/dev/null
 head -c "$megabytes"000000 /dev/urandom >"$folder/object"
 oid=$(sha256sum "$folder/object" | cut -d' ' -f1)
 size=$(stat -c %s "$folder/object")

@@ -58,8 +58,9 @@ pub const NETWORK_FETCH_GAP_BYTES: u32 = MIB as u32;
 pub const NETWORK_FETCH_BYTES: u32 = 17 * MIB as u32;
 /// Blocks that may be on their way to a directory while the next is filled.
 pub const DIRECTORY_BLOCKS_IN_FLIGHT: usize = 2;
-/// Blocks that may be on their way to a service: several streams fill a long link.
-pub const NETWORK_BLOCKS_IN_FLIGHT: usize = 4;
+/// Blocks that may be on their way to a service while the next is filled, and one more once that is full: several
+/// streams fill a long link.
+pub const NETWORK_BLOCKS_IN_FLIGHT: usize = 3;
 /// A fetch is closed once it serves this much content, however little of the block it spans.
 pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
 /// Fetches from a directory under way at a time, for one object.

@@ -173,15 +173,10 @@ impl<'s> Assembly<'s> {
         }
     }
 
-    /// Sends the open block on its way, once there are not too many on it.
+    /// Sends the open block on its way, and waits while there are too many on it to fill another.
     fn close_block(&mut self) -> Result<()> {
         self.close_run();
         let sealed = std::mem::take(&mut self.open).finish(Nonce::random()?);
-        if self.in_flight.len() >= self.store.reach().blocks_in_flight
-            && let Some(oldest) = self.in_flight.pop_front()
-        {
-            self.settle(oldest)?;
-        }
         let summary = sealed.summary;
         tracing::debug!("block {} of {} bytes", summary.id, summary.size_bytes);
         let moving = self.progress.depart(summary.content_bytes.into(), summary.size_bytes.into());
@@ -189,6 +184,11 @@ impl<'s> Assembly<'s> {
         self.in_flight.push_back((moving, put));
         self.summaries.push(summary);
         self.directories.push(sealed.directory);
+        while self.in_flight.len() > self.store.reach().blocks_in_flight
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            self.settle(oldest)?;
+        }
         Ok(())
     }
 
