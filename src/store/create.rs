@@ -41,7 +41,11 @@ impl Store {
             None => {
                 let runtime = runtime()?;
                 let files = find(url, top, access, &runtime)?;
-                let creates = runtime.block_on(probe::run(&files))?.honours_conditions;
+                let probe = runtime.block_on(probe::run(&files))?;
+                for left in &probe.left {
+                    tracing::warn!("{left} could not be removed; it does no harm");
+                }
+                let creates = probe.honours_conditions;
                 let mine = StoreDescription { creates, ..StoreDescription::new(None)? };
                 Self::create(Files { creates, ..files }, runtime, &mine)
             }

@@ -62,9 +62,10 @@ impl Files {
             // is simply denied the next; and some services call names taken that are not there
             let is_link_failure = network::is_link_failure(&error);
             if is_taken(&error) || (!is_first && !is_link_failure) {
-                match self.size(path).await? {
-                    Some(found) if found == size_bytes => return Ok(()),
-                    Some(_) if is_taken(&error) => {
+                // one look: a service that doesn't answer it either is the next try's to find out
+                match self.objects.head(path).await {
+                    Ok(found) if found.size == size_bytes => return Ok(()),
+                    Ok(_) if is_taken(&error) => {
                         return Err(self.place.explain(&format!("writing {path}"), error));
                     }
                     _ => {}
@@ -217,7 +218,8 @@ impl Files {
                 GetResultPayload::Stream(stream) => {
                     let before = buffer.len();
                     let read = collect(stream, &mut buffer, moved).await;
-                    if buffer.len() > before {
+                    // a few bytes each time would be no end
+                    if buffer.len() - before >= limit::SEND_BYTES {
                         retry.progressed();
                     }
                     if let Err(error) = read {

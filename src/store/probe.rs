@@ -7,7 +7,7 @@ use object_store::{ObjectStoreExt, PutMode};
 use super::files::{Files, is_taken};
 use super::retry::Retry;
 use super::{Moved, layout};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::id::Nonce;
 
 const CONTENT: &[u8] = b"git-lfs-cdc looks whether this can be written and read; it may be deleted";
@@ -42,7 +42,8 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
     let can_ask = first.is_ok();
     probe.honours_conditions = can_ask
         && match files.objects.put_opts(&conditional, CONTENT.into(), PutMode::Create.into()).await {
-            Err(error) => is_taken(&error),
+            // a key that may only create is denied before the condition is looked at: nothing is overwritten
+            Err(error) => is_taken(&error) || files.place.explain("probing", error).kind() == Kind::Denied,
             Ok(_) => false,
         };
     let usual = if probe.honours_conditions { PutMode::Create } else { PutMode::Overwrite };

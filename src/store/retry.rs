@@ -48,8 +48,8 @@ impl Retry {
         let spent = self.since.elapsed();
         let is_late = spent + pause > total;
         // a large request on a slow link may take longer than that by itself
-        let is_enough = self.tries >= limit::TRIES_AT_LEAST || matches!(hope, Hope::Slight | Hope::Silent);
-        if (is_late && is_enough) || pause > total {
+        let is_enough = self.tries >= limit::TRIES_AT_LEAST || hope != Hope::Good;
+        if is_late && is_enough {
             return Err(error.tried(self.tries, spent));
         }
         tracing::warn!("{error}; trying again in {:.1} s", pause.as_secs_f32());

@@ -14,7 +14,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use http::{HeaderName, HeaderValue, Method};
-use object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider};
+use object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider, Checksum};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
@@ -22,7 +22,7 @@ use object_store::{ClientOptions, CredentialProvider};
 use tokio::runtime::Handle;
 
 use super::wire::{Redirects, Wire};
-use super::{Opened, check_endpoint, misconfigured, no_retries, root, variable};
+use super::{Opened, causes, check_endpoint, misconfigured, no_retries, variable};
 use crate::error::{Error, Kind, Result};
 use crate::store::access::Access;
 use crate::store::url::Bucket;
@@ -60,6 +60,10 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
     if let Some(url) = &endpoint {
         host = url.host_str().unwrap_or_default().to_owned();
         builder = builder.with_endpoint(service_url(url, &bucket.name, path_style));
+    }
+    if endpoint.is_none() {
+        // a bucket with a default retention demands it; other services may not know it
+        builder = builder.with_checksum_algorithm(Checksum::SHA256);
     }
     if let Some(key) = &access.sse_kms_key_id {
         builder = builder.with_sse_kms_encryption(key);
@@ -187,7 +191,12 @@ impl CredentialProvider for Chain {
 }
 
 fn unusable(error: &CredentialsError) -> Error {
-    Error::new(Kind::Denied, format!("the AWS credentials can't be used: {}", root(error))).remedy(
+    let causes: Vec<String> = causes(error).map(ToString::to_string).collect();
+    // the last two say what was tried and why it failed
+    let why = causes[causes.len().saturating_sub(2)..].join(": ");
+    // what a program of the user's prints may be secret
+    let why = why.split(" Stderr:").next().unwrap_or_default();
+    Error::new(Kind::Denied, format!("the AWS credentials can't be used: {why}")).remedy(
         "sign in again (`aws sso login`), or check AWS_PROFILE, lfs-cdc.profile and the files in ~/.aws",
     )
 }

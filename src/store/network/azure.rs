@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::wire::{Redirects, Wire};
 use super::{Opened, check_endpoint, misconfigured, no_retries, root, variable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::access::Access;
 
 /// How long a machine's own identity may take: outside of Azure nobody answers.
@@ -55,18 +55,24 @@ pub(super) fn open(
     }
     let mut store = builder.clone().build().map_err(misconfigured)?;
     let mut is_anonymous = false;
-    if source == Source::Machine {
-        let credentials = store.credentials().clone();
-        let asked = async { tokio::time::timeout(FIRST_TOKEN, credentials.get_credential()).await };
-        let why = match runtime.block_on(asked) {
-            Ok(Ok(_)) => None,
-            Ok(Err(e)) => Some(root(&e)),
-            Err(_) => Some("no token came in time".to_owned()),
-        };
-        if let Some(why) = why {
+    let credentials = store.credentials().clone();
+    let most = if source == Source::Machine { FIRST_TOKEN } else { access.retry_time };
+    let asked = async { tokio::time::timeout(most, credentials.get_credential()).await };
+    let why = match runtime.block_on(asked) {
+        Ok(Ok(_)) => None,
+        Ok(Err(e)) => Some(root(&e)),
+        Err(_) => Some("no token came in time".to_owned()),
+    };
+    match (why, source) {
+        (None, _) => {}
+        (Some(why), Source::Machine) => {
             tracing::info!("no Azure credentials were found; requests go unsigned ({why})");
             is_anonymous = true;
             store = builder.with_skip_signature(true).build().map_err(misconfigured)?;
+        }
+        (Some(why), _) => {
+            return Err(Error::new(Kind::Denied, format!("Azure's credentials can't be used: {why}"))
+                .remedy("run `az login`, or check what is set in AZURE_*"));
         }
     }
     let store = Arc::new(store);

@@ -25,7 +25,9 @@ pub(in crate::store) enum Hope {
 }
 
 /// An error and what caused it.
-fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+pub(super) fn causes<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let cause = next?;
@@ -76,11 +78,18 @@ impl Place {
             E::AlreadyExists { .. } | E::Precondition { .. } => {
                 (Kind::Exists, "the service says that the name is taken, and it isn't".to_owned())
             }
+            // a web server that doesn't know ranges
+            _ if root(error).contains("Range request not supported") => {
+                let error = Error::invalid(format!("{doing}: the web server doesn't answer range requests"));
+                return (error.remedy("publish the store by one that does"), Hope::None);
+            }
             _ => (Kind::Unreachable, root(error)),
         };
         // a name that is taken and isn't may be one that somebody is just writing
         let hope = if kind == Kind::Exists { Hope::Good } else { Hope::None };
-        (Error::new(kind, format!("{doing}: {why}")), hope)
+        let error = Error::new(kind, format!("{doing}: {why}"));
+        let remedy = "check the service and the settings below lfs-cdc., and try again";
+        (if kind == Kind::Unreachable { error.remedy(remedy) } else { error }, hope)
     }
 
     /// The connection failed.
@@ -166,7 +175,7 @@ impl Place {
         let named = self.kind.words();
         let wrong = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed"];
         let error = |why: String| Error::new(Kind::Denied, format!("{doing}: {why}"));
-        if self.is_anonymous {
+        if self.is_anonymous && self.kind != Cloud::Web {
             return error(format!("access is denied, and no credentials were found ({refusal})"))
                 .remedy(named.credentials);
         }

@@ -1,6 +1,5 @@
 //! Google Cloud Storage, with application default credentials.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,13 +53,10 @@ pub(super) fn open(bucket: &str, prefix: &Path, access: &Access, runtime: &Handl
 
 /// Whether the user has set up credentials; else only a machine in Google's cloud has some.
 fn credentials_are_expected() -> bool {
-    let file = variable("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| {
-        let base = directories::BaseDirs::new()?;
-        // where gcloud puts it on Unix, also where the platform has another folder for settings
-        Some(base.home_dir().join(".config/gcloud"))
-    });
-    variable("GOOGLE_APPLICATION_CREDENTIALS").is_some()
-        || file.is_some_and(|folder| folder.join("application_default_credentials.json").exists())
+    // where gcloud puts it on Unix, also where the platform has another folder for settings
+    const FILE: &str = ".config/gcloud/application_default_credentials.json";
+    let file = directories::BaseDirs::new().map(|base| base.home_dir().join(FILE));
+    std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").is_some() || file.is_some_and(|file| file.exists())
 }
 
 /// Application default credentials that give tokens; none if there are none and none are expected.

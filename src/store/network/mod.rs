@@ -20,8 +20,8 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
 
-use self::explain::root;
 pub(super) use self::explain::{Hope, is_link_failure};
+use self::explain::{causes, root};
 use super::access::Access;
 use super::url::{StoreUrl, Target};
 use crate::error::{Error, Kind, Result};

@@ -116,7 +116,7 @@ impl HttpService for Line {
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
         let moved = parts.extensions.get::<Moved>().cloned().unwrap_or_default();
-        let sent = Arc::new(Sent { of: body.content_length() as u64, bytes: AtomicU64::new(0), moved });
+        let sent = Arc::new(Sent::new(body.content_length() as u64, moved));
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
         if sent.of > 0 {
@@ -191,8 +191,33 @@ fn least_bytes(window: Duration) -> u64 {
 struct Sent {
     of: u64,
     bytes: AtomicU64,
+    began: Instant,
+    /// When the last of them were taken, after `began`.
+    last_ms: AtomicU64,
     /// The same over all tries.
     moved: Moved,
+}
+
+impl Sent {
+    fn new(of: u64, moved: Moved) -> Self {
+        let (bytes, last_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { of, bytes, began: Instant::now(), last_ms, moved }
+    }
+
+    fn take(&self, bytes: u64) {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.last_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.moved.reached(before + bytes);
+    }
+
+    fn is_all(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.of
+    }
+
+    fn since_last(&self) -> Duration {
+        let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(last)
+    }
 }
 
 /// Gives up when the request's body doesn't move any more, or the answer doesn't come after it. Of a large one
@@ -203,24 +228,24 @@ async fn unless_stalled<F: Future>(
     sent: &Sent,
     window: Duration,
 ) -> Result<F::Output, HttpError> {
-    let patience = if sent.of > limit::SMALL_REQUEST_BYTES { 2 } else { 1 };
-    let mut silent = 0;
+    let patience = if sent.of > limit::SMALL_REQUEST_BYTES { window * 2 } else { window };
     let mut before = 0;
     let mut request = std::pin::pin!(request);
     loop {
-        if let Ok(answer) = tokio::time::timeout(window, &mut request).await {
+        let silence = sent.since_last();
+        let wait = if sent.is_all() { patience.saturating_sub(silence) } else { window };
+        if let Ok(answer) = tokio::time::timeout(wait, &mut request).await {
             return Ok(answer);
         }
+        if sent.is_all() {
+            if sent.since_last() >= patience {
+                return Err(stalled(patience, true));
+            }
+            continue;
+        }
         let now = sent.bytes.load(Ordering::Relaxed);
-        if now < sent.of {
-            if now - before < least_bytes(window) {
-                return Err(stalled(window, false));
-            }
-        } else if before == now {
-            silent += 1;
-            if silent >= patience {
-                return Err(stalled(window * patience, true));
-            }
+        if now - before < least_bytes(window) {
+            return Err(stalled(window, false));
         }
         before = now;
     }
@@ -249,8 +274,7 @@ impl Body for CountedBody {
         }
         let length = self.rest.len().min(limit::SEND_BYTES);
         let piece = self.rest.split_to(length);
-        let before = self.sent.bytes.fetch_add(length as u64, Ordering::Relaxed);
-        self.sent.moved.reached(before + length as u64);
+        self.sent.take(length as u64);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
