@@ -131,7 +131,7 @@ fn libraries_are_used_where_they_belong() {
         for (needle, home) in [
             ("object_store::", "src/store"),
             ("reqwest::", "src/store/network"),
-            ("aws_", "src/store/network/aws.rs"),
+            ("aws_", "src/store/network/aws"),
             ("tokio::", "src/store"),
             ("clap::", "src/cli"),
             ("tracing_subscriber::", "src/local/log.rs"),

@@ -144,7 +144,11 @@ impl Place {
             error(Kind::Unreachable, format!("the service has too much to do ({refusal})"))
                 .remedy("try again later, or set lfs-cdc.concurrency to a small number")
         } else {
-            error(Kind::Unreachable, refusal.to_string()).remedy("try again later")
+            let remedy = match refusal.status.is_client_error() {
+                true => "check the settings below lfs-cdc., as storageClass, acl and endpoint",
+                false => "try again later",
+            };
+            error(Kind::Unreachable, refusal.to_string()).remedy(remedy)
         };
         (explained, hope)
     }

@@ -1,35 +1,26 @@
 //! S3 and what speaks its protocol: MinIO, R2, B2, SeaweedFS, Garage, Ceph.
 
+mod credentials;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use aws_config::Region;
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::meta::region::ProvideRegion;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
-use aws_config::provider_config::ProviderConfig;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use http::{HeaderName, HeaderValue, Method};
+use object_store::ClientOptions;
 use object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider, Checksum};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
-use object_store::{ClientOptions, CredentialProvider};
 use tokio::runtime::Handle;
 
+use self::credentials::{Chain, region_of_profile};
 use super::wire::{Redirects, Wire};
-use super::{Opened, causes, check_endpoint, misconfigured, no_retries, variable};
-use crate::error::{Error, Kind, Result};
+use super::{Opened, check_endpoint, misconfigured, no_retries, variable};
+use crate::error::{Error, Result};
 use crate::store::access::Access;
 use crate::store::url::Bucket;
 
 const DEFAULT_REGION: &str = "us-east-1";
-/// Credentials that end this soon are replaced before they are used.
-const SOON: Duration = Duration::from_secs(120);
 const ACL_HEADER: HeaderName = HeaderName::from_static("x-amz-acl");
 const DIGEST_HEADER: &str = "x-amz-content-sha256";
 
@@ -101,104 +92,6 @@ fn service_url(endpoint: &reqwest::Url, bucket: &str, path_style: bool) -> Strin
         let _ = url.set_host(Some(&format!("{bucket}.{host}")));
     }
     url.as_str().trim_end_matches('/').to_owned()
-}
-
-async fn region_of_profile(access: &Access) -> Option<String> {
-    let mut builder = ProfileFileRegionProvider::builder();
-    if let Some(profile) = &access.profile {
-        builder = builder.profile_name(profile);
-    }
-    builder.build().region().await.map(|region| region.to_string())
-}
-
-/// The chain that AWS's own programs search: environment, profiles (keys, SSO, roles, programs), web
-/// identity, container, instance.
-#[derive(Debug)]
-struct Chain {
-    provider: SharedCredentialsProvider,
-    kept: tokio::sync::Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
-}
-
-impl Chain {
-    /// The chain, if there are credentials in it. What was asked for by name has to be there.
-    async fn find(access: &Access, region: &str) -> Result<Option<Self>> {
-        super::choose_cryptography();
-        let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, _| {
-            let mut builder =
-                aws_smithy_http_client::Connector::builder().proxy_config(ProxyConfig::from_env());
-            builder.set_connector_settings(settings.cloned());
-            builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
-        });
-        let config = ProviderConfig::without_region().with_http_client(http);
-        let config = config.with_region(Some(Region::new(region.to_owned())));
-        let provider = match &access.profile {
-            Some(profile) => SharedCredentialsProvider::new(
-                ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&config).build(),
-            ),
-            None => {
-                // outside of AWS nobody answers there
-                let instance = aws_config::imds::Client::builder()
-                    .configure(&config)
-                    .max_attempts(2)
-                    .connect_timeout(Duration::from_secs(1))
-                    .read_timeout(Duration::from_secs(2))
-                    .build();
-                let chain = DefaultCredentialsChain::builder().configure(config).imds_client(instance);
-                SharedCredentialsProvider::new(chain.region(Region::new(region.to_owned())).build().await)
-            }
-        };
-        let chain = Self { provider, kept: tokio::sync::Mutex::default() };
-        match chain.ask().await {
-            Ok(_) => Ok(Some(chain)),
-            Err(CredentialsError::CredentialsNotLoaded(_))
-                if access.profile.is_none() && variable("AWS_PROFILE").is_none() =>
-            {
-                tracing::info!("no AWS credentials were found; requests go unsigned");
-                Ok(None)
-            }
-            Err(error) => Err(unusable(&error)),
-        }
-    }
-
-    /// Credentials that last a while yet.
-    async fn ask(&self) -> Result<Arc<AwsCredential>, CredentialsError> {
-        let mut kept = self.kept.lock().await;
-        if let Some((credential, end)) = &*kept
-            && end.is_none_or(|end| end > SystemTime::now() + SOON)
-        {
-            return Ok(credential.clone());
-        }
-        let found = self.provider.provide_credentials().await?;
-        let credential = Arc::new(AwsCredential {
-            key_id: found.access_key_id().to_owned(),
-            secret_key: found.secret_access_key().to_owned(),
-            token: found.session_token().map(str::to_owned),
-        });
-        *kept = Some((credential.clone(), found.expiry()));
-        Ok(credential)
-    }
-}
-
-#[async_trait]
-impl CredentialProvider for Chain {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        self.ask()
-            .await
-            .map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(unusable(&error)) })
-    }
-}
-
-fn unusable(error: &CredentialsError) -> Error {
-    let causes: Vec<String> = causes(error).map(ToString::to_string).collect();
-    // the last two say what was tried and why it failed
-    let why = causes[causes.len().saturating_sub(2)..].join(": ");
-    // what a program of the user's prints may be secret
-    let why = why.split(" Stderr:").next().unwrap_or_default();
-    Error::new(Kind::Denied, format!("the AWS credentials can't be used: {why}")).remedy(
-        "sign in again (`aws sso login`), or check AWS_PROFILE, lfs-cdc.profile and the files in ~/.aws",
-    )
 }
 
 fn parse_acl(text: &str) -> Result<HeaderValue> {
