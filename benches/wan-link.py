@@ -5,9 +5,11 @@ them, which delays every packet by DELAY_MS and lets RATE_MBIT through (a queue 
     ip netns add NS
     wan-link.py NS DELAY_MS RATE_MBIT &
 
-Here is 10.78.0.1, in the namespace 10.78.0.2. Needs root and /dev/net/tun. Used by benches/wan.sh.
+Here is 10.78.0.1, in the namespace 10.78.0.2. Needs root and /dev/net/tun; ends with 3 where those are refused. Used by
+benches/wan.sh.
 """
 import collections
+import errno
 import fcntl
 import os
 import select
@@ -30,7 +32,12 @@ def tun(name):
     return device
 
 
-here, there = tun("wan0"), tun("wan1")
+try:
+    here, there = tun("wan0"), tun("wan1")
+except OSError as error:
+    print(error, flush=True)
+    # busy: another link is up
+    sys.exit(1 if error.errno == errno.EBUSY else 3)
 inside = f"ip netns exec {namespace}"
 run(f"ip link set wan1 netns {namespace}")
 run("ip addr add 10.78.0.1/30 dev wan0; ip link set wan0 mtu 1500 txqueuelen 1000 up")

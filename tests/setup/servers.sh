@@ -157,7 +157,7 @@ JSON
   # It answers before it can store anything.
   wait_for seaweedfs "http://$address:$3/dir/assign?collection=lfs"
   echo "s3.bucket.create -name lfs" |
-    "$programs/venv/bin/weed" shell -master="$address:$3.$4" -filer="$address:$7.$8" >>"$dir/seaweedfs.log" 2>&1
+    "$programs/venv/bin/weed" -logtostderr=true shell -master="$address:$3.$4" -filer="$address:$7.$8" >>"$dir/seaweedfs.log" 2>&1
   wait_for seaweedfs "http://$address:$1"
 }
 
