@@ -4,7 +4,7 @@
 # Installs what the tests need, starts the storage servers that they talk to, then runs all tests: unit, property, golden
 # and integration tests, and the end-to-end tests with the git-lfs of this system, once more with a newer one, and once
 # more with the stores in S3.
-#   --full   the large forms too: all corpora, an object of 1 GB, and the memory of an agent with one of 4 GB
+#   --full   the large forms too: all corpora, an object of 1 GB, the memory of an agent with one of 4 GB, and a slow link
 # What it downloads it keeps in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -82,5 +82,7 @@ if [ $full = yes ]; then
   step "Memory of one agent"
   need /usr/bin/time time time time
   benches/memory.sh
+  step "Pushing and cloning through a slow link (how fast is for people to judge: this machine may be busy)"
+  benches/wan.sh || step "The slow link: see above"
 fi
 step "All tests passed"
