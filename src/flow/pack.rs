@@ -2,7 +2,7 @@
 //! into blocks, and each full block is on its way to the store while the next is filled.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -106,7 +106,7 @@ struct Assembly<'s> {
     open: Builder,
     summaries: Vec<Summary>,
     directories: Vec<Directory>,
-    in_flight: VecDeque<(Arc<Moving>, Pending<'s, ()>)>,
+    in_flight: Vec<(Arc<Moving>, Pending<'s, ()>)>,
     progress: &'s Progress,
     /// The block and place of each frame.
     places: Vec<(u32, FramePlace)>,
@@ -123,7 +123,7 @@ impl<'s> Assembly<'s> {
             open: Builder::default(),
             summaries: Vec::new(),
             directories: Vec::new(),
-            in_flight: VecDeque::new(),
+            in_flight: Vec::new(),
             places: Vec::new(),
             run: None,
             terms: Vec::new(),
@@ -181,21 +181,23 @@ impl<'s> Assembly<'s> {
         tracing::debug!("block {} of {} bytes", summary.id, summary.size_bytes);
         let moving = self.progress.depart(summary.content_bytes.into(), summary.size_bytes.into());
         let put = self.store.put_block(&summary.id, sealed.pieces, &moving.moved);
-        self.in_flight.push_back((moving, put));
+        self.in_flight.push((moving, put));
         self.summaries.push(summary);
         self.directories.push(sealed.directory);
-        while self.in_flight.len() > self.store.reach().blocks_in_flight
-            && let Some(oldest) = self.in_flight.pop_front()
-        {
-            self.settle(oldest)?;
+        while self.in_flight.len() > self.store.reach().blocks_in_flight {
+            self.settle_one()?;
         }
         Ok(())
     }
 
-    /// Waits until a block is durable.
-    fn settle(&self, (moving, put): (Arc<Moving>, Pending<'s, ()>)) -> Result<()> {
-        put.wait()?;
-        self.progress.is_sent(&moving);
+    /// Waits until one more block is durable, whichever is first.
+    fn settle_one(&mut self) -> Result<()> {
+        let requests = self.in_flight.iter_mut().map(|(_, put)| put).collect();
+        if let Some((which, done)) = Pending::first(requests) {
+            let (moving, _) = self.in_flight.remove(which);
+            done?;
+            self.progress.is_sent(&moving);
+        }
         Ok(())
     }
 
@@ -204,8 +206,8 @@ impl<'s> Assembly<'s> {
         if !self.open.is_empty() {
             self.close_block()?;
         }
-        for block in std::mem::take(&mut self.in_flight) {
-            self.settle(block)?;
+        while !self.in_flight.is_empty() {
+            self.settle_one()?;
         }
         let mut blocks = self.summaries.clone();
         let mut numbers = HashMap::new();

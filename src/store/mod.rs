@@ -25,7 +25,7 @@ use bytes::Bytes;
 use object_store::PutPayload;
 use object_store::path::Path;
 use tokio::runtime::{Handle, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 pub use self::access::Access;
 pub use self::create::Creation;
@@ -116,9 +116,20 @@ pub struct Pending<'a, T> {
 impl<T> Pending<'_, T> {
     /// Waits for the answer.
     pub fn wait(self) -> Result<T> {
-        let answer = self.runtime.block_on(self.task);
-        answer.unwrap_or_else(|e| Err(Error::internal(format!("a request of the store stopped: {e}"))))
+        self.runtime.block_on(self.task).unwrap_or_else(stopped)
     }
+
+    /// Waits for the first answer to any of several requests, and returns which it was.
+    pub fn first(mut requests: Vec<&mut Self>) -> Option<(usize, Result<T>)> {
+        let runtime = requests.first()?.runtime;
+        let tasks = requests.iter_mut().map(|request| &mut request.task);
+        let (answer, which, _) = runtime.block_on(futures::future::select_all(tasks));
+        Some((which, answer.unwrap_or_else(stopped)))
+    }
+}
+
+fn stopped<T>(why: JoinError) -> Result<T> {
+    Err(Error::internal(format!("a request of the store stopped: {why}")))
 }
 
 impl Store {

@@ -113,6 +113,7 @@ impl HttpService for Line {
         let pass = inner.gate.enter().await;
         let (parts, body) = request.into_parts();
         let what = format!("{} {}", parts.method, parts.uri.path());
+        let is_post = parts.method == http::Method::POST;
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
         let moved = parts.extensions.get::<Moved>().cloned().unwrap_or_default();
@@ -134,12 +135,17 @@ impl HttpService for Line {
             // `rclone serve s3` says so of a range
             parts.status = StatusCode::PARTIAL_CONTENT;
         }
-        if status.is_success() {
+        if status.is_success() && !is_post {
             inner.gate.answered();
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
         }
         let text = read_some(body).await?;
         let refusal = Refusal::read(&parts, &text);
+        // S3 answers the completion of an upload in parts before it is done, and may find a reason not to
+        if status.is_success() && refusal.code.is_empty() {
+            inner.gate.answered();
+            return Ok(HttpResponse::from_parts(parts, text.into()));
+        }
         if refusal.is_throttling() {
             inner.gate.throttled(refusal.retry_after);
         }

@@ -1,0 +1,113 @@
+//! Any fault in any request, with as many agents as git-lfs starts: whatever the outcome is, nothing acknowledged is lost, nothing
+//! wrong is delivered, and a second try completes what failed.
+
+use std::time::Duration;
+
+use super::scene::{Scene, check_out, side_by_side};
+use crate::data::{assert_same_tree, noise};
+use crate::process::say;
+use crate::proxy::{Answer, Fault, Pace, Request};
+use crate::sandbox::full;
+
+/// Numbers that look random, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 += 1;
+        let bytes = noise(self.0, 8);
+        (u64::from_le_bytes(bytes.try_into().unwrap()) % bound as u64) as usize
+    }
+}
+
+fn any_fault(dice: &mut Dice) -> Fault {
+    let pace = Pace { bytes: 3_000, pause: Duration::from_millis(5) };
+    let faults = [
+        Fault::ResetBefore,
+        Fault::ResetInRequest,
+        Fault::LoseAnswer,
+        Fault::ResetInAnswer,
+        Fault::CloseInAnswer,
+        Fault::ShortAnswer,
+        Fault::FlipBit,
+        Fault::SlowRequest(pace),
+        Fault::SlowAnswer(pace),
+        Fault::Silence,
+        Fault::SilenceInRequest,
+        Fault::SilenceInAnswer,
+        Fault::Refuse(Answer::internal_error()),
+        Fault::Refuse(Answer::slow_down()),
+        Fault::Refuse(Answer::too_many_requests("1")),
+        Fault::Refuse(Answer::access_denied()),
+        Fault::Refuse(Answer::expired_token()),
+        Fault::Refuse(Answer::conflict()),
+        Fault::Replace(Answer::internal_error()),
+        Fault::Replace(Answer::access_denied()),
+    ];
+    faults[dice.below(faults.len())].clone()
+}
+
+/// Up to three rules: a fault for some requests in a row, from the n-th on.
+fn spoil(scene: &Scene, dice: &mut Dice, requests: usize) -> Vec<String> {
+    let rules = 1 + dice.below(3);
+    let spoiled = (0..rules).map(|_| {
+        let (skip, times, fault) = (dice.below(requests), 1 + dice.below(4), any_fault(dice));
+        let what = format!("{times} times {fault:?} from request {skip} on");
+        scene.proxy.from(skip, times, |_: &Request| true, fault);
+        what
+    });
+    spoiled.collect()
+}
+
+fn files(dice: &mut Dice) -> Vec<(String, Vec<u8>)> {
+    let largest = if full() { 90_000_000 } else { 1_500_000 };
+    let count = 1 + dice.below(4);
+    let mut file = |number| {
+        let len = [200, 30_000, 400_000, largest][dice.below(4)];
+        (format!("{number}.bin"), noise(dice.0 + 1_000_000, len))
+    };
+    (0..count).map(&mut file).collect()
+}
+
+#[test]
+fn anything_may_fail() {
+    let seeds: Vec<u64> = (1..=if full() { 60 } else { 8 }).collect();
+    side_by_side(&seeds, |seed| {
+        let Some(scene) = Scene::new("anything_may_fail") else { return };
+        let mut dice = Dice(seed * 10_000);
+        scene.usual_agents();
+        if full() {
+            // a server that stores a large block is silent for a while
+            scene.patience("20");
+        }
+        let mut failures = 0;
+        for round in 0..2 {
+            for (name, content) in files(&mut dice) {
+                scene.work.write(&format!("{round}-{name}"), &content);
+            }
+            scene.work.commit("content");
+            let what = format!("seed {seed}, round {round}, push: {:?}", spoil(&scene, &mut dice, 25));
+            let outcome = scene.try_push();
+            scene.proxy.heal();
+            if !outcome.success() {
+                failures += 1;
+                scene.says(&what, &outcome, &["error transferring", "s3://lfs/"]);
+                scene.push();
+            }
+            // what was acknowledged first is looked at before anything else can mend it
+            scene.everything_is_there();
+
+            let what = format!("seed {seed}, round {round}, clone: {:?}", spoil(&scene, &mut dice, 15));
+            let (outcome, copy) = scene.try_clone();
+            scene.proxy.heal();
+            if !outcome.success() {
+                failures += 1;
+                scene.says(&what, &outcome, &["error transferring"]);
+                scene.delivered_nothing_wrong(&what, &copy);
+                check_out(&copy);
+            }
+            assert_same_tree(&scene.work.path, &copy.path);
+        }
+        say(&format!("seed {seed}: {failures} of 4 commands failed, and were completed"));
+    });
+}

@@ -1,0 +1,87 @@
+//! Blocks stored in parts: where the link breaks before a whole block has passed.
+
+use super::scene::{Scene, side_by_side};
+use crate::proxy::{Answer, Fault, Hits, Request, Thing};
+
+const LEN: usize = 20_000_000;
+/// A part has 8 MiB.
+const PARTS: usize = 3;
+
+fn is_whole(request: &Request) -> bool {
+    request.verb == "PUT" && request.thing == Thing::Block && request.query.is_empty()
+}
+
+fn is_part(request: &Request) -> bool {
+    request.verb == "PUT" && request.query.contains("partNumber=")
+}
+
+fn begins(request: &Request) -> bool {
+    request.verb == "POST" && request.query.starts_with("uploads")
+}
+
+fn completes(request: &Request) -> bool {
+    request.verb == "POST" && request.query.contains("uploadId=")
+}
+
+/// A repository with a large file to push, over a link on which no whole block passes.
+fn scene(test: &str) -> Option<(Scene, Hits)> {
+    let scene = Scene::new(test)?;
+    scene.add("a.bin", LEN);
+    let hits = scene.proxy.whenever(is_whole, Fault::ResetInRequest);
+    Some((scene, hits))
+}
+
+#[test]
+fn a_link_on_which_no_block_passes() {
+    let Some((scene, hits)) = scene("a_link_on_which_no_block_passes") else { return };
+    scene.push_survives("whole blocks", &hits);
+    let record = scene.proxy.record();
+    let count = |matches: fn(&Request) -> bool| record.iter().filter(|e| matches(&e.request)).count();
+    assert_eq!((count(begins), count(is_part), count(completes)), (1, PARTS, 1), "{record:?}");
+    scene.everything_is_there();
+}
+
+/// Which request, and what becomes of it.
+type Case = (fn(&Request) -> bool, Fault);
+
+/// Each of the requests that store in parts fails, and is got over.
+#[test]
+fn faults_in_parts() {
+    let done_but_failed = || Answer::s3(200, "InternalError", "We encountered an internal error.");
+    let cases: [Case; 11] = [
+        (begins, Fault::ResetBefore),
+        (begins, Fault::LoseAnswer),
+        (begins, Fault::Refuse(Answer::slow_down())),
+        (is_part, Fault::ResetInRequest),
+        (is_part, Fault::LoseAnswer),
+        (is_part, Fault::Refuse(Answer::internal_error())),
+        (completes, Fault::ResetBefore),
+        (completes, Fault::LoseAnswer),
+        (completes, Fault::Refuse(Answer::internal_error())),
+        // S3 begins its answer before it knows how that ends
+        (completes, Fault::Refuse(done_but_failed())),
+        (completes, Fault::Replace(done_but_failed())),
+    ];
+    side_by_side(&cases, |(matches, fault)| {
+        let Some((scene, _)) = scene("faults_in_parts") else { return };
+        let what = format!("{fault:?}");
+        // the first rule that fits is followed
+        let matches = *matches;
+        let hits = scene.proxy.times(2, matches, fault.clone());
+        scene.push_survives(&what, &hits);
+        scene.everything_is_there();
+    });
+}
+
+/// A key that must not store in parts stores whole, for as long as that is tried.
+#[test]
+fn parts_are_denied() {
+    let Some(scene) = Scene::new("parts_are_denied") else { return };
+    scene.add("a.bin", LEN);
+    let hits = scene.proxy.times(3, is_whole, Fault::ResetInRequest);
+    let denied =
+        scene.proxy.whenever(|request| request.verb == "POST", Fault::Refuse(Answer::access_denied()));
+    scene.push_survives("whole blocks", &hits);
+    assert!(denied.count() > 0, "parts were not tried");
+    scene.everything_is_there();
+}

@@ -1,0 +1,115 @@
+//! How many requests a push and a clone take when nothing fails: counted at the proxy, printed, and bounded.
+
+use super::scene::Scene;
+use crate::data::{assert_same_tree, noise};
+use crate::process::say;
+use crate::proxy::{Exchange, Thing, summary};
+use crate::sandbox::full;
+
+fn count(record: &[Exchange], verb: &str, thing: Thing) -> usize {
+    record.iter().filter(|exchange| exchange.is(verb, thing)).count()
+}
+
+/// No request failed. That there is no manifest is an answer like any other.
+#[track_caller]
+fn everything_succeeded(record: &[Exchange]) {
+    let answered = |e: &Exchange| match e.status {
+        Some(404) => e.request.thing == Thing::Manifest,
+        status => status.is_some_and(|status| status < 400),
+    };
+    let failed: Vec<_> = record.iter().filter(|exchange| !answered(exchange)).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// As many agents and as much patience as there usually is.
+fn as_usual(scene: &Scene) {
+    scene.usual_agents();
+    scene.patience("120");
+}
+
+/// At most 8 requests and 10 for each block to push one large object, and 8 and 4 for each block to clone it, with as many agents
+/// as git-lfs starts.
+#[test]
+fn one_large_object() {
+    let Some(scene) = Scene::new("one_large_object") else { return };
+    as_usual(&scene);
+    let len = if full() { 1_000_000_000 } else { 200_000_000 };
+    scene.add("large.bin", len);
+    scene.proxy.take_record();
+    scene.push();
+    let record = scene.proxy.take_record();
+    let blocks = count(&record, "PUT", Thing::Block);
+    say(&format!("pushing {} MB in {blocks} blocks: {}", len / 1_000_000, summary(&record)));
+    everything_succeeded(&record);
+    assert_eq!(blocks, len.div_ceil(64 << 20), "blocks are full");
+    assert!(record.len() <= 8 + 10 * blocks, "{}", summary(&record));
+
+    let (outcome, copy) = scene.try_clone();
+    copy.machine.expect_success(outcome);
+    let record = scene.proxy.take_record();
+    say(&format!("cloning it: {}", summary(&record)));
+    everything_succeeded(&record);
+    assert!(record.len() <= 8 + 4 * blocks, "{}", summary(&record));
+    assert_same_tree(&scene.work.path, &copy.path);
+}
+
+/// Requests grow with blocks and commits, not with chunks: a version with hundreds of small edits.
+#[test]
+fn a_version_with_many_small_edits() {
+    let Some(scene) = Scene::new("a_version_with_many_small_edits") else { return };
+    as_usual(&scene);
+    let mut content = noise(1, 40_000_000);
+    publish(&scene, &content);
+    for edit in 0..300 {
+        let at = edit * 130_000;
+        content[at..at + 40].copy_from_slice(&noise(1000 + edit as u64, 40));
+    }
+    scene.proxy.take_record();
+    publish(&scene, &content);
+    let record = scene.proxy.take_record();
+    say(&format!("pushing 40 MB with 300 edits: {}", summary(&record)));
+    everything_succeeded(&record);
+    assert!(record.len() <= 8 + 10 * 2, "{}", summary(&record));
+
+    let (outcome, copy) = scene.try_clone();
+    copy.machine.expect_success(outcome);
+    let record = scene.proxy.take_record();
+    say(&format!("cloning the newer version: {}", summary(&record)));
+    everything_succeeded(&record);
+    assert!(record.len() <= 8 + 4 * 3, "{}", summary(&record));
+    assert_same_tree(&scene.work.path, &copy.path);
+}
+
+fn publish(scene: &Scene, content: &[u8]) {
+    scene.work.write("a.bin", content);
+    scene.work.commit("version");
+    scene.push();
+}
+
+/// Small objects cost requests of their own while each is a commit; a clone reads each commit and each range once for each agent at most.
+#[test]
+fn many_small_objects() {
+    let Some(scene) = Scene::new("many_small_objects") else { return };
+    as_usual(&scene);
+    let objects = 60;
+    for number in 0..objects {
+        scene.work.write(&format!("{number}.bin"), &noise(number, 2_000 + 500 * number as usize));
+    }
+    scene.work.commit("small");
+    scene.proxy.take_record();
+    scene.push();
+    let record = scene.proxy.take_record();
+    say(&format!("pushing {objects} small objects: {}", summary(&record)));
+    everything_succeeded(&record);
+    for (verb, thing) in [("PUT", Thing::Block), ("PUT", Thing::Shard), ("PUT", Thing::Segment)] {
+        assert_eq!(count(&record, verb, thing), objects as usize, "{}", summary(&record));
+    }
+
+    let (outcome, copy) = scene.try_clone();
+    copy.machine.expect_success(outcome);
+    let record = scene.proxy.take_record();
+    say(&format!("cloning them: {}", summary(&record)));
+    everything_succeeded(&record);
+    assert_eq!(count(&record, "GET", Thing::Block), objects as usize, "{}", summary(&record));
+    assert_same_tree(&scene.work.path, &copy.path);
+}

@@ -1,0 +1,101 @@
+//! "The name is taken already", where every name is new: it is our own earlier try, or it isn't true. Both are looked into.
+
+use super::scene::{Place, Scene, side_by_side};
+use crate::proxy::{Answer, Fault, Thing};
+
+const PUTS: [Place; 3] = [("PUT", Thing::Block), ("PUT", Thing::Shard), ("PUT", Thing::Segment)];
+const SIZE: usize = 300_000;
+
+fn survives(test: &str, fault: Fault, tries: usize) {
+    let Some(scene) = Scene::new(test) else { return };
+    for (number, place) in PUTS.into_iter().enumerate() {
+        let what = format!("{fault:?} in {place:?}");
+        scene.add(&format!("{number}.bin"), SIZE);
+        scene.proxy.take_record();
+        let hits = scene.proxy.on(place.0, place.1, 1, fault.clone());
+        scene.push_survives(&what, &hits);
+        let puts: Vec<_> = scene.proxy.record().into_iter().filter(|e| e.is(place.0, place.1)).collect();
+        assert_eq!(puts.len(), tries, "{what}: {puts:?}");
+        assert!(puts.iter().all(|put| put.request.only_new), "{what}: no condition: {puts:?}");
+    }
+    scene.everything_is_there();
+}
+
+/// Stored, and told that it was there before: found by looking, and not written again.
+#[test]
+fn stored_and_precondition_failed() {
+    survives("stored_and_precondition_failed", Fault::Replace(Answer::precondition_failed()), 1);
+}
+
+#[test]
+fn stored_and_conflict() {
+    survives("stored_and_conflict", Fault::Replace(Answer::conflict()), 1);
+}
+
+/// Told so once, and nothing is there: written again.
+#[test]
+fn precondition_failed_for_nothing() {
+    survives("precondition_failed_for_nothing", Fault::Refuse(Answer::precondition_failed()), 2);
+}
+
+#[test]
+fn conflict_for_nothing() {
+    survives("conflict_for_nothing", Fault::Refuse(Answer::conflict()), 2);
+}
+
+/// Told so again and again, and nothing is there: never acknowledged.
+#[test]
+fn taken_for_ever_and_nothing_there() {
+    let answers = [Answer::precondition_failed(), Answer::conflict()];
+    let cases: Vec<_> = answers.iter().flat_map(|answer| PUTS.map(|place| (answer, place))).collect();
+    side_by_side(&cases, |(answer, place)| {
+        let Some(scene) = Scene::new("taken_for_ever_and_nothing_there") else { return };
+        let what = format!("{} in {place:?}", answer.status);
+        scene.add("a.bin", SIZE);
+        let oid = scene.work.oid("a.bin");
+        let hits = scene.proxy.on(place.0, place.1, usize::MAX, Fault::Refuse((*answer).clone()));
+        scene.push_fails_and_is_completed(&what, &hits, &["taken", "tried", "s3://lfs/", &oid]);
+        scene.everything_is_there();
+    });
+}
+
+/// Some services answer "denied" to a key that must not overwrite. After a lost answer that is our own write.
+#[test]
+fn lost_answer_and_then_denied() {
+    let Some(scene) = Scene::new("lost_answer_and_then_denied") else { return };
+    for (number, place) in PUTS.into_iter().enumerate() {
+        let what = format!("{place:?}");
+        scene.add(&format!("{number}.bin"), SIZE);
+        let hits = scene.proxy.on(place.0, place.1, 1, Fault::LoseAnswer);
+        let denied = scene.proxy.whenever(
+            |request| request.verb == "PUT" && request.stored_before,
+            Fault::Refuse(Answer::access_denied()),
+        );
+        scene.push_survives(&what, &hits);
+        assert_eq!(denied.count(), 1, "{what}");
+    }
+    scene.everything_is_there();
+}
+
+/// The same of `init`, whose one file names the store for all time.
+#[test]
+fn init_finds_its_own_store() {
+    for fault in [
+        Fault::LoseAnswer,
+        Fault::Replace(Answer::precondition_failed()),
+        Fault::Replace(Answer::internal_error()),
+        Fault::Refuse(Answer::precondition_failed()),
+        Fault::Refuse(Answer::slow_down()),
+    ] {
+        let Some(scene) = Scene::before_init("init_finds_its_own_store") else { return };
+        let what = format!("{fault:?}");
+        let hits = scene.proxy.on("PUT", Thing::StoreJson, 1, fault);
+        scene.work.init(&scene.url);
+        assert_eq!(hits.count(), 1, "{what}");
+        scene.proxy.take_record();
+        scene.work.commit("set up");
+        scene.add("a.bin", SIZE);
+        scene.push();
+        scene.everything_is_there();
+    }
+}
