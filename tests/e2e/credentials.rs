@@ -1,14 +1,21 @@
-//! Where credentials come from, and what is said when they are missing or wrong. Instance roles, containers, web identity
-//! and a completed sign-in through SSO need a cloud, and are not tried here.
+//! Where credentials come from, which place wins, and what is said when they are missing or wrong.
+//!
+//! AWS's token and metadata services are stood in for by a [`TokenServer`]; a completed sign-in through SSO, Google and
+//! Azure are not tried here.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::data::{assert_same_tree, noise};
 use crate::machine::Machine;
-use crate::s3::Role;
+use crate::process::say;
+use crate::repo::Repo;
+use crate::s3::{self, PUBLIC_BUCKET, Role};
 use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
+use crate::storage::Kind;
+use crate::token_server::{JOB_TOKEN, ROLE, TokenServer};
 
 /// A sandbox with something to clone, and a machine there that has no keys yet.
 fn with_store(what: &str) -> Option<(Sandbox, Machine)> {
@@ -18,10 +25,20 @@ fn with_store(what: &str) -> Option<(Sandbox, Machine)> {
     Some((sandbox, machine))
 }
 
+/// A repository with its store elsewhere than the sandbox has its stores, pushed by a machine with these keys.
+fn with_store_at(sandbox: &Sandbox, url: &str, role: Role) -> Repo {
+    let work = sandbox.repository_without_store("shared");
+    let work = Repo { machine: work.machine.with_keys(role), ..work };
+    work.init(url);
+    work.publish("a.bin", &noise(1, 300_000));
+    work
+}
+
 /// Clones, which has to work.
-fn clones(sandbox: &Sandbox, machine: &Machine, into: &str) {
+fn clones(sandbox: &Sandbox, machine: &Machine, into: &str) -> Repo {
     let copy = machine.clone_of(&sandbox.remote("shared"), &format!("reader/{into}"));
     assert_same_tree(&sandbox.machine.repo_at("shared").path, &copy.path);
+    copy
 }
 
 /// Clones, which has to fail with these words.
@@ -31,17 +48,17 @@ fn is_refused(sandbox: &Sandbox, machine: &Machine, into: &str, words: &[&str]) 
     machine.expect_failure(outcome, words);
 }
 
-/// The machine with AWS's two files: outside of the sandbox, where no secret may be found.
-fn with_files(machine: Machine, folder: &Path, config: &str, credentials: &str) -> Machine {
-    for (name, variable, text) in
-        [("config", "AWS_CONFIG_FILE", config), ("credentials", "AWS_SHARED_CREDENTIALS_FILE", credentials)]
-    {
-        fs::write(folder.join(name), text).unwrap();
-        assert!(folder.is_absolute(), "{variable}");
-    }
-    machine
-        .with_variable("AWS_CONFIG_FILE", path_str(&folder.join("config")))
-        .with_variable("AWS_SHARED_CREDENTIALS_FILE", path_str(&folder.join("credentials")))
+/// Gives a home its `~/.aws`, which leads out of the sandbox: no secret may be found in there.
+pub fn put_aws_files(home: &Path, folder: &Path, config: &str, credentials: &str) {
+    fs::write(folder.join("config"), config).unwrap();
+    fs::write(folder.join("credentials"), credentials).unwrap();
+    symlink(folder, home.join(".aws")).unwrap();
+}
+
+/// A profile with the keys of a role.
+pub fn profile(name: &str, role: Role) -> String {
+    let (id, secret) = role.keys();
+    format!("[{name}]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n")
 }
 
 #[test]
@@ -53,14 +70,47 @@ fn profiles_give_keys() {
     let json = format!(r#"{{"Version": 1, "AccessKeyId": "{id}", "SecretAccessKey": "{secret}"}}"#);
     fs::write(&program, format!("#!/bin/sh\necho '{json}'\n")).unwrap();
     let config = format!("[profile program]\ncredential_process = sh {}\n", program.display());
-    let credentials = format!("[team]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
-    let machine = with_files(machine, folder.path(), &config, &credentials);
 
-    is_refused(&sandbox, &machine, "none", &["no credentials were found", "AWS_ACCESS_KEY_ID"]);
+    is_refused(
+        &sandbox,
+        &machine,
+        "none",
+        &["no credentials were found", "AWS_ACCESS_KEY_ID", "lfs-cdc.profile"],
+    );
+    put_aws_files(&sandbox.path("reader"), folder.path(), &config, &profile("team", Role::Pull));
+    is_refused(&sandbox, &machine, "none-by-default", &["no credentials were found"]);
     clones(&sandbox, &machine.clone().with_variable("AWS_PROFILE", "team"), "by-variable");
     clones(&sandbox, &machine.clone().with_variable("AWS_PROFILE", "program"), "by-program");
     machine.must(&sandbox.path("reader"), ["config", "--global", "lfs-cdc.profile", "program"]);
     clones(&sandbox, &machine, "by-setting");
+    // the setting beats the environment
+    let other = machine.clone().with_variable("AWS_PROFILE", "absent");
+    clones(&sandbox, &other.with_variable("AWS_ACCESS_KEY_ID", "nobody"), "by-setting-first");
+    // for one store only, and another one doesn't take it
+    machine.must(&sandbox.path("reader"), ["config", "--global", "--unset", "lfs-cdc.profile"]);
+    let url = sandbox.machine.repo_at("shared").must(["config", "lfs.url"]);
+    let place = url.split('?').next().unwrap();
+    let setting = format!("lfs-cdc.{place}.profile");
+    machine.must(&sandbox.path("reader"), ["config", "--global", &setting, "team"]);
+    clones(&sandbox, &machine, "by-setting-of-the-store");
+    machine.must(&sandbox.path("reader"), ["config", "--global", "--unset", &setting]);
+    machine
+        .must(&sandbox.path("reader"), ["config", "--global", &format!("lfs-cdc.{place}x.profile"), "team"]);
+    is_refused(&sandbox, &machine, "by-setting-of-another", &["no credentials were found"]);
+}
+
+#[test]
+fn a_default_profile_is_used_and_keys_in_the_environment_beat_it() {
+    let Some((sandbox, machine)) = with_store("default profiles") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    put_aws_files(&sandbox.path("reader"), folder.path(), "", &profile("default", Role::Pull));
+    let copy = clones(&sandbox, &machine, "by-default");
+    copy.write("b.bin", &noise(2, 1000));
+    copy.commit("content");
+    let outcome = copy.git(["push", "origin", "HEAD"]);
+    machine.expect_failure(outcome, &["access is denied", "s3:PutObject"]);
+    let copy = Repo { machine: machine.with_keys(Role::Push), ..copy };
+    copy.push();
 }
 
 #[test]
@@ -68,11 +118,21 @@ fn a_profile_that_is_named_has_to_be_there() {
     let Some((sandbox, machine)) = with_store("missing profiles") else { return };
     let folder = tempfile::tempdir().unwrap();
     let config = "[profile sso]\nsso_session = team\nsso_account_id = 123456789012\nsso_role_name = reader\n\
-                  [sso-session team]\nsso_region = us-east-1\nsso_start_url = https://127.0.0.1:1/start\n";
-    let machine = with_files(machine, folder.path(), config, "");
-    for profile in ["absent", "sso"] {
+                  [sso-session team]\nsso_region = us-east-1\nsso_start_url = https://127.0.0.1:1/start\n\
+                  [profile broken]\ncredential_process = exit 3\n";
+    put_aws_files(&sandbox.path("reader"), folder.path(), config, "");
+    for (profile, words) in
+        [("absent", "`absent` was not defined"), ("sso", "SSO"), ("broken", "exit status: 3")]
+    {
+        let words = ["credentials can't be used", words, "aws sso login", "AWS_PROFILE", "cdc/log"];
         let machine = machine.clone().with_variable("AWS_PROFILE", profile);
-        is_refused(&sandbox, &machine, profile, &["credentials can't be used", "aws sso login", "cdc/log"]);
+        is_refused(&sandbox, &machine, &format!("variable-{profile}"), &words);
+        let reader = sandbox.path("reader");
+        machine.must(&reader, ["config", "--global", "lfs-cdc.profile", profile]);
+        // not even keys in the environment are taken instead
+        let machine = machine.with_keys(Role::Pull);
+        is_refused(&sandbox, &machine, &format!("setting-{profile}"), &words);
+        machine.must(&reader, ["config", "--global", "--unset", "lfs-cdc.profile"]);
     }
 }
 
@@ -89,11 +149,85 @@ fn wrong_keys_are_told_from_missing_rights() {
 }
 
 #[test]
+fn jobs_containers_and_machines_have_roles() {
+    let Ok(endpoint) = std::env::var("GIT_LFS_CDC_TEST_RCLONE") else {
+        return say("skipped: roles, GIT_LFS_CDC_TEST_RCLONE is not set");
+    };
+    let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
+    let prefix = sandbox.path("").file_name().unwrap().to_str().unwrap().to_owned();
+    with_store_at(&sandbox, &format!("s3://lfs/{prefix}?endpoint={endpoint}"), Role::Admin);
+    let server = TokenServer::start(Role::Admin.keys());
+    let reader = sandbox.other_machine("reader").without_keys();
+    is_refused(&sandbox, &reader, "none", &["no credentials were found"]);
+
+    let token = sandbox.path("token");
+    fs::write(&token, JOB_TOKEN).unwrap();
+    let job =
+        reader.clone().with_variable("AWS_ENDPOINT_URL_STS", &server.url).with_variable("AWS_ROLE_ARN", ROLE);
+    let job = job.with_variable("AWS_WEB_IDENTITY_TOKEN_FILE", path_str(&token));
+    clones(&sandbox, &job, "web-identity");
+    let stranger = job.clone().with_variable("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/other");
+    is_refused(&sandbox, &stranger, "other-role", &["credentials can't be used"]);
+
+    let uri = format!("{}/container", server.url);
+    clones(&sandbox, &reader.clone().with_variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri), "container");
+    let machine = reader.with_variable("AWS_EC2_METADATA_DISABLED", "false");
+    clones(&sandbox, &machine.with_variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.url), "instance");
+}
+
+#[test]
+fn a_public_bucket_is_read_without_credentials() {
+    let Some(sandbox) = Sandbox::in_s3("public buckets", Secrets::in_use()) else { return };
+    let prefix = sandbox.path("").file_name().unwrap().to_str().unwrap().to_owned();
+    let endpoint = s3::endpoint().unwrap();
+    with_store_at(&sandbox, &format!("s3://{PUBLIC_BUCKET}/{prefix}?endpoint={endpoint}"), Role::Public);
+    let reader = sandbox.other_machine("reader").without_keys();
+    let copy = clones(&sandbox, &reader, "copy");
+    let status = reader.expect_success(copy.cdc(["status"]));
+    assert!(status.text().contains("reachable, without credentials"), "{}", status.text());
+
+    copy.write("b.bin", &noise(2, 1000));
+    copy.commit("content");
+    let outcome = copy.git(["push", "origin", "HEAD"]);
+    reader.expect_failure(outcome, &["access is denied, and no credentials were found", "AWS_ACCESS_KEY_ID"]);
+}
+
+#[test]
+fn a_setting_beats_the_url_and_that_beats_the_environment() {
+    let Some((sandbox, machine)) = with_store("precedence") else { return };
+    let machine = machine.with_keys(Role::Pull);
+    let (reader, endpoint) = (sandbox.path("reader"), s3::endpoint().unwrap());
+    machine.must(&reader, ["config", "--global", "lfs-cdc.retryTime", "4"]);
+    let nowhere = "http://127.0.0.1:1";
+    let place = sandbox.store().location();
+    let look = |machine: &Machine, url: &str| machine.cdc(&reader, ["stats", url]);
+    let (bare, right) = (place.clone(), format!("{place}?endpoint={endpoint}"));
+    let wrong = format!("{place}?endpoint={nowhere}");
+
+    let general = machine.clone().with_variable("AWS_ENDPOINT_URL", &endpoint);
+    general.expect_success(look(&general, &bare));
+    let specific = machine.clone().with_variable("AWS_ENDPOINT_URL", nowhere);
+    let specific = specific.with_variable("AWS_ENDPOINT_URL_S3", &endpoint);
+    specific.expect_success(look(&specific, &bare));
+    let misled = machine.clone().with_variable("AWS_ENDPOINT_URL_S3", nowhere);
+    misled.expect_failure(look(&misled, &bare), &["127.0.0.1 can't be reached"]);
+    misled.expect_success(look(&misled, &right));
+    machine.expect_failure(look(&machine, &wrong), &["127.0.0.1 can't be reached"]);
+    machine.must(&reader, ["config", "--global", "lfs-cdc.endpoint", &endpoint]);
+    machine.expect_success(look(&machine, &wrong));
+    misled.expect_success(look(&misled, &wrong));
+}
+
+#[test]
 fn a_proxy_is_asked_unless_the_host_is_excepted() {
     let Some((sandbox, machine)) = with_store("proxies") else { return };
-    // nobody listens there
-    let machine = machine.with_keys(Role::Pull).with_variable("HTTP_PROXY", "http://127.0.0.1:1");
     machine.must(&sandbox.path("reader"), ["config", "--global", "lfs-cdc.retryTime", "4"]);
-    is_refused(&sandbox, &machine, "by-proxy", &["can't be reached", "HTTPS_PROXY"]);
-    clones(&sandbox, &machine.with_variable("NO_PROXY", "127.0.0.1"), "excepted");
+    // nobody listens there
+    for (proxy, exception) in
+        [("HTTP_PROXY", "NO_PROXY"), ("http_proxy", "no_proxy"), ("ALL_PROXY", "NO_PROXY")]
+    {
+        let machine = machine.clone().with_keys(Role::Pull).with_variable(proxy, "http://127.0.0.1:1");
+        is_refused(&sandbox, &machine, &format!("by-{proxy}"), &["can't be reached", "HTTPS_PROXY"]);
+        clones(&sandbox, &machine.with_variable(exception, "127.0.0.1"), &format!("excepted-{proxy}"));
+    }
 }

@@ -6,7 +6,9 @@
 //! * `GIT_LFS_CDC_CORPORA`: a folder made by `tests/setup/corpora.sh`; without it `corpora` is skipped.
 //! * `GIT_LFS_CDC_FULL=1`: the large forms of the tests that have one.
 //! * `GIT_LFS_CDC_TEST_S3` and the keys that `tests/setup/servers.sh` writes along with it: an S3 server.
+//! * `GIT_LFS_CDC_TEST_RCLONE`: an S3 server that takes any session token.
 //! * `GIT_LFS_CDC_TEST_HTTP`, `GIT_LFS_CDC_TEST_HTTP_ROOT`: a web server, and the folder that it serves.
+//! * `GIT_LFS_CDC_TEST_HTTPS`, `GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE`: the same with TLS, and a certificate that no authority knows.
 //! * `GIT_LFS_CDC_TEST_STORE=s3`: all stores are made there instead of in folders.
 
 mod concurrency;
@@ -32,6 +34,7 @@ mod scan;
 mod secrets;
 mod storage;
 mod store_faults;
+mod token_server;
 mod transfer;
 mod urls;
 mod users;

@@ -1,97 +1,315 @@
-//! The recipes for CI in `docs/operations.md` are run as they stand there, on a machine that has nothing but the program.
+//! The recipes in `docs/operations.md` are run as they stand there, on a runner on which nothing is installed. Of the
+//! workflows, this runs what stands below `run` and `script` with the variables of the workflow, and does what the checkout
+//! of that runner does; other actions only say what else a runner has.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::data::{assert_same_tree, noise};
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::credentials::{profile, put_aws_files};
+use crate::data::{assert_same_file, assert_same_tree, noise};
 use crate::machine::Machine;
-use crate::process::Outcome;
+use crate::process::{Outcome, say};
 use crate::repo::Repo;
+use crate::s3::Role;
 use crate::sandbox::{Sandbox, path_str};
+use crate::scan::Secrets;
+use crate::storage::Kind;
+use crate::token_server::{JOB_TOKEN, TokenServer};
 
-/// The shell lines behind a recipe's mark.
+/// The store that the workflows name.
+const DOCUMENTED_STORE: &str = "cdc::s3://team-lfs/game?region=eu-central-1";
+/// The home of GitHub's runners.
+const DOCUMENTED_HOME: &str = "/home/runner";
+
+/// The block behind a recipe's mark.
 fn recipe(name: &str) -> String {
     let text = fs::read_to_string("docs/operations.md").unwrap();
-    let mark = format!("<!-- tried by tests/e2e/recipes.rs: {name} -->\n```sh\n");
+    let mark = format!("<!-- tried: {name} -->\n```");
     let (_, behind) = text.split_once(&mark).unwrap_or_else(|| panic!("there is no recipe {name:?}"));
-    behind.split_once("```").unwrap().0.to_owned()
+    let (_, block) = behind.split_once('\n').unwrap();
+    block.split_once("```").unwrap().0.to_owned()
 }
 
-/// What a runner does: a shell that ends at the first failure.
-fn run(machine: &Machine, folder: &Path, script: &str) -> Outcome {
-    machine.run(folder, "bash", ["-euc", script])
+fn workflow(name: &str) -> Yaml {
+    let mut documents = YamlLoader::load_from_str(&recipe(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(documents.len(), 1, "{name}");
+    documents.remove(0)
 }
 
-/// Something to check out, and a runner on which nothing is installed.
-fn prepare() -> (Sandbox, Repo, Machine) {
-    let sandbox = Sandbox::new();
+/// A computer that runs jobs.
+struct Runner {
+    machine: Machine,
+    home: PathBuf,
+    /// Shell lines before each step.
+    prelude: String,
+}
+
+impl Runner {
+    /// One that knows git and git-lfs, and has the program nowhere that anybody looks.
+    fn new(sandbox: &Sandbox, name: &str) -> Runner {
+        let (machine, home) = (sandbox.other_machine(name), sandbox.path(name));
+        machine.expect_success(machine.cdc(&home, ["uninstall", "--global"]));
+        machine.must(&home, ["config", "--global", "--remove-section", "filter.lfs"]);
+        // what real runners don't set
+        let prelude = "unset GIT_CONFIG_GLOBAL XDG_CACHE_HOME XDG_CONFIG_HOME\n".to_owned();
+        Runner { machine, home, prelude }
+    }
+
+    /// Sets a variable for all steps. No secret may be set like this: it would stand in a command line.
+    fn set(&mut self, name: &str, value: &str) {
+        assert!(!value.contains('\''), "{value}");
+        self.prelude.push_str(&format!("export {name}='{value}'\n"));
+    }
+
+    /// The program where jobs fetch it from.
+    fn offer_program(&mut self) {
+        let program = path_str(&self.machine.agent()).to_owned();
+        let sum = self.machine.run(&self.home, "sha256sum", [&program]).stdout;
+        self.set("PROGRAM_URL", &format!("file://{program}"));
+        self.set("PROGRAM_SHA256", sum.split(' ').next().unwrap());
+    }
+
+    /// The program on `PATH`, as in an image that holds it.
+    fn put_program(&mut self) {
+        fs::copy(self.machine.agent(), self.home.join("bin/git-lfs-cdc")).unwrap();
+        self.prelude.push_str("PATH=$HOME/bin:$PATH\n");
+    }
+
+    /// What runners do: a shell that ends at the first failure.
+    fn run(&self, folder: &Path, script: &str) -> Outcome {
+        self.machine.run(folder, "bash", ["-e", "-o", "pipefail", "-c", &format!("{}{script}", self.prelude)])
+    }
+
+    #[track_caller]
+    fn must(&self, folder: &Path, script: &str) {
+        self.machine.expect_success(self.run(folder, script));
+    }
+
+    /// Takes the `env` or `variables` of a workflow; what is documented as an example is replaced.
+    fn set_all(&mut self, variables: &Yaml, replaced: &[(&str, &str)]) {
+        for (name, value) in variables.as_hash().expect("variables are a map") {
+            let (name, value) = (name.as_str().unwrap(), scalar(value));
+            if !name.starts_with("PROGRAM_") {
+                self.set(name, &replaced.iter().fold(value, |text, (from, to)| text.replace(from, to)));
+            }
+        }
+    }
+
+    /// Something of the store's index was kept in the folder that the workflow tells the runner to keep.
+    fn has_cached(&self, folder: &Path) {
+        let is_used = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+        assert!(is_used, "nothing is in {}", folder.display());
+    }
+}
+
+fn scalar(value: &Yaml) -> String {
+    match value {
+        Yaml::String(text) => text.clone(),
+        Yaml::Integer(number) => number.to_string(),
+        other => panic!("{other:?} is no value of a variable"),
+    }
+}
+
+/// The commands of GitHub's checkout, with `lfs` or without.
+fn checkout(remote: &Path, lfs: bool) -> String {
+    let remote = path_str(remote);
+    let fetch =
+        format!("git init -q . && git remote add origin '{remote}' && git fetch -q --depth=1 origin main\n");
+    if !lfs {
+        return format!("export GIT_LFS_SKIP_SMUDGE=1\n{fetch}git checkout -q FETCH_HEAD\n");
+    }
+    format!(
+        "temporary=$(mktemp -d) && cp ~/.gitconfig \"$temporary/\" && export HOME=$temporary\n{fetch}\
+         git lfs install --local\ngit lfs fetch origin FETCH_HEAD\ngit checkout -q FETCH_HEAD\nrm -rf \"$temporary\"\n"
+    )
+}
+
+/// Runs the one job of a GitHub workflow in `folder`, and gives the folder that is to be cached.
+#[track_caller]
+fn run_github(runner: &mut Runner, workflow: &Yaml, sandbox: &Sandbox, folder: &Path) -> (Outcome, PathBuf) {
+    let home = path_str(&runner.home).to_owned();
+    let store = sandbox.store().lfs_url("shared");
+    runner.set_all(&workflow["env"], &[(DOCUMENTED_STORE, &store), (DOCUMENTED_HOME, &home)]);
+    let mut cached = None;
+    let mut last = None;
+    for step in workflow["jobs"]["build"]["steps"].as_vec().expect("a job has steps") {
+        let script = match (step["uses"].as_str(), step["run"].as_str()) {
+            (None, Some(script)) => script.to_owned(),
+            (Some("actions/checkout@v4"), None) => {
+                checkout(&sandbox.remote("shared"), step["with"]["lfs"].as_bool() == Some(true))
+            }
+            (Some("actions/cache@v4"), None) => {
+                let path = step["with"]["path"].as_str().unwrap();
+                cached = Some(PathBuf::from(path.replace('~', &home).replace(DOCUMENTED_HOME, &home)));
+                continue;
+            }
+            // the keys are in the environment from the start
+            (Some("aws-actions/configure-aws-credentials@v4"), None) => continue,
+            other => panic!("nobody knows how to do {other:?}"),
+        };
+        let outcome = runner.run(folder, &script);
+        let failed = !outcome.success();
+        last = Some(outcome);
+        if failed {
+            break;
+        }
+    }
+    (last.unwrap(), cached.expect("something is cached"))
+}
+
+/// A sandbox in S3 with something to check out, and a runner there that may only read.
+fn prepare(what: &str) -> Option<(Sandbox, Repo, Runner)> {
+    let sandbox = Sandbox::in_s3(what, Secrets::in_use())?;
     let work = sandbox.repository("shared");
     work.publish("a.bin", &noise(1, 700_000));
-    let runner = sandbox.other_machine("runner");
-    let home = sandbox.path("runner");
-    runner.expect_success(runner.cdc(&home, ["uninstall", "--global"]));
-    let program = home.join("bin/git-lfs-cdc");
-    fs::copy(runner.agent(), &program).unwrap();
-    let path = format!("{}:{}", path_str(&home.join("bin")), std::env::var("PATH").unwrap());
-    let runner = runner.with_variable("PATH", &path);
-    (sandbox, work, runner)
-}
-
-/// The steps of a runner that checks out what it has fetched, with or without LFS.
-fn steps(sandbox: &Sandbox, with_lfs: bool) -> String {
-    let remote = sandbox.remote("shared");
-    let fetch = "git init -q work && cd work && git remote add origin \"$1\" && git fetch -q origin main";
-    let fetch = fetch.replace("$1", path_str(&remote));
-    match with_lfs {
-        true => format!(
-            "{fetch}\ngit lfs install --local\ngit lfs fetch origin FETCH_HEAD\ngit checkout -q FETCH_HEAD\n"
-        ),
-        false => format!("{fetch}\nGIT_LFS_SKIP_SMUDGE=1 git checkout -q FETCH_HEAD\n"),
-    }
+    let mut runner = Runner::new(&sandbox, "runner");
+    runner.machine = runner.machine.without_keys();
+    Some((sandbox, work, runner))
 }
 
 #[test]
 fn a_plain_shell_runner() {
-    let (sandbox, work, runner) = prepare();
-    let runner = runner.with_variable("REPOSITORY", path_str(&sandbox.remote("shared")));
-    runner.expect_success(run(&runner, &sandbox.path("runner"), &recipe("shell")));
-    assert_same_tree(&work.path, &sandbox.path("runner/work"));
+    let Some((sandbox, work, mut runner)) = prepare("the recipe for a shell") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    put_aws_files(&runner.home, folder.path(), "", &profile("game-pull", Role::Pull));
+    runner.offer_program();
+    runner.must(&runner.home, &recipe("fetch"));
+    runner.set("REPOSITORY", path_str(&sandbox.remote("shared")));
+    runner.must(&runner.home, &recipe("shell runner"));
+    assert_same_tree(&work.path, &runner.home.join("work"));
+    runner.has_cached(&runner.home.join(".cache/git-lfs-cdc"));
 }
 
 #[test]
-fn checking_out_without_lfs_and_pulling_afterwards() {
-    let (sandbox, work, runner) = prepare();
-    let script = format!("{}{}", steps(&sandbox, false), recipe("pull afterwards"));
-    runner.expect_success(run(&runner, &sandbox.path("runner"), &script));
-    assert_same_tree(&work.path, &sandbox.path("runner/work"));
+fn a_program_that_is_not_the_expected_one_is_not_installed() {
+    let sandbox = Sandbox::new();
+    let mut runner = Runner::new(&sandbox, "runner");
+    runner.offer_program();
+    runner.set("PROGRAM_SHA256", &"0".repeat(64));
+    let outcome = runner.run(&runner.home, &recipe("fetch"));
+    runner.machine.expect_failure(outcome, &["did NOT match"]);
+    let agent = runner.machine.git(&runner.home, ["config", "lfs.customtransfer.cdc.path"]);
+    assert!(!agent.success(), "installed as {}", agent.stdout);
 }
 
 #[test]
-fn checking_out_with_lfs_before_there_is_a_head() {
-    let (sandbox, work, runner) = prepare();
-    let url = sandbox.store().lfs_url("shared");
-    let runner = runner.with_variable("STORE_URL", url.strip_prefix("cdc::").unwrap());
-    let script = format!("{}{}", recipe("name the store"), steps(&sandbox, true));
-    runner.expect_success(run(&runner, &sandbox.path("runner"), &script));
-    assert_same_tree(&work.path, &sandbox.path("runner/work"));
-
-    // without the recipe it does fail, so the recipe is what helps
-    let machine = sandbox.other_machine("without");
-    let outcome = run(&machine, &sandbox.path("without"), &steps(&sandbox, true));
-    assert!(!outcome.success(), "the recipe is not needed any more: {}", outcome.text());
+fn github_pulls_after_the_checkout() {
+    let Some((sandbox, work, mut runner)) = prepare("GitHub's recipe") else { return };
+    runner.machine = runner.machine.with_keys(Role::Pull);
+    runner.offer_program();
+    let folder = sandbox.path("runner/work");
+    fs::create_dir(&folder).unwrap();
+    let (outcome, cached) = run_github(&mut runner, &workflow("github pull"), &sandbox, &folder);
+    runner.machine.expect_success(outcome);
+    assert_same_tree(&work.path, &folder);
+    runner.has_cached(&cached);
 }
 
-/// The steps in the workflows are the ones that are tried above.
 #[test]
-fn workflows_run_what_was_tried() {
+fn github_checks_out_with_lfs_before_there_is_a_head() {
+    let Some((sandbox, work, mut runner)) = prepare("GitHub's recipe with lfs") else { return };
+    runner.machine = runner.machine.with_keys(Role::Pull);
+    runner.offer_program();
+    let (folder, without) = (sandbox.path("runner/work"), sandbox.path("runner/without"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&without).unwrap();
+    let (outcome, cached) = run_github(&mut runner, &workflow("github lfs"), &sandbox, &folder);
+    runner.machine.expect_success(outcome);
+    assert_same_tree(&work.path, &folder);
+    runner.has_cached(&cached);
+
+    // without the store in the environment it does fail, so that is what helps
+    runner.prelude.push_str("unset GIT_CONFIG_COUNT\n");
+    let outcome = runner.run(&without, &checkout(&sandbox.remote("shared"), true));
+    assert!(!outcome.success(), "the variables are not needed any more: {}", outcome.text());
+}
+
+/// The other clouds' steps are only read: there is nobody who could run them here.
+#[test]
+fn steps_for_other_clouds_can_be_read() {
     let text = fs::read_to_string("docs/operations.md").unwrap();
-    let tried: Vec<String> = recipe("pull afterwards").lines().map(str::to_owned).collect();
-    let workflows: Vec<&str> =
-        text.split("```yaml\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
-    assert_eq!(workflows.len(), 2);
-    for workflow in workflows {
-        let lines = workflow.lines().map(|line| line.trim().trim_start_matches("- ").to_owned());
-        let found: Vec<String> = lines.filter(|line| line.starts_with("git")).collect();
-        assert_eq!(found, tried, "{workflow}");
+    let blocks: Vec<_> =
+        text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 4, "one of them is not tried");
+    let steps = blocks.iter().find(|block| block.trim_start().starts_with("- uses: google")).unwrap();
+    let steps = YamlLoader::load_from_str(steps).unwrap();
+    for (step, action) in [(0, "google-github-actions/auth@v2"), (1, "azure/login@v2")] {
+        assert_eq!(steps[0][step]["uses"].as_str(), Some(action));
+        assert!(steps[0][step]["with"].as_hash().is_some_and(|with| !with.is_empty()));
     }
+}
+
+#[test]
+fn gitlab_pulls_in_its_script() {
+    let Ok(endpoint) = std::env::var("GIT_LFS_CDC_TEST_RCLONE") else {
+        return say("skipped: GitLab's recipe, GIT_LFS_CDC_TEST_RCLONE is not set");
+    };
+    let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
+    let prefix = sandbox.path("").file_name().unwrap().to_str().unwrap().to_owned();
+    let work = sandbox.repository_without_store("shared");
+    let work = Repo { machine: work.machine.with_keys(Role::Admin), ..work };
+    work.init(&format!("s3://lfs/{prefix}?endpoint={endpoint}"));
+    work.publish("a.bin", &noise(1, 700_000));
+
+    let mut runner = Runner::new(&sandbox, "runner");
+    let server = TokenServer::start(Role::Admin.keys());
+    let machine = runner.machine.without_keys().with_variable("AWS_ENDPOINT_URL_STS", &server.url);
+    let machine = machine.with_variable("GIT_CONFIG_SYSTEM", path_str(&sandbox.path("runner/system-config")));
+    runner.machine = machine.with_variable("GIT_CONFIG_NOSYSTEM", "0").with_variable("AWS_TOKEN", JOB_TOKEN);
+    runner.put_program();
+    runner.must(&runner.home, &recipe("image"));
+
+    let job = &workflow("gitlab")["build"];
+    let folder = sandbox.path("runner/project");
+    fs::create_dir(&folder).unwrap();
+    runner.set_all(&job["variables"], &[("$CI_PROJECT_DIR", path_str(&folder))]);
+    // what GitLab's runner does before the script
+    let remote = path_str(&sandbox.remote("shared")).to_owned();
+    let sources = format!(
+        "git init -q && git remote add origin '{remote}' && git fetch -q origin +main:refs/pipelines/1\n\
+         git checkout -f -q refs/pipelines/1 && git clean -q -ffdx\n"
+    );
+    runner.must(&folder, &sources);
+    assert!(fs::read(folder.join("a.bin")).unwrap().starts_with(b"version "), "the checkout has pulled");
+    let lines = job["script"].as_vec().unwrap().iter().map(|line| format!("{}\n", line.as_str().unwrap()));
+    runner.must(&folder, &lines.collect::<String>());
+    assert_same_file(&work.file("a.bin"), &folder.join("a.bin"));
+    runner.has_cached(&folder.join(job["cache"]["paths"][0].as_str().unwrap()));
+}
+
+#[test]
+fn a_store_is_published_for_readers() {
+    let (Ok(address), Ok(root)) =
+        (std::env::var("GIT_LFS_CDC_TEST_HTTP"), std::env::var("GIT_LFS_CDC_TEST_HTTP_ROOT"))
+    else {
+        return say("skipped: publishing, GIT_LFS_CDC_TEST_HTTP is not set");
+    };
+    let root = tempfile::Builder::new().prefix("published-").tempdir_in(root).unwrap();
+    let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
+    let work = sandbox.repository_without_store("shared");
+    let mut publisher = Runner::new(&sandbox, "publisher");
+    publisher.put_program();
+    publisher.must(&work.path, "git-lfs-cdc install");
+    publisher.set("STORE", path_str(root.path()));
+    let site = format!("{address}/{}", root.path().file_name().unwrap().to_str().unwrap());
+    publisher.set("SITE", &site);
+    publisher.must(&work.path, &recipe("publish"));
+    work.publish("a.bin", &noise(1, 700_000));
+
+    let copy = sandbox.clone_elsewhere("shared");
+    assert_same_tree(&work.path, &copy.path);
+    let status = copy.machine.expect_success(copy.cdc(["status"])).stdout;
+    assert!(status.contains(&format!("(pull): cdc::{site}\n")), "{status}");
+    assert!(
+        status.contains(&format!("(push): cdc::{}?repository=shared-", root.path().display())),
+        "{status}"
+    );
+    copy.write("b.bin", &noise(2, 700_000));
+    copy.commit("content");
+    copy.push();
+    work.must(["pull", "--quiet", "origin", "main"]);
+    let third = sandbox.clone_elsewhere("shared");
+    assert_same_tree(&copy.path, &third.path);
 }

@@ -14,17 +14,21 @@ use tokio::runtime::Runtime;
 
 /// The one that `tests/setup/servers.sh` creates.
 pub const BUCKET: &str = "lfs";
+/// One that everybody may read.
+pub const PUBLIC_BUCKET: &str = "public";
 pub const REGION: &str = "us-east-1";
 
 /// Whose keys: by what they may do.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
-    /// Everything.
+    /// Get, list, put and delete.
     Admin,
     /// Get and list.
     Pull,
     /// Get, list and put, but not delete.
     Push,
+    /// All of this in the bucket that everybody may read, and nothing in the other.
+    Public,
 }
 
 impl Role {
@@ -34,6 +38,7 @@ impl Role {
             Role::Admin => "GIT_LFS_CDC_TEST_S3_KEYS",
             Role::Pull => "GIT_LFS_CDC_TEST_S3_PULL_KEYS",
             Role::Push => "GIT_LFS_CDC_TEST_S3_PUSH_KEYS",
+            Role::Public => "GIT_LFS_CDC_TEST_S3_PUBLIC_KEYS",
         };
         let keys = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set"));
         let (id, secret) = keys.split_once(':').unwrap_or_else(|| panic!("{variable} is not ID:SECRET"));

@@ -22,6 +22,7 @@ impl Secrets {
             "GIT_LFS_CDC_TEST_S3_KEYS",
             "GIT_LFS_CDC_TEST_S3_PULL_KEYS",
             "GIT_LFS_CDC_TEST_S3_PUSH_KEYS",
+            "GIT_LFS_CDC_TEST_S3_PUBLIC_KEYS",
             "GIT_LFS_CDC_TEST_AZURE_KEY",
         ];
         let values = variables.iter().filter_map(|name| std::env::var(name).ok());

@@ -2,11 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::time::Duration;
 
 use crate::data::{assert_same_tree, damage, noise};
-use crate::process::{say, wait_until};
+use crate::process::say;
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
@@ -92,7 +90,8 @@ fn a_manifest_that_is_behind_is_named_and_renewed() {
         outcome,
         &["manifest may be behind", "git lfs-cdc manifest", &served.work.oid("b.bin")],
     );
-    served.work.machine.expect_success(served.work.cdc(["manifest"]));
+    let outcome = served.work.machine.cdc(&home, ["manifest", path_str(&served.store)]);
+    served.work.machine.expect_success(outcome);
     let copy = machine.repo_at("reader/copy");
     copy.must(["reset", "--quiet", "--hard"]);
     assert_same_tree(&served.work.path, &copy.path);
@@ -106,12 +105,20 @@ fn a_missing_or_damaged_manifest_is_named() {
     let outcome = copy.cdc(["status"]);
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.text().contains("manifest") && outcome.text().contains("checksum"), "{}", outcome.text());
+    copy.forget_objects();
+    fs::remove_file(copy.file("a.bin")).unwrap();
+    let checkout = |words: &[&str]| {
+        copy.machine.expect_failure(copy.git(["checkout", "--", "a.bin"]), words);
+    };
+    checkout(&["index/manifest", "checksum"]);
     fs::remove_file(served.manifest()).unwrap();
     let outcome = copy.cdc(["status"]);
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.text().contains("git lfs-cdc manifest"), "{}", outcome.text());
+    checkout(&["has no index/manifest", "git lfs-cdc manifest"]);
     // whoever can list doesn't need it, and the next push writes it
     served.work.publish("b.bin", &noise(2, 700_000));
+    copy.must(["checkout", "--", "a.bin"]);
     copy.must(["pull", "--quiet"]);
     assert_same_tree(&served.work.path, &copy.path);
 }
@@ -136,55 +143,23 @@ fn init_joins_a_web_server_to_read() {
     other.machine.expect_failure(other.cdc(["init", &nothing]), &["there is no store at", "store.json"]);
 }
 
-/// A web server that ends when it is dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Python's own server knows no ranges, but that is enough for a handshake and `store.json`.
-const HTTPS: &str = "import http.server, ssl, sys
-server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(sys.argv[1], sys.argv[2])
-server.socket = context.wrap_socket(server.socket, server_side=True)
-open(sys.argv[3], 'w').write(str(server.server_port))
-server.serve_forever()
-";
-
 #[test]
 fn certificates_are_checked_against_the_authorities_that_are_named() {
+    let (Ok(address), Ok(certificate)) =
+        (std::env::var("GIT_LFS_CDC_TEST_HTTPS"), std::env::var("GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE"))
+    else {
+        return say("skipped: certificates, GIT_LFS_CDC_TEST_HTTPS is not set");
+    };
     let Some(served) = served("certificates") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| folder.path().join(name);
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(file("key"))
-        .arg("-out")
-        .arg(file("certificate"))
-        .output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        return say("skipped: certificates, openssl can't make one here");
-    }
-    let mut python = Command::new("python3");
-    python.args(["-c", HTTPS]).args([file("certificate"), file("key"), file("port")]);
-    python.current_dir(&served.store).stderr(std::process::Stdio::null());
-    let _server = Server(python.spawn().unwrap());
-    let port = || fs::read_to_string(file("port")).ok().filter(|port| !port.is_empty());
-    assert!(wait_until(Duration::from_secs(60), || port().is_some()), "the server does not start");
-    let url = format!("https://127.0.0.1:{}", port().unwrap());
-
-    let stranger = served.sandbox.other_machine("stranger");
-    let work = served.sandbox.repository_without_store("trusting");
-    let init = ["init", &url];
-    let outcome = stranger.cdc(&work.path, init);
-    stranger.expect_failure(outcome, &["certificate", "not trusted", "SSL_CERT_FILE"]);
-    let trusting = stranger.with_variable("SSL_CERT_FILE", path_str(&file("certificate")));
-    trusting.expect_success(trusting.cdc(&work.path, init));
+    // the same folder, by TLS
+    let (_, path) = served.url.split_once("://").unwrap().1.split_once('/').unwrap();
+    let url = format!("cdc::{address}/{path}");
+    let (stranger, home) = (served.sandbox.other_machine("stranger"), served.sandbox.path("stranger"));
+    stranger.must(&home, ["config", "--global", "lfs.url", &url]);
+    let remote = served.sandbox.remote("work");
+    let outcome = stranger.git(&home, ["clone", path_str(&remote), "refused"]);
+    stranger.expect_failure(outcome, &["the certificate of 127.0.0.1 is not trusted", "SSL_CERT_FILE"]);
+    let trusting = stranger.with_variable("SSL_CERT_FILE", &certificate);
+    let copy = trusting.clone_of(&remote, "stranger/copy");
+    assert_same_tree(&served.work.path, &copy.path);
 }

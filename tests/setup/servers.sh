@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # servers.sh start|stop DIR: the storage servers that the tests talk to, on free ports of the loopback interface.
-#   SeaweedFS       S3 as most servers have it: conditional writes, a bucket "lfs", keys with less than all rights
+#   SeaweedFS       S3 as most servers have it: conditional writes, a bucket "lfs", keys with less than all rights, and a
+#                   bucket "public" that everybody may read
 #   rclone          S3 that ignores conditions, with a bucket "lfs"
 #   Azurite         Azure Blob Storage, with a container "lfs"
-#   a web server    static files with range requests (rclone again)
+#   a web server    static files with range requests (rclone again), once more over HTTPS by a certificate of its own
 # start writes DIR/env, lines to be sourced with the variables that the tests read. Ports and secrets are new for each
 # start. Started again while they run, it changes nothing. stop ends all of them; what they stored is removed.
 # SEAWEEDFS_ADDRESS puts SeaweedFS on another address of this machine.
@@ -32,6 +33,7 @@ azurite=azurite@3.35.0 # the last one that runs on Node.js 18
 
 install_programs() {
   need ps procps procps-ng -
+  need openssl openssl openssl openssl
   need_python_venv "$programs/venv"
   local package
   for package in "$seaweedfs" "$rclone"; do
@@ -57,7 +59,7 @@ started() {
   [ -s "$dir/$1.pid" ] && ps -ww -o args= -p "$(cat "$dir/$1.pid")" 2>/dev/null | grep -qF "$dir"
 }
 
-servers="seaweedfs rclone azurite web"
+servers="seaweedfs rclone azurite web https"
 
 all_started() {
   local name
@@ -73,7 +75,7 @@ stop() {
   done
   # SeaweedFS's sockets, which it puts there whatever it is told
   while read -r port; do rm -f "/tmp/seaweedfs-"*"-$port.sock"; done 2>/dev/null <"$dir/ports" || true
-  rm -rf "${dir:?}"/{env,ports,data,*.pid,*.log,s3.json}
+  rm -rf "${dir:?}"/{env,ports,data,*.pid,*.log,s3.json,key.pem,certificate.pem}
 }
 
 # launch NAME COMMAND…: in the background, where the end of a terminal or of this script doesn't reach it
@@ -127,26 +129,29 @@ secret() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
 
 start_seaweedfs() { # PORT of S3, then 7 more
   # What 4.48 enforces, tried with boto3: the action "Write" of an identity includes deletes, and "PutObject" or
-  # "s3:PutObject" as an action is no action at all; a policy attached to the identity is followed, so the pushing key has
-  # one. It can't be kept from overwriting: the condition key s3:if-none-match, by which AWS would do that, is never
-  # set here, neither in such a policy nor in a bucket's.
-  cat >"$dir/s3.json" <<JSON
-{
-  "identities": [
-    {"name": "admin", "credentials": [{"accessKey": "admin", "secretKey": "$admin"}], "actions": ["Admin"]},
-    {"name": "pull", "credentials": [{"accessKey": "pull", "secretKey": "$pull"}], "actions": ["Read:lfs", "List:lfs"]},
-    {"name": "push", "credentials": [{"accessKey": "push", "secretKey": "$push"}], "policyNames": ["push"]}
-  ],
-  "policies": [{
-    "name": "push",
-    "content": "{\"Version\": \"2012-10-17\", \"Statement\": [
-      {\"Effect\": \"Allow\", \"Action\": [\"s3:ListBucket\"], \"Resource\": \"arn:aws:s3:::lfs\"},
-      {\"Effect\": \"Allow\", \"Action\": [\"s3:GetObject\", \"s3:PutObject\"], \"Resource\": \"arn:aws:s3:::lfs/*\"}]}"
-  }]
-}
-JSON
-  # JSON knows no strings of several lines.
-  tr -d '\n' <"$dir/s3.json" >"$dir/s3.json.part" && mv "$dir/s3.json.part" "$dir/s3.json"
+  # "s3:PutObject" as an action is no action at all; a policy attached to the identity is followed, so the keys have those
+  # that docs/operations.md gives, with another bucket and prefix. None can be kept from overwriting: the condition key
+  # s3:if-none-match, by which AWS would do that, is never set here, neither in such a policy nor in a bucket's.
+  ADMIN="$admin" PULL="$pull" PUSH="$push" PUBLIC="$public" python3 - "$(dirname "$0")/../../docs/operations.md" >"$dir/s3.json" <<'PY'
+import json, os, re, sys
+text = open(sys.argv[1], encoding="utf-8").read()
+def policy(role):
+    found = re.search(f"<!-- tried: policy {role} -->\n```json\n(.*?)```", text, re.S).group(1)
+    # parsed, so that one that is no JSON fails here
+    return json.dumps(json.loads(found.replace("team-lfs", "lfs").replace("game/*", "*")))
+def identity(name, **more):
+    return {"name": name, "credentials": [{"accessKey": name, "secretKey": os.environ[name.upper()]}], **more}
+json.dump({
+    "identities": [
+        identity("admin", policyNames=["admin"]),
+        identity("pull", policyNames=["pull"]),
+        identity("push", policyNames=["push"]),
+        identity("public", actions=["Read:public", "List:public", "Write:public"]),
+        {"name": "anonymous", "actions": ["Read:public", "List:public"]},
+    ],
+    "policies": [{"name": role, "content": policy(role)} for role in ["pull", "push", "admin"]],
+}, sys.stdout)
+PY
   mkdir -p "$dir/data/seaweedfs"
   # Every port is given: what it takes by itself may be taken already.
   launch seaweedfs "$programs/venv/bin/weed" -logtostderr=true server -ip=$address -ip.bind=$address \
@@ -156,8 +161,9 @@ JSON
   wait_for seaweedfs "http://$address:$1"
   # It answers before it can store anything.
   wait_for seaweedfs "http://$address:$3/dir/assign?collection=lfs"
-  echo "s3.bucket.create -name lfs" |
-    "$programs/venv/bin/weed" -logtostderr=true shell -master="$address:$3.$4" -filer="$address:$7.$8" >>"$dir/seaweedfs.log" 2>&1
+  # Now and then it leaves an empty log in the folder for temporary files, even if told to log to stderr.
+  printf 's3.bucket.create -name %s\n' lfs public |
+    TMPDIR="$dir/data" "$programs/venv/bin/weed" -logtostderr=true shell -master="$address:$3.$4" -filer="$address:$7.$8" >>"$dir/seaweedfs.log" 2>&1
   wait_for seaweedfs "http://$address:$1"
 }
 
@@ -200,35 +206,47 @@ start_web() { # PORT
   wait_for web "http://127.0.0.1:$1"
 }
 
-write_env() { # PORT of S3, rclone, Azurite, web
+start_https() { # PORT
+  openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=tests -addext subjectAltName=IP:127.0.0.1 \
+    -addext basicConstraints=critical,CA:FALSE -keyout "$dir/key.pem" -out "$dir/certificate.pem" 2>/dev/null
+  launch https "$programs/venv/bin/rclone" serve http "$dir/data/web" --addr "127.0.0.1:$1" --dir-cache-time 0s \
+    --config /dev/null --cert "$dir/certificate.pem" --key "$dir/key.pem"
+  SSL_CERT_FILE=$dir/certificate.pem wait_for https "https://127.0.0.1:$1"
+}
+
+write_env() { # PORT of S3, rclone, Azurite, web, web by HTTPS
   cat >"$dir/env.part" <<ENV
 export GIT_LFS_CDC_TEST_S3=http://$address:$1
 export GIT_LFS_CDC_TEST_S3_KEYS=admin:$admin
 export GIT_LFS_CDC_TEST_S3_PULL_KEYS=pull:$pull
 export GIT_LFS_CDC_TEST_S3_PUSH_KEYS=push:$push
+export GIT_LFS_CDC_TEST_S3_PUBLIC_KEYS=public:$public
 export GIT_LFS_CDC_TEST_RCLONE=http://127.0.0.1:$2
 export GIT_LFS_CDC_TEST_AZURE=http://127.0.0.1:$3/lfstest
 export GIT_LFS_CDC_TEST_AZURE_KEY=$azure
 export GIT_LFS_CDC_TEST_HTTP=http://127.0.0.1:$4
 export GIT_LFS_CDC_TEST_HTTP_ROOT=$(printf %q "$dir/data/web")
+export GIT_LFS_CDC_TEST_HTTPS=https://127.0.0.1:$5
+export GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE=$(printf %q "$dir/certificate.pem")
 ENV
   mv "$dir/env.part" "$dir/env"
 }
 
 start() {
-  local ports admin pull push azure
+  local ports admin pull push public azure
   all_started && return
   stop
   install_programs
-  admin=$(secret) pull=$(secret) push=$(secret)
+  admin=$(secret) pull=$(secret) push=$(secret) public=$(secret)
   azure=$(head -c 64 /dev/urandom | base64 | tr -d '\n')
-  free_ports 11 >"$dir/ports"
+  free_ports 12 >"$dir/ports"
   read -r -d '' -a ports <"$dir/ports" || true
   start_seaweedfs "${ports[@]:0:8}"
   start_rclone "${ports[8]}"
   start_azurite "${ports[9]}"
   start_web "${ports[10]}"
-  write_env "${ports[0]}" "${ports[8]}" "${ports[9]}" "${ports[10]}"
+  start_https "${ports[11]}"
+  write_env "${ports[0]}" "${ports[@]:8:4}"
 }
 
 case $action in
