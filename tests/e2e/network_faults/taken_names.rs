@@ -80,16 +80,17 @@ fn lost_answer_and_then_denied() {
 /// The same of `init`, whose one file names the store for all time.
 #[test]
 fn init_finds_its_own_store() {
-    for fault in [
+    let faults = [
         Fault::LoseAnswer,
         Fault::Replace(Answer::precondition_failed()),
         Fault::Replace(Answer::internal_error()),
         Fault::Refuse(Answer::precondition_failed()),
         Fault::Refuse(Answer::slow_down()),
-    ] {
+    ];
+    side_by_side(&faults, |fault| {
         let Some(scene) = Scene::before_init("init_finds_its_own_store") else { return };
         let what = format!("{fault:?}");
-        let hits = scene.proxy.on("PUT", Thing::StoreJson, 1, fault);
+        let hits = scene.proxy.on("PUT", Thing::StoreJson, 1, fault.clone());
         scene.work.init(&scene.url);
         assert_eq!(hits.count(), 1, "{what}");
         scene.proxy.take_record();
@@ -97,5 +98,5 @@ fn init_finds_its_own_store() {
         scene.add("a.bin", SIZE);
         scene.push();
         scene.everything_is_there();
-    }
+    });
 }
