@@ -26,7 +26,13 @@ pub use self::request::{Request, Thing};
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<thread::JoinHandle<()>>,
+    accepting: Option<Accepting>,
+}
+
+/// The thread that accepts connections, and where it does.
+struct Accepting {
+    listener: Arc<TcpListener>,
+    thread: thread::JoinHandle<()>,
 }
 
 /// What the threads of a proxy share.
@@ -73,10 +79,12 @@ impl Proxy {
         for stream in open.iter().filter_map(Weak::upgrade) {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        if let Some(accepting) = self.accepting.take() {
-            // wakes the thread that accepts; its end frees the port
+        if let Some(Accepting { listener, thread }) = self.accepting.take() {
+            // closing is not enough: a process that another test is just starting has a copy of it for a moment
+            let _ = rustix::net::shutdown(&*listener, rustix::net::Shutdown::Both);
+            // where that doesn't wake the thread, this does
             drop(TcpStream::connect(self.address));
-            accepting.join().unwrap();
+            thread.join().unwrap();
         }
     }
 
@@ -160,11 +168,12 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: TcpListener, shared: &Arc<Shared>) -> thread::JoinHandle<()> {
-    let shared = shared.clone();
+fn accept(listener: TcpListener, shared: &Arc<Shared>) -> Accepting {
+    let listener = Arc::new(listener);
+    let (shared, own) = (shared.clone(), listener.clone());
     let stops = shared.state().stops;
-    thread::spawn(move || {
-        for stream in listener.incoming() {
+    let thread = thread::spawn(move || {
+        for stream in own.incoming() {
             if shared.state().stops > stops {
                 return;
             }
@@ -173,7 +182,8 @@ fn accept(listener: TcpListener, shared: &Arc<Shared>) -> thread::JoinHandle<()>
             let shared = shared.clone();
             thread::spawn(move || serve::connection(&shared, stream));
         }
-    })
+    });
+    Accepting { listener, thread }
 }
 
 impl Shared {
