@@ -271,6 +271,8 @@ const AT_ONCE: usize = 8;
 
 /// Runs the cases side by side, each for itself.
 pub fn side_by_side<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
+    // without servers every case is skipped, and one line says so
+    let cases = if s3::endpoint().is_none() { &cases[..1] } else { cases };
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(cases.len()) {
