@@ -90,7 +90,8 @@ launch() {
 wait_for() {
   local code
   for _ in $(seq 300); do
-    started "$1" || break
+    # A child of this script, so the number is its own; its arguments can't be seen yet while the system reads the program.
+    kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null || break
     code=$(python3 - "$2" 2>/dev/null <<'PY'
 import sys, urllib.error, urllib.request
 try:
