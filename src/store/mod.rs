@@ -328,7 +328,8 @@ impl Store {
             _ => e,
         }
         })?;
-        let mut segments = manifest::parse(&bytes).map_err(|e| e.context(&path))?;
+        let mut segments = manifest::parse(&bytes)
+            .map_err(|e| e.context(&path).remedy("write it again with `git lfs-cdc manifest BUCKET_URL`"))?;
         segments.sort();
         Ok(segments)
     }

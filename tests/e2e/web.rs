@@ -110,7 +110,7 @@ fn a_missing_or_damaged_manifest_is_named() {
     let checkout = |words: &[&str]| {
         copy.machine.expect_failure(copy.git(["checkout", "--", "a.bin"]), words);
     };
-    checkout(&["index/manifest", "checksum"]);
+    checkout(&["index/manifest", "checksum", "git lfs-cdc manifest"]);
     fs::remove_file(served.manifest()).unwrap();
     let outcome = copy.cdc(["status"]);
     assert_eq!(outcome.code, Some(1));
