@@ -47,7 +47,7 @@ install_programs() {
   need npm npm npm node
   [ -e "$programs/$azurite" ] && return
   step "Installing $azurite"
-  npm install --silent --no-audit --no-fund --prefix "$programs/azurite" "$azurite" ||
+  npm install --loglevel=error --no-audit --no-fund --prefix "$programs/azurite" "$azurite" ||
     fail "$azurite could not be installed" "see npm's message above; it needs the network once, and Node.js 18 or newer"
   touch "$programs/$azurite"
 }
