@@ -182,7 +182,7 @@ fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
         Engine::new(store, settings.clone())
     };
     let (up, down) = (open(), open());
-    let progress = Progress::default();
+    let progress = std::sync::Arc::new(Progress::default());
     let upload = seconds(|| up.upload(oid, size, file, &progress).expect("an upload"));
     let mut path = PathBuf::new();
     let download = seconds(|| path = down.download(oid, size, &progress).expect("a download"));

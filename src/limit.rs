@@ -78,6 +78,12 @@ pub const RECORD_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 pub const LEARN_FILE_BYTES: u64 = MIB as u64;
 /// It is looked at again when so many times the cost of the last look have passed.
 pub const LEARN_INTERVAL: u32 = 10;
+/// How long objects wait for others that are to be committed with them, beyond what a commit costs.
+pub const GROUP_WAIT_MS: u64 = 200;
+/// No more are waited for when none has come for this part of what a commit costs.
+pub const GROUP_QUIET_SHARE: u32 = 4;
+/// It takes git-lfs about so long to start an agent, or to answer one.
+pub const GROUP_QUIET_MS: u64 = 10;
 /// How often an upload starts again because what it relied on was condemned meanwhile.
 pub const COMMIT_ATTEMPTS: usize = 5;
 /// How often the index is listed again because a segment vanished while it was read.

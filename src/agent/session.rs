@@ -177,13 +177,13 @@ where
                 self.reject("", &Error::invalid("git-lfs sent init twice"))?;
             }
             (Request::Upload { oid, size_bytes, path }, _) => {
-                let work = move |engine: &T, progress: &Progress| {
+                let work = move |engine: &T, progress: &Arc<Progress>| {
                     engine.upload(&oid, size_bytes, &path, progress).map(|()| None)
                 };
                 return self.transfer(Direction::Upload, oid, size_bytes, work);
             }
             (Request::Download { oid, size_bytes }, _) => {
-                let work = move |engine: &T, progress: &Progress| {
+                let work = move |engine: &T, progress: &Arc<Progress>| {
                     engine.download(&oid, size_bytes, progress).map(Some)
                 };
                 return self.transfer(Direction::Download, oid, size_bytes, work);
@@ -200,7 +200,7 @@ where
         wanted: Direction,
         oid: Oid,
         size_bytes: u64,
-        work: impl FnOnce(&T, &Progress) -> Result<Option<PathBuf>> + Send + 'static,
+        work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> std::io::Result<ControlFlow<()>> {
         self.clear_handed_over();
         let oid = oid.to_string();
@@ -236,7 +236,7 @@ where
         &mut self,
         wanted: Direction,
         progress: Arc<Progress>,
-        work: impl FnOnce(&T, &Progress) -> Result<Option<PathBuf>> + Send + 'static,
+        work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> Result<()> {
         let State::Ready { direction, remote, opened } = &self.state else {
             return Err(Error::invalid("git-lfs asked for an object before init"));

@@ -1,11 +1,11 @@
 //! The commit protocol (`docs/format.md`, "Write order"): blocks are durable, then shards, then the
 //! index segment is put, and that is the commit. What it relies on is checked after it.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::condemned::CondemnedNames;
 use super::index::{Found, Index};
-use super::pack::Packed;
 use crate::error::{Error, Result};
 use crate::format::block::{Directory, Summary};
 use crate::format::chunking;
@@ -13,7 +13,7 @@ use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
-use crate::id::{CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
+use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use crate::limit;
 use crate::store::Store;
 
@@ -40,73 +40,121 @@ impl Relied {
     }
 }
 
-/// An object that is to be committed.
+/// Objects that are to be committed together.
+#[derive(Default)]
 pub(super) struct Change {
-    oid: Oid,
-    size_bytes: u64,
-    terms: Vec<Term>,
-    /// What terms refer to, then what those blocks depend on.
-    blocks: Vec<Summary>,
-    named: usize,
+    objects: Vec<ChangedObject>,
+    /// What terms refer to, and what those blocks depend on: the new ones first.
+    blocks: Vec<BlockEntry>,
+    numbers: HashMap<BlockId, u32>,
     /// The directories of the first blocks: those that are new.
     directories: Vec<Directory>,
 }
 
+/// An object of a change.
+struct ChangedObject {
+    oid: Oid,
+    size_bytes: u64,
+    /// They refer to the blocks of the change.
+    terms: Vec<Term>,
+}
+
 impl Change {
-    /// An object that was packed.
-    pub(super) fn packed(packed: Packed) -> Self {
-        Self {
-            oid: packed.object.oid,
-            size_bytes: packed.object.size_bytes,
-            terms: packed.terms,
-            named: packed.blocks.len(),
-            blocks: packed.blocks,
-            directories: packed.directories,
-        }
+    /// New blocks, and no object that needs them yet.
+    pub(super) fn new(new_blocks: &[Summary], directories: Vec<Directory>) -> Self {
+        let mut change = Self { directories, ..Self::default() };
+        new_blocks.iter().for_each(|block| {
+            change.number(*block);
+        });
+        change
     }
 
-    /// A fresh record for an object that the store has already: no data.
-    pub(super) fn renewed(found: &Found) -> Self {
-        Self {
-            oid: found.record.oid,
-            size_bytes: found.record.size_bytes,
-            terms: found.record.terms.clone(),
-            blocks: found.blocks.clone(),
-            named: found.named,
-            directories: Vec::new(),
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    fn number(&mut self, block: Summary) -> u32 {
+        let blocks = &mut self.blocks;
+        *self.numbers.entry(block.id).or_insert_with(|| {
+            blocks.push(BlockEntry { summary: block, dependencies: Vec::new() });
+            blocks.len() as u32 - 1
+        })
+    }
+
+    /// Adds an object whose terms refer to `blocks`; those from `named` on are what the others depend on. It
+    /// relies on these blocks, and on the record that the commit gives it.
+    pub(super) fn add(
+        &mut self,
+        oid: Oid,
+        size_bytes: u64,
+        mut terms: Vec<Term>,
+        blocks: &[Summary],
+        named: usize,
+    ) {
+        let mut used = vec![false; blocks.len()];
+        terms.iter().for_each(|term| used[term.block as usize] = true);
+        used[named..].fill(true);
+        let numbers: Vec<u32> = blocks
+            .iter()
+            .zip(used)
+            .map(|(block, used)| if used { self.number(*block) } else { u32::MAX })
+            .collect();
+        // which block depends on which is not known here: all on all is true of the whole object
+        for number in numbers[..named].iter().filter(|_| named < blocks.len()) {
+            let Some(block) = self.blocks.get_mut(*number as usize) else { continue };
+            block.dependencies.extend_from_slice(&numbers[named..]);
+            block.dependencies.sort_unstable();
+            block.dependencies.dedup();
         }
+        terms.iter_mut().for_each(|term| term.block = numbers[term.block as usize]);
+        self.objects.push(ChangedObject { oid, size_bytes, terms });
+    }
+
+    /// What the acknowledgement of each object stands on once this is committed.
+    fn relied(&self, commit: CommitId, repository: &str) -> Vec<Relied> {
+        let relied = |object: &ChangedObject| {
+            let mut numbers: Vec<u32> = object.terms.iter().map(|term| term.block).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            let depended = |number: &u32| self.blocks[*number as usize].dependencies.iter().copied();
+            numbers.extend(numbers.clone().iter().flat_map(depended));
+            numbers.sort_unstable();
+            numbers.dedup();
+            let record = CondemnedRecord { oid: object.oid, commit, repository: repository.to_owned() };
+            Relied { blocks: numbers.iter().map(|n| self.blocks[*n as usize].summary).collect(), record }
+        };
+        self.objects.iter().map(relied).collect()
     }
 }
 
 /// The shards of a commit and their blocks, as the next upload wants them.
 pub(super) type NewShards = Vec<(ShardId, Vec<(Summary, Directory)>)>;
 
-/// Commits one object. When this returns, its shards and its index segment are durable; its blocks
-/// were before. What must hold for an acknowledgement is returned, and is to be checked now.
+/// Commits objects. When this returns, their shards and their index segment are durable; their blocks
+/// were before. What must hold for the acknowledgement of each is returned, and is to be checked now.
 pub(super) fn commit(
     store: &Store,
     index: &mut Index,
     repository: &str,
-    change: Change,
-) -> Result<(Relied, NewShards)> {
+    mut change: Change,
+) -> Result<(Vec<Relied>, NewShards)> {
     let recipes = recipes(repository, &change);
-    let (entries, shards) = put_shards(store, &change.blocks, change.directories, &recipes)?;
-    let keys = keys(&shards, &change.terms, change.size_bytes);
+    let summaries: Vec<Summary> = change.blocks.iter().map(|block| block.summary).collect();
+    let directories = std::mem::take(&mut change.directories);
+    let (entries, shards) = put_shards(store, &summaries, directories, &recipes)?;
+    let keys = keys(&shards, &change.objects);
     let commit = CommitId::new(now_milliseconds())?;
-    let blocks = change.blocks.clone();
-    let dependencies: Vec<u32> = (change.named as u32..change.blocks.len() as u32).collect();
-    let entry = |(number, summary): (usize, Summary)| BlockEntry {
-        summary,
-        // which block depends on which is not known here: all on all is true of the whole object
-        dependencies: if number < change.named { dependencies.clone() } else { Vec::new() },
+    let relied = change.relied(commit, repository);
+    let record = |object: ChangedObject| {
+        let ChangedObject { oid, size_bytes, terms } = object;
+        let record = Record { oid, size_bytes, commit, repository: 0, terms };
+        // the last look before others rely on it
+        record.check().map(|()| record)
     };
-    let record =
-        Record { oid: change.oid, size_bytes: change.size_bytes, commit, repository: 0, terms: change.terms };
-    // the last look before others rely on it
-    record.check()?;
+    let count = change.objects.len();
     let bytes = Contents {
-        records: vec![record],
-        blocks: change.blocks.into_iter().enumerate().map(entry).collect(),
+        records: change.objects.into_iter().map(record).collect::<Result<_>>()?,
+        blocks: change.blocks,
         shards: entries,
         keys,
         repositories: vec![repository.to_owned()],
@@ -114,17 +162,15 @@ pub(super) fn commit(
     }
     .write();
     if bytes.len() > limit::SEGMENT_READ_BYTES {
-        return Err(Error::invalid(format!(
-            "the recipe of object {} is too large for one commit",
-            change.oid
-        )));
+        return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
     let id = SegmentId { id: commit, hash: ContentHash::of(&bytes) };
     store.put_segment(&id, bytes.clone())?;
-    tracing::info!("commit {commit}: object {}, {} bytes", change.oid, change.size_bytes);
+    for Relied { record, .. } in &relied {
+        tracing::info!("commit {commit}: object {}", record.oid);
+    }
     index.add(id, bytes)?;
-    let record = CondemnedRecord { oid: change.oid, commit, repository: repository.to_owned() };
-    Ok((Relied { blocks, record }, shards))
+    Ok((relied, shards))
 }
 
 /// The time by this machine's clock, in milliseconds since 1970.
@@ -132,7 +178,7 @@ pub(super) fn now_milliseconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// The recipe as the shard keeps it.
+/// The recipes as the shard keeps them.
 fn recipes(repository: &str, change: &Change) -> Recipes {
     let term = |term: &Term| ShardTerm {
         block: term.block,
@@ -141,13 +187,16 @@ fn recipes(repository: &str, change: &Change) -> Recipes {
         content_bytes: term.content_bytes,
         checksum: term.checksum,
     };
-    let recipe = ShardRecipe {
-        oid: change.oid,
-        size_bytes: change.size_bytes,
+    let recipe = |object: &ChangedObject| ShardRecipe {
+        oid: object.oid,
+        size_bytes: object.size_bytes,
         repository: repository.to_owned(),
-        terms: change.terms.iter().map(term).collect(),
+        terms: object.terms.iter().map(term).collect(),
     };
-    Recipes { blocks: change.blocks.iter().map(|b| b.id).collect(), recipes: vec![recipe] }
+    Recipes {
+        blocks: change.blocks.iter().map(|b| b.summary.id).collect(),
+        recipes: change.objects.iter().map(recipe).collect(),
+    }
 }
 
 /// Divides the new blocks between shards of at most `max_chunks`. There is one even for no block: it holds
@@ -198,16 +247,18 @@ fn put_shards(
     Ok((entries, shards))
 }
 
-/// The key chunks of the new blocks, and the first chunk of a large object if that is new.
-fn keys(shards: &NewShards, terms: &[Term], size_bytes: u64) -> Vec<Key> {
-    let first = terms.first().filter(|_| size_bytes >= limit::KEY_FILE_BYTES);
-    let first = first.map(|term| (term.block as usize, usize::from(term.first_chunk)));
+/// The key chunks of the new blocks, and the first chunk of each large object if that is new.
+fn keys(shards: &NewShards, objects: &[ChangedObject]) -> Vec<Key> {
+    let large = objects.iter().filter(|object| object.size_bytes >= limit::KEY_FILE_BYTES);
+    let firsts = large.filter_map(|object| object.terms.first());
+    let firsts: HashSet<_> =
+        firsts.map(|term| (term.block as usize, usize::from(term.first_chunk))).collect();
     let mut keys = Vec::new();
     let mut block = 0;
     for (shard, (_, group)) in shards.iter().enumerate() {
         for (_, directory) in group {
             for (number, chunk) in directory.chunks.iter().enumerate() {
-                if chunking::is_key(&chunk.id) || first == Some((block, number)) {
+                if chunking::is_key(&chunk.id) || firsts.contains(&(block, number)) {
                     keys.push(Key::new(&chunk.id, shard as u32));
                 }
             }
@@ -250,7 +301,7 @@ mod tests {
             chunks.iter().map(key).collect()
         };
         let all = [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 1, 1), (4, 1, 2)];
-        assert_eq!(keys(&shards, &[], 0), expected(&all));
+        assert_eq!(keys(&shards, &[]), expected(&all));
         let first = Term {
             block: 3,
             first_chunk: 0,
@@ -262,7 +313,8 @@ mod tests {
             checksum: 0,
         };
         let large = [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 0, 1), (3, 1, 1), (4, 1, 2)];
-        assert_eq!(keys(&shards, &[first], limit::KEY_FILE_BYTES), expected(&large));
-        assert_eq!(keys(&shards, &[first], limit::KEY_FILE_BYTES - 1), expected(&all));
+        let object = |size_bytes| [ChangedObject { oid: Oid([0; 32]), size_bytes, terms: vec![first] }];
+        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES)), expected(&large));
+        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES - 1)), expected(&all));
     }
 }

@@ -1,15 +1,15 @@
-//! The first half of an upload: one read of the object, its SHA-256 on the way, cut into chunks, the
+//! The first half of an upload: one read of each object, its SHA-256 on the way, cut into chunks, the
 //! chunks hashed on all cores.
 
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::Scope;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
 
-use super::ordered::{self, Results, Work};
+use super::ordered::{self, Results, Stopped, Work};
 use crate::error::{Error, Result};
 use crate::format::block::Chunk;
 use crate::format::chunking::{Suite, chunk_id};
@@ -36,67 +36,119 @@ impl Batch {
     }
 }
 
+/// What comes of reading objects, in their order.
+pub(super) enum Piece {
+    /// The next chunks of the object.
+    Chunks(Batch),
+    /// The object has ended, or could not be read further.
+    End(Result<ReadObject>),
+}
+
 /// What came of reading an object to its end.
 pub(super) struct ReadObject {
     pub oid: Oid,
     pub size_bytes: u64,
 }
 
-/// Starts reading and cutting `source`. The batches come in order; when they have ended, the handle
-/// says what was read, or why reading failed.
-pub(super) fn start<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    source: impl Read + Send + 'scope,
-    suite: Suite,
-) -> (Results<Batch>, ScopedJoinHandle<'scope, Result<ReadObject>>) {
-    let (work, batches) = ordered::ordered(BATCHES_IN_FLIGHT);
-    let (to_digest, digested) = bounded::<(Arc<Vec<u8>>, Range<usize>)>(BATCHES_IN_FLIGHT);
-    let digest = scope.spawn(move || {
-        let (mut sha, mut size_bytes) = (Sha256::new(), 0);
-        for (bytes, fresh) in digested {
-            size_bytes += fresh.len() as u64;
-            sha.update(&bytes[fresh]);
-        }
-        ReadObject { oid: Oid(sha.finalize().into()), size_bytes }
-    });
-    let cutter = scope.spawn(move || {
-        let read = cut(source, suite, &work, &to_digest);
-        drop((work, to_digest));
-        let digest = digest.join().map_err(|_| Error::internal("hashing an object panicked"))?;
-        read.map(|()| digest)
-    });
-    (batches, cutter)
+/// An object to be read.
+pub(super) trait Source: Send {
+    /// Opens it.
+    fn open(&self) -> Result<Box<dyn Read + Send>>;
+    /// Fails once nobody wants it any more.
+    fn check(&self) -> Result<()>;
 }
 
-/// Reads, cuts and hands on until the end, or until nobody takes the batches any more.
-fn cut(
-    mut source: impl Read,
+/// For the thread that takes SHA-256: what to hash, or that the object has ended.
+enum ToDigest {
+    Fresh(Arc<Vec<u8>>, Range<usize>),
+    End(Sender<ReadObject>),
+}
+
+/// Starts reading and cutting objects one after the other, as many as there are. Whatever is wrong with one is
+/// said at its end, and the next is read.
+pub(super) fn start<'scope, S: Source>(
+    scope: &'scope Scope<'scope, '_>,
+    objects: impl Iterator<Item = S> + Send + 'scope,
     suite: Suite,
-    work: &Work<Batch>,
-    to_digest: &Sender<(Arc<Vec<u8>>, Range<usize>)>,
-) -> Result<()> {
-    let mut rest: Vec<u8> = Vec::new();
-    loop {
-        let mut bytes = Vec::with_capacity(suite.max_bytes + limit::READ_BYTES);
-        bytes.extend_from_slice(&rest);
-        let fresh = rest.len();
-        let read = source.by_ref().take(limit::READ_BYTES as u64).read_to_end(&mut bytes);
-        read.map_err(|e| Error::io("reading the object", &e))?;
-        let last = bytes.len() == fresh;
-        let mut lengths = Vec::with_capacity(bytes.len() / suite.min_bytes);
-        let mut end = 0;
-        while let Some(length) = suite.next_cut(&bytes[end..], last) {
-            lengths.push(length);
-            end += length;
+) -> Results<Piece> {
+    let (work, pieces) = ordered::ordered(BATCHES_IN_FLIGHT);
+    let (to_digest, digested) = bounded(BATCHES_IN_FLIGHT);
+    scope.spawn(move || digest(&digested));
+    scope.spawn(move || {
+        let cutter = Cutter { suite, work, to_digest };
+        // ends early if nobody takes the pieces any more
+        let _ = objects.into_iter().try_for_each(|object| cutter.cut(&object));
+    });
+    pieces
+}
+
+fn digest(digested: &Receiver<ToDigest>) {
+    let (mut sha, mut size_bytes) = (Sha256::new(), 0);
+    for next in digested {
+        match next {
+            ToDigest::Fresh(bytes, fresh) => {
+                size_bytes += fresh.len() as u64;
+                sha.update(&bytes[fresh]);
+            }
+            ToDigest::End(read) => {
+                let oid = Oid(sha.finalize_reset().into());
+                // nobody waits for it if the upload has failed meanwhile
+                let _ = read.send(ReadObject { oid, size_bytes: std::mem::take(&mut size_bytes) });
+            }
         }
-        rest.clear();
-        rest.extend_from_slice(&bytes[end..]);
-        let bytes = Arc::new(bytes);
-        let fresh = fresh..bytes.len();
-        let stopped = to_digest.send((bytes.clone(), fresh)).is_err()
-            || work.run(move || Ok(hash(bytes, &lengths))).is_err();
-        if last || stopped {
-            return Ok(());
+    }
+}
+
+struct Cutter {
+    suite: Suite,
+    work: Work<Piece>,
+    to_digest: Sender<ToDigest>,
+}
+
+impl Cutter {
+    /// Hands on what is in an object, and how it ended.
+    fn cut(&self, object: &impl Source) -> Result<(), Stopped> {
+        let read = match object.open().map(|source| self.read(object, source)) {
+            Ok(read) => read?,
+            Err(error) => Err(error),
+        };
+        let (to, digest) = bounded(1);
+        self.to_digest.send(ToDigest::End(to)).map_err(|_| Stopped)?;
+        self.work.run(move || {
+            let digest = digest.recv().map_err(|_| Error::internal("hashing an object panicked"))?;
+            Ok(Piece::End(read.map(|()| digest)))
+        })
+    }
+
+    /// Reads, cuts and hands on until the object ends.
+    fn read(&self, object: &impl Source, mut source: impl Read) -> Result<Result<()>, Stopped> {
+        let suite = self.suite;
+        let mut rest: Vec<u8> = Vec::new();
+        loop {
+            let mut bytes = Vec::with_capacity(suite.max_bytes + limit::READ_BYTES);
+            bytes.extend_from_slice(&rest);
+            let fresh = rest.len();
+            let read = source.by_ref().take(limit::READ_BYTES as u64).read_to_end(&mut bytes);
+            if let Err(e) = read.map_err(|e| Error::io("reading the object", &e)).and_then(|_| object.check())
+            {
+                return Ok(Err(e));
+            }
+            let last = bytes.len() == fresh;
+            let mut lengths = Vec::with_capacity(bytes.len() / suite.min_bytes);
+            let mut end = 0;
+            while let Some(length) = suite.next_cut(&bytes[end..], last) {
+                lengths.push(length);
+                end += length;
+            }
+            rest.clear();
+            rest.extend_from_slice(&bytes[end..]);
+            let bytes = Arc::new(bytes);
+            let fresh = fresh..bytes.len();
+            self.to_digest.send(ToDigest::Fresh(bytes.clone(), fresh)).map_err(|_| Stopped)?;
+            self.work.run(move || Ok(Piece::Chunks(hash(bytes, &lengths))))?;
+            if last {
+                return Ok(Ok(()));
+            }
         }
     }
 }

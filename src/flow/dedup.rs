@@ -1,6 +1,6 @@
 //! Chunks × what is known → reuse or new. Pure: no store, no threads.
 //!
-//! Chunks go in in the order of the object. Runs come out in that order, and frames of novel chunks.
+//! Chunks go in in the order of the objects. Runs come out in that order, and frames of novel chunks.
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::Xxh3;
@@ -16,7 +16,7 @@ use crate::limit;
 pub(super) enum Run {
     /// In a block that the store has.
     Known { first: Place, count: u16, checksum: u64 },
-    /// In this upload, earlier in the object; all in one frame. `first` counts novel chunks.
+    /// In this upload, earlier in the object or in another; all in one frame. `first` counts novel chunks.
     Repeated { first: u32, count: u16, checksum: u64 },
     /// So many novel chunks: they become terms when their frames have found a place.
     Novel { count: u32 },
@@ -39,7 +39,7 @@ pub(super) struct NovelFrame {
     pub begins_run: Vec<bool>,
 }
 
-/// What the chunks of an object become.
+/// What the chunks of some objects become.
 pub(super) struct Dedup<'k> {
     known: &'k KnownChunks,
     novel: Vec<Chunk>,
@@ -51,7 +51,7 @@ pub(super) struct Dedup<'k> {
     /// For each frame that is closed, the number of its first chunk.
     pub frame_firsts: Vec<u32>,
     run: Option<OpenRun>,
-    pub runs: Vec<Run>,
+    runs: Vec<Run>,
 }
 
 struct OpenRun {
@@ -172,10 +172,11 @@ impl<'k> Dedup<'k> {
         Some(std::mem::take(&mut self.frame))
     }
 
-    /// Takes the end of the object. Returns the last frame, if one is open.
-    pub(super) fn finish(&mut self) -> Option<NovelFrame> {
+    /// Takes the end of an object. Returns its runs, and the last frame if one is open: a frame holds one
+    /// object's chunks, so that reading a small object reads no others.
+    pub(super) fn end_object(&mut self) -> (Vec<Run>, Option<NovelFrame>) {
         self.close_run();
-        self.close_frame()
+        (std::mem::take(&mut self.runs), self.close_frame())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::format::recipe::Term;
 use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::scratch::ScratchFile;
-use crate::store::{Pending, Reach, Store};
+use crate::store::{Moved, Pending, Reach, Store};
 
 /// One request: a range of a block, and the terms that it serves, each with its offset in the object.
 struct Fetch {
@@ -122,7 +122,8 @@ impl<'a> Job<'a> {
             && let Some(fetch) = queue.waiting.next()
         {
             let buffer = queue.buffers.pop().unwrap_or_default();
-            let moving = self.progress.depart(fetch.content_bytes, fetch.range.len() as u64);
+            let (content_bytes, stored_bytes) = (fetch.content_bytes, fetch.range.len() as u64);
+            let moving = self.progress.depart(content_bytes, stored_bytes, Moved::default());
             let range = fetch.range.clone();
             let bytes = self.store.get_block_range(&fetch.block, range, buffer, &moving.moved);
             queue.under_way.push_back((fetch, Coming { moving, bytes }));

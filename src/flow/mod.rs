@@ -8,6 +8,7 @@ mod cut;
 mod dedup;
 pub mod download;
 mod fetch;
+mod group;
 pub mod health;
 mod index;
 mod known;
@@ -22,7 +23,7 @@ pub mod upload;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::progress::Progress;
@@ -35,7 +36,7 @@ use crate::store::Store;
 /// Moves objects to and from a store, one or several at a time.
 pub trait Transfer: Send + Sync {
     /// Makes sure that the store has the object in the file `path`. When this returns, it is durable.
-    fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Progress) -> Result<()>;
+    fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()>;
 
     /// Puts the object into a temporary file beside the LFS objects, and returns its path.
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf>;
@@ -64,6 +65,7 @@ pub struct Engine {
     settings: Settings,
     scratch: Mutex<Option<Scratch>>,
     view: Mutex<View>,
+    uploads: group::Uploads,
 }
 
 /// What is known of the store; each part is read at the first need.
@@ -98,12 +100,18 @@ impl Engine {
     /// An engine on an open store. Reads nothing yet.
     pub fn new(store: Store, settings: Settings) -> Self {
         let cache = Cache::for_store(&store.description().id, &store.location());
-        Self { store, cache, settings, scratch: Mutex::default(), view: Mutex::default() }
+        let (scratch, view, uploads) = (Mutex::default(), Mutex::default(), group::Uploads::default());
+        Self { store, cache, settings, scratch, view, uploads }
+    }
+
+    /// So many may ask for an object at the same time; one if it was never said.
+    pub fn set_askers(&self, askers: usize) {
+        self.uploads.set_askers(askers);
     }
 }
 
 impl Transfer for Engine {
-    fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Progress) -> Result<()> {
+    fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()> {
         upload::upload(self, oid, size_bytes, path, progress)
     }
 

@@ -3,10 +3,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crossbeam_channel::{Receiver, unbounded};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cut::{self, ReadObject};
@@ -16,77 +16,127 @@ use super::ordered::{self, Results, Work};
 use super::progress::{Moving, Progress};
 use crate::error::{Error, Result};
 use crate::format::block::{Builder, Chunk, Directory, FramePlace, Summary};
-use crate::format::chunking::Suite;
 use crate::format::frame::{Encoded, Encoder};
 use crate::format::recipe::Term;
 use crate::id::Nonce;
-use crate::store::{Pending, Store};
+use crate::store::{Moved, Pending, Store};
 
-/// An object whose novel chunks stand in durable blocks. Nothing refers to them yet.
+/// Objects whose novel chunks stand in durable blocks. Nothing refers to them yet.
 pub(super) struct Packed {
-    /// What was read.
-    pub object: ReadObject,
-    /// How the object is made; terms refer to `blocks`.
-    pub terms: Vec<Term>,
+    /// The objects, in the order in which they were given.
+    pub objects: Vec<PackedObject>,
     /// Every block that the terms name: first the new ones, as many as `directories`, then others.
     pub blocks: Vec<Summary>,
     /// The directories of the new blocks.
     pub directories: Vec<Directory>,
 }
 
-/// Reads `source` once and packs it. When this returns, its new blocks are durable.
-pub(super) fn pack(
-    source: impl Read + Send,
-    suite: Suite,
-    level: i32,
-    known: &KnownChunks,
-    store: &Store,
-    progress: &Progress,
+/// One of several objects.
+pub(super) struct PackedObject {
+    /// What was read, or why it could not be.
+    pub read: Result<ReadObject>,
+    /// How the object is made; terms refer to the blocks of all objects.
+    pub terms: Vec<Term>,
+}
+
+/// How objects are packed.
+#[derive(Clone, Copy)]
+pub(super) struct Packing<'a> {
+    pub known: &'a KnownChunks,
+    pub store: &'a Store,
+    /// Zstandard's level.
+    pub level: i32,
+    /// Counts the blocks that are full and on their way.
+    pub full_blocks: &'a AtomicUsize,
+}
+
+/// An object, and what follows it.
+pub(super) trait Source: cut::Source {
+    fn progress(&self) -> Arc<Progress>;
+}
+
+/// Reads objects once, one after the other, and packs them together: a chunk that several have is stored once.
+/// When this returns, their new blocks are durable. Fails only by the store; what is wrong with an object is
+/// said of that object.
+pub(super) fn pack<S: Source>(
+    objects: impl Iterator<Item = S> + Send,
+    packing: Packing<'_>,
 ) -> Result<Packed> {
     // enough that no core waits, whichever frame takes longest
     let depth = 2 * rayon::current_num_threads() + 2;
+    let suite = packing.store.description().suite;
     std::thread::scope(|scope| {
-        let (batches, reader) = cut::start(scope, source, suite);
+        let (to_looker, followed) = unbounded();
+        let objects = objects.inspect(move |object: &S| {
+            // fails only if the looker is gone: then nothing comes of the object
+            let _ = to_looker.send(object.progress());
+        });
+        let pieces = cut::start(scope, objects, suite);
         let (work, frames) = ordered::ordered(depth);
-        let looker = scope.spawn(move || look_up(batches, known, level, &work, progress));
-        let mut assembly = Assembly::new(store, progress);
-        let assembled = frames.into_iter().try_for_each(|frame| assembly.add(frame?));
-        let dedup = looker.join().map_err(|_| Error::internal("deduplication panicked"))?;
-        let object = reader.join().map_err(|_| Error::internal("reading an object panicked"))?;
+        let looker = scope.spawn(move || look_up(pieces, &followed, packing, &work));
+        let mut assembly = Assembly::new(packing);
+        let assembled = frames.into_iter().try_for_each(|frame| {
+            let (frame, encoded, progress) = frame?;
+            assembly.add(&frame, encoded, &progress)
+        });
+        let looked_up = looker.join().map_err(|_| Error::internal("deduplication panicked"))?;
         assembled?;
-        assembly.finish(&dedup?, object?)
+        assembly.finish(looked_up?)
     })
 }
 
-type Compressed = (NovelFrame, Encoded);
+/// A frame, and what follows its object.
+type Compressed = (NovelFrame, Encoded, Arc<Progress>);
+
+/// What was found out of objects: how each was read, and its runs.
+struct LookedUp<'k> {
+    dedup: Dedup<'k>,
+    objects: Vec<(Result<ReadObject>, Vec<Run>)>,
+}
 
 /// Looks every chunk up; ends early if nobody takes the frames any more.
 fn look_up<'k>(
-    batches: Results<cut::Batch>,
-    known: &'k KnownChunks,
-    level: i32,
+    pieces: Results<cut::Piece>,
+    followed: &Receiver<Arc<Progress>>,
+    packing: Packing<'k>,
     work: &Work<Compressed>,
-    progress: &Progress,
-) -> Result<Dedup<'k>> {
-    let mut dedup = Dedup::new(known);
-    let compress = |frame: NovelFrame| work.run(move || encode(frame, level)).is_ok();
-    for batch in batches {
-        for (chunk, bytes) in batch?.chunks() {
-            let full = dedup.push(chunk, bytes);
-            progress.check()?;
-            if !full.is_none_or(compress) {
-                return Ok(dedup);
+) -> Result<LookedUp<'k>> {
+    let level = packing.level;
+    let mut looked_up = LookedUp { dedup: Dedup::new(packing.known), objects: Vec::new() };
+    let compress = |frame: NovelFrame, progress: Arc<Progress>| {
+        work.run(move || encode(&frame, level).map(|encoded| (frame, encoded, progress))).is_ok()
+    };
+    let mut open: Option<Arc<Progress>> = None;
+    for piece in pieces {
+        let progress = match open.take() {
+            Some(open) => open,
+            None => followed.recv().map_err(|_| Error::internal("an object came from nowhere"))?,
+        };
+        let LookedUp { dedup, objects } = &mut looked_up;
+        match piece? {
+            cut::Piece::Chunks(batch) => {
+                for (chunk, bytes) in batch.chunks() {
+                    let full = dedup.push(chunk, bytes);
+                    if !full.is_none_or(|frame| compress(frame, progress.clone())) {
+                        return Ok(looked_up);
+                    }
+                    progress.bytes.fetch_add(u64::from(chunk.bytes), Ordering::Relaxed);
+                }
+                open = Some(progress);
             }
-            progress.bytes.fetch_add(u64::from(chunk.bytes), Ordering::Relaxed);
+            cut::Piece::End(read) => {
+                let (runs, last) = dedup.end_object();
+                objects.push((read, runs));
+                if !last.is_none_or(|frame| compress(frame, progress)) {
+                    return Ok(looked_up);
+                }
+            }
         }
     }
-    if let Some(last) = dedup.finish() {
-        compress(last);
-    }
-    Ok(dedup)
+    Ok(looked_up)
 }
 
-fn encode(frame: NovelFrame, level: i32) -> Result<Compressed> {
+fn encode(frame: &NovelFrame, level: i32) -> Result<Encoded> {
     thread_local! {
         static ENCODER: RefCell<Option<(i32, Encoder)>> = const { RefCell::new(None) };
     }
@@ -95,19 +145,22 @@ fn encode(frame: NovelFrame, level: i32) -> Result<Compressed> {
             Some(kept) if kept.0 == level => kept,
             _ => kept.insert((level, Encoder::new(level)?)),
         };
-        let encoded = encoder.encode(&frame.content)?;
-        Ok((frame, encoded))
+        encoder.encode(&frame.content)
     })
 }
 
+/// What an object has in a block that is on its way.
+type Departed = (Arc<Progress>, Arc<Moving>);
+
 /// Frames in order, as they find their places in blocks.
 struct Assembly<'s> {
-    store: &'s Store,
+    packing: Packing<'s>,
     open: Builder,
+    /// What each object has in the open block.
+    shares: Vec<(Arc<Progress>, u64)>,
     summaries: Vec<Summary>,
     directories: Vec<Directory>,
-    in_flight: Vec<(Arc<Moving>, Pending<'s, ()>)>,
-    progress: &'s Progress,
+    in_flight: Vec<(Vec<Departed>, Pending<'s, ()>)>,
     /// The block and place of each frame.
     places: Vec<(u32, FramePlace)>,
     run: Option<(Term, Xxh3)>,
@@ -116,11 +169,11 @@ struct Assembly<'s> {
 }
 
 impl<'s> Assembly<'s> {
-    fn new(store: &'s Store, progress: &'s Progress) -> Self {
+    fn new(packing: Packing<'s>) -> Self {
         Self {
-            store,
-            progress,
+            packing,
             open: Builder::default(),
+            shares: Vec::new(),
             summaries: Vec::new(),
             directories: Vec::new(),
             in_flight: Vec::new(),
@@ -130,12 +183,18 @@ impl<'s> Assembly<'s> {
         }
     }
 
-    fn add(&mut self, (frame, encoded): Compressed) -> Result<()> {
+    fn add(&mut self, frame: &NovelFrame, encoded: Encoded, progress: &Arc<Progress>) -> Result<()> {
         if !self.open.fits(encoded.stored.len(), frame.chunks.len()) {
+            self.packing.full_blocks.fetch_add(1, Ordering::Relaxed);
             self.close_block()?;
         }
         let place = self.open.push(encoded, &frame.chunks)?;
-        self.progress.has_to_send(frame.content.len() as u64);
+        let bytes = frame.content.len() as u64;
+        progress.has_to_send(bytes);
+        match self.shares.last_mut() {
+            Some((last, share)) if Arc::ptr_eq(last, progress) => *share += bytes,
+            _ => self.shares.push((progress.clone(), bytes)),
+        }
         let block = self.summaries.len() as u32;
         self.places.push((block, place));
         let mut skip = 0;
@@ -179,12 +238,17 @@ impl<'s> Assembly<'s> {
         let sealed = std::mem::take(&mut self.open).finish(Nonce::random()?);
         let summary = sealed.summary;
         tracing::debug!("block {} of {} bytes", summary.id, summary.size_bytes);
-        let moving = self.progress.depart(summary.content_bytes.into(), summary.size_bytes.into());
-        let put = self.store.put_block(&summary.id, sealed.pieces, &moving.moved);
+        let moved = Moved::default();
+        let depart = |(progress, content_bytes): (Arc<Progress>, u64)| {
+            let moving = progress.depart(content_bytes, summary.size_bytes.into(), moved.clone());
+            (progress, moving)
+        };
+        let moving = std::mem::take(&mut self.shares).into_iter().map(depart).collect();
+        let put = self.packing.store.put_block(&summary.id, sealed.pieces, &moved);
         self.in_flight.push((moving, put));
         self.summaries.push(summary);
         self.directories.push(sealed.directory);
-        while self.in_flight.len() > self.store.reach().blocks_in_flight {
+        while self.in_flight.len() > self.packing.store.reach().blocks_in_flight {
             self.settle_one()?;
         }
         Ok(())
@@ -196,13 +260,13 @@ impl<'s> Assembly<'s> {
         if let Some((which, done)) = Pending::first(requests) {
             let (moving, _) = self.in_flight.remove(which);
             done?;
-            self.progress.is_sent(&moving);
+            moving.iter().for_each(|(progress, moving)| progress.is_sent(moving));
         }
         Ok(())
     }
 
-    /// Waits until every block is durable, and puts the terms into the order of the object.
-    fn finish(mut self, dedup: &Dedup<'_>, object: ReadObject) -> Result<Packed> {
+    /// Waits until every block is durable, and puts the terms into the order of the objects.
+    fn finish(mut self, LookedUp { dedup, objects }: LookedUp<'_>) -> Result<Packed> {
         if !self.open.is_empty() {
             self.close_block()?;
         }
@@ -212,31 +276,29 @@ impl<'s> Assembly<'s> {
         let mut blocks = self.summaries.clone();
         let mut numbers = HashMap::new();
         let mut novel = self.terms.iter().copied();
-        let mut terms = Vec::with_capacity(dedup.runs.len());
-        for run in &dedup.runs {
-            match *run {
-                Run::Known { first, count, checksum } => {
-                    let number = *numbers.entry(first.block).or_insert_with(|| {
-                        blocks.push(dedup.known().summary(first.block));
-                        blocks.len() as u32 - 1
-                    });
-                    terms.push(dedup.known().term(first, count, checksum, number));
-                }
-                Run::Repeated { first, count, checksum } => {
-                    terms.push(self.repeated(dedup, first, count, checksum));
-                }
-                Run::Novel { count } => {
-                    let mut left = count;
-                    while left > 0 {
-                        let lost = || Error::internal("a novel chunk found no place");
-                        let term = novel.next().ok_or_else(lost)?;
-                        left = left.checked_sub(u32::from(term.chunk_count)).ok_or_else(lost)?;
-                        terms.push(term);
+        let mut number_of = |block| {
+            *numbers.entry(block).or_insert_with(|| {
+                blocks.push(dedup.known().summary(block));
+                blocks.len() as u32 - 1
+            })
+        };
+        let mut packed = Vec::with_capacity(objects.len());
+        for (read, runs) in objects {
+            let mut terms = Vec::with_capacity(runs.len());
+            for run in runs {
+                match run {
+                    Run::Known { first, count, checksum } => {
+                        terms.push(dedup.known().term(first, count, checksum, number_of(first.block)));
                     }
+                    Run::Repeated { first, count, checksum } => {
+                        terms.push(self.repeated(&dedup, first, count, checksum));
+                    }
+                    Run::Novel { count } => take_novel(&mut novel, count, &mut terms)?,
                 }
             }
+            packed.push(PackedObject { read, terms });
         }
-        Ok(Packed { object, terms, blocks, directories: self.directories })
+        Ok(Packed { objects: packed, blocks, directories: self.directories })
     }
 
     /// The term for chunks of a frame that stand earlier in this upload.
@@ -258,4 +320,16 @@ impl<'s> Assembly<'s> {
             checksum,
         }
     }
+}
+
+/// Takes as many terms as `count` novel chunks have become.
+fn take_novel(novel: &mut impl Iterator<Item = Term>, count: u32, terms: &mut Vec<Term>) -> Result<()> {
+    let mut left = count;
+    while left > 0 {
+        let lost = || Error::internal("a novel chunk found no place");
+        let term = novel.next().ok_or_else(lost)?;
+        left = left.checked_sub(u32::from(term.chunk_count)).ok_or_else(lost)?;
+        terms.push(term);
+    }
+    Ok(())
 }

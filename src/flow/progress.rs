@@ -67,9 +67,9 @@ impl Progress {
         self.unsent.fetch_add(content_bytes, Ordering::Relaxed);
     }
 
-    /// A part sets out.
-    pub(super) fn depart(&self, content_bytes: u64, stored_bytes: u64) -> Arc<Moving> {
-        let moving = Arc::new(Moving { content_bytes, stored_bytes, moved: Moved::default() });
+    /// A part sets out in something of `stored_bytes`, which `moved` follows.
+    pub(super) fn depart(&self, content_bytes: u64, stored_bytes: u64, moved: Moved) -> Arc<Moving> {
+        let moving = Arc::new(Moving { content_bytes, stored_bytes, moved });
         self.moving().push(moving.clone());
         moving
     }
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(progress.done(), 1000);
         progress.has_to_send(800);
         assert_eq!(progress.done(), 200);
-        let block = progress.depart(800, 400);
+        let block = progress.depart(800, 400, Moved::default());
         block.moved.reached(100);
         assert_eq!(progress.done(), 400);
         // a second try begins anew, and takes nothing back
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_fetched_counts_as_it_comes() {
         let progress = Progress::default();
-        let range = progress.depart(600, 300);
+        let range = progress.depart(600, 300, Moved::default());
         range.moved.reached(150);
         assert_eq!(progress.done(), 300);
         progress.arrive(&range);

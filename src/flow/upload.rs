@@ -1,19 +1,22 @@
-//! A push, one object: is it there already? Else cut, look up, pack, put, commit, check.
+//! A push, one group of objects: which are there already? The others: cut, look up, pack, put, commit, check.
 
-use std::fs::File;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::commit::{self, Change, Relied};
 use super::copies::copies;
+use super::cut::ReadObject;
+use super::group::{Lead, Turn, Wanted};
 use super::index::Found;
-use super::pack::{self, Packed};
+use super::pack::{self, Packed, PackedObject, Packing};
 use super::{Engine, Progress, View};
 use crate::error::{Error, Kind, Result};
+use crate::format::block::Summary;
 use crate::format::shard::Shard;
-use crate::id::{Oid, ShardId};
+use crate::id::{BlockId, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Kept;
 
@@ -25,8 +28,27 @@ pub(super) fn upload(
     oid: &Oid,
     size_bytes: u64,
     path: &Path,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<()> {
+    let wanted = Wanted::new(*oid, size_bytes, path.to_owned(), progress.clone());
+    engine.uploads.add(wanted.clone());
+    loop {
+        match engine.uploads.turn(&wanted) {
+            Turn::Answered(answer) => return answer,
+            Turn::Lead(lead) => {
+                if let Err(e) = upload_group(engine, &lead) {
+                    lead.fail(&e);
+                }
+            }
+        }
+    }
+}
+
+/// An object, and what its acknowledgement stands on.
+type Standing = (Arc<Wanted>, Relied);
+
+/// Uploads what waits, and what comes meanwhile, by one commit at most.
+fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let view = &mut *view;
     if !view.listed {
@@ -34,26 +56,125 @@ pub(super) fn upload(
         view.condemned.refresh(&engine.store, &engine.cache)?;
         view.listed = true;
     }
-    for _ in 0..limit::COMMIT_ATTEMPTS {
-        progress.restart();
-        let relied = match find_usable(engine, view, oid, size_bytes) {
-            Present::Fresh(relied) => relied,
-            Present::Renewable(found) => commit_change(engine, view, Change::renewed(&found))?,
-            Present::No => {
-                let packed = pack_object(engine, view, oid, size_bytes, path, progress)?;
-                commit_change(engine, view, Change::packed(packed))?
-            }
-        };
-        if is_sound(engine, view, &relied)? {
-            return Ok(());
-        }
-        tracing::warn!("object {oid}: what it relied on was condemned meanwhile or is lost; uploading again");
+    let mut group = Group::default();
+    let absent = std::iter::from_fn(|| lead.next_waiting()).find(|w| group.lacks(engine, view, w));
+    let packed = match absent {
+        Some(first) => Some(pack_group(engine, view, lead, &mut group, first)?),
+        None => None,
+    };
+    let begun = Instant::now();
+    let Group { mut standing, renewable, packing } = group;
+    let mut changed = Vec::new();
+    let mut change = Change::default();
+    if let Some(packed) = packed {
+        change = change_of(lead, packed, packing, &mut changed);
     }
-    Err(Error::busy(format!(
-        "what object {oid} relies on was condemned or lost {} times while it was pushed",
-        limit::COMMIT_ATTEMPTS
+    for (wanted, Found { record, blocks, named, .. }) in renewable {
+        change.add(record.oid, record.size_bytes, record.terms, &blocks, named);
+        changed.push(wanted);
+    }
+    if !change.is_empty() {
+        let relied = commit_change(engine, view, change)?;
+        standing.extend(changed.into_iter().zip(relied));
+    }
+    answer_sound(engine, view, lead, standing)?;
+    lead.has_committed(begun.elapsed());
+    Ok(())
+}
+
+/// What is to be committed of the objects that were packed, in this order; those that were not read as they
+/// should be are answered now.
+fn change_of(
+    lead: &Lead<'_>,
+    packed: Packed,
+    packing: Vec<Arc<Wanted>>,
+    changed: &mut Vec<Arc<Wanted>>,
+) -> Change {
+    let Packed { objects, blocks, directories } = packed;
+    let mut change = Change::new(&blocks[..directories.len()], directories);
+    for (wanted, PackedObject { read, terms }) in packing.into_iter().zip(objects) {
+        match check_read(&wanted, read) {
+            Ok(()) => {
+                change.add(wanted.oid, wanted.size_bytes, terms, &blocks, blocks.len());
+                changed.push(wanted);
+            }
+            Err(e) => lead.answer(&wanted, Err(e)),
+        }
+    }
+    change
+}
+
+/// What is to become of the objects of a group.
+#[derive(Default)]
+struct Group {
+    /// The store has them.
+    standing: Vec<Standing>,
+    /// Their data is there, but not a record that may be relied on.
+    renewable: Vec<(Arc<Wanted>, Found)>,
+    /// They are being packed, in this order.
+    packing: Vec<Arc<Wanted>>,
+}
+
+impl Group {
+    /// Adds an object; says whether it has to be packed.
+    fn lacks(&mut self, engine: &Engine, view: &View, wanted: &Arc<Wanted>) -> bool {
+        wanted.progress.restart();
+        match find_usable(engine, view, &wanted.oid, wanted.size_bytes) {
+            Present::Fresh(relied) => self.standing.push((wanted.clone(), relied)),
+            Present::Renewable(found) => self.renewable.push((wanted.clone(), found)),
+            Present::No => {
+                self.packing.push(wanted.clone());
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Stores the novel chunks of `first`, and of what comes until the group is complete or a block is full.
+fn pack_group(
+    engine: &Engine,
+    view: &mut View,
+    lead: &Lead<'_>,
+    group: &mut Group,
+    first: Arc<Wanted>,
+) -> Result<Packed> {
+    learn_chunks(engine, view, first.size_bytes)?;
+    let view = &*view;
+    let full_blocks = AtomicUsize::new(0);
+    let level = engine.settings.compression_level;
+    let packing = Packing { known: &view.known, store: &engine.store, level, full_blocks: &full_blocks };
+    let mut first = Some(first);
+    let objects = std::iter::from_fn(|| {
+        if first.is_some() {
+            return first.take();
+        }
+        loop {
+            let is_open = full_blocks.load(Ordering::Relaxed) == 0;
+            let next = is_open.then(|| lead.next()).flatten()?;
+            if group.lacks(engine, view, &next) {
+                return Some(next);
+            }
+        }
+    });
+    pack::pack(objects, packing)
+}
+
+/// What was read must be the object: git-lfs may have a damaged file.
+fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
+    let read = read?;
+    if read.oid == wanted.oid && read.size_bytes == wanted.size_bytes {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "the local copy of object {} is damaged: {} has {} of {} bytes and the SHA-256 {}",
+        wanted.oid,
+        wanted.path.display(),
+        read.size_bytes,
+        wanted.size_bytes,
+        read.oid
     ))
-    .remedy("push again when the garbage collection has ended"))
+    .remedy("restore the file from another clone, or remove it and `git add` the original again"))
 }
 
 /// Reads what is new in the index. What is relied on must not be lost with the power, even if another
@@ -127,42 +248,8 @@ fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Pres
     }
 }
 
-/// Stores the object's novel chunks. What was read must be the object: git-lfs may have a damaged file.
-fn pack_object(
-    engine: &Engine,
-    view: &mut View,
-    oid: &Oid,
-    size_bytes: u64,
-    path: &Path,
-    progress: &Progress,
-) -> Result<Packed> {
-    learn_chunks(engine, view, size_bytes)?;
-    let failed = |e| Error::io(format!("opening {}", path.display()), &e);
-    let file = File::open(path).map_err(failed)?;
-    let (suite, level) = (engine.store.description().suite, engine.settings.compression_level);
-    let packed = pack::pack(
-        file.take(size_bytes.saturating_add(1)),
-        suite,
-        level,
-        &view.known,
-        &engine.store,
-        progress,
-    )?;
-    let read = &packed.object;
-    if read.oid == *oid && read.size_bytes == size_bytes {
-        return Ok(packed);
-    }
-    Err(Error::corrupt(format!(
-        "the local copy of object {oid} is damaged: {} has {} of {size_bytes} bytes and the SHA-256 {}",
-        path.display(),
-        read.size_bytes,
-        read.oid
-    ))
-    .remedy("restore the file from another clone, or remove it and `git add` the original again"))
-}
-
 /// Commits, and learns what the commit has added.
-fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Relied> {
+fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Vec<Relied>> {
     // where another store is mounted meanwhile, a commit would name blocks that are not there
     engine.store.confirm()?;
     let View { index, known, shards, .. } = view;
@@ -175,29 +262,57 @@ fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Rel
     Ok(relied)
 }
 
-/// Whether nothing that the acknowledgement stands on is condemned, by a read that begins now; whether its
-/// blocks are there; and whether the store is still the one that was written to.
-fn is_sound(engine: &Engine, view: &mut View, relied: &Relied) -> Result<bool> {
+/// Answers the objects of which nothing that they stand on is condemned, by a read that begins now, and whose
+/// blocks are there, in a store that is still the one that was written to. The others begin again.
+fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec<Standing>) -> Result<()> {
+    if standing.is_empty() {
+        return Ok(());
+    }
     engine.store.confirm()?;
     view.condemned.refresh(&engine.store, &engine.cache)?;
-    let unseen = relied.blocks.iter().filter(|b| !view.seen.contains(&b.id) && !view.lost.contains(&b.id));
-    let asked: Vec<_> = unseen.map(|block| (block, engine.store.block_bytes(&block.id))).collect();
-    for (block, found) in asked {
-        if found.wait()? == Some(u64::from(block.size_bytes)) {
-            view.seen.insert(block.id);
-        } else {
-            tracing::error!(
-                "block {} is missing or cut short in the store; its chunks are stored again",
-                block.id
-            );
-            view.lost.insert(block.id);
+    look_for(engine, view, standing.iter().flat_map(|(_, relied)| &relied.blocks))?;
+    let mut all_sound = true;
+    for (wanted, relied) in standing {
+        let is_lost = relied.blocks.iter().any(|block| view.lost.contains(&block.id));
+        if !is_lost && !relied.is_condemned(&view.condemned) {
+            lead.answer(&wanted, Ok(()));
+            continue;
         }
+        all_sound = false;
+        let oid = wanted.oid;
+        if wanted.attempts.load(Ordering::Relaxed) + 1 < limit::COMMIT_ATTEMPTS {
+            tracing::warn!(
+                "object {oid}: what it relied on was condemned meanwhile or is lost; uploading again"
+            );
+            lead.again(&wanted);
+            continue;
+        }
+        let times = limit::COMMIT_ATTEMPTS;
+        let busy = Error::busy(format!(
+            "what object {oid} relies on was condemned or lost {times} times while it was pushed"
+        ));
+        lead.answer(&wanted, Err(busy.remedy("push again when the garbage collection has ended")));
     }
-    let sound = !relied.is_condemned(&view.condemned)
-        && !relied.blocks.iter().any(|block| view.lost.contains(&block.id));
-    if !sound {
+    if !all_sound {
         let View { known, condemned, lost, .. } = view;
         known.retain(|block| !condemned.has_block(block) && !lost.contains(block));
     }
-    Ok(sound)
+    Ok(())
+}
+
+/// Looks whether blocks that this process has not seen yet are there, whole.
+fn look_for<'b>(engine: &Engine, view: &mut View, blocks: impl Iterator<Item = &'b Summary>) -> Result<()> {
+    let unseen = blocks.filter(|b| !view.seen.contains(&b.id) && !view.lost.contains(&b.id));
+    let unseen: BTreeMap<BlockId, u32> = unseen.map(|block| (block.id, block.size_bytes)).collect();
+    let asked: Vec<_> =
+        unseen.into_iter().map(|(id, size_bytes)| (id, size_bytes, engine.store.block_bytes(&id))).collect();
+    for (id, size_bytes, found) in asked {
+        if found.wait()? == Some(u64::from(size_bytes)) {
+            view.seen.insert(id);
+        } else {
+            tracing::error!("block {id} is missing or cut short in the store; its chunks are stored again");
+            view.lost.insert(id);
+        }
+    }
+    Ok(())
 }

@@ -21,7 +21,7 @@ enum Engine {
 impl Transfer for Engine {
     fn finish(&self) {}
 
-    fn upload(&self, _: &Oid, _: u64, _: &Path, _: &Progress) -> Result<()> {
+    fn upload(&self, _: &Oid, _: u64, _: &Path, _: &Arc<Progress>) -> Result<()> {
         match self {
             Self::Hangs => hang(),
             Self::Panics => panic!("as the test wants it"),

@@ -2,6 +2,7 @@
 
 mod collectors;
 mod faults;
+mod groups;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,7 +112,7 @@ struct Object {
 
 impl Object {
     fn push(&self, engine: &Engine) -> Result<()> {
-        engine.upload(&self.oid, self.content.len() as u64, &self.path, &Progress::default())
+        engine.upload(&self.oid, self.content.len() as u64, &self.path, &Arc::default())
     }
 
     fn pull(&self, engine: &Engine) -> Result<Vec<u8>> {

@@ -1,0 +1,117 @@
+//! Objects that are pushed at the same time: by few commits, with their chunks stored once, each with its own
+//! answer.
+
+use super::*;
+
+/// Pushes all at once through one engine; their results in order.
+fn push_all(engine: &Engine, objects: &[Object]) -> Vec<Result<()>> {
+    engine.set_askers(objects.len());
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = objects.iter().map(|object| scope.spawn(|| object.push(engine))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn objects(place: &Place, seeds: std::ops::Range<u64>, bytes: usize) -> Vec<Object> {
+    seeds.map(|seed| place.object(&noise(seed, bytes))).collect()
+}
+
+#[test]
+fn objects_that_are_pushed_at_once_share_blocks_and_commits() {
+    let place = Place::new();
+    let small = objects(&place, 0..60, 10_000);
+    push_all(&place.engine(), &small).into_iter().for_each(|pushed| pushed.unwrap());
+    let commits = place.files("index").iter().filter(|f| !f.ends_with("manifest")).count();
+    assert!(commits <= 5, "{commits} commits for 60 objects at once");
+    assert_eq!(place.files("blocks").len(), commits);
+    small.iter().for_each(|object| object.assert_pulls(&place));
+    // again, present: no commit more
+    push_all(&place.engine(), &small).into_iter().for_each(|pushed| pushed.unwrap());
+    assert_eq!(place.files("index").iter().filter(|f| !f.ends_with("manifest")).count(), commits);
+}
+
+#[test]
+fn what_objects_pushed_at_once_have_in_common_is_stored_once() {
+    let place = Place::new();
+    let common = noise(70, 2_000_000);
+    let object = |seed| place.object(&[noise(seed, 50_000), common.clone()].concat());
+    let versions: Vec<Object> = (71..77).map(object).collect();
+    push_all(&place.engine(), &versions).into_iter().for_each(|pushed| pushed.unwrap());
+    let stored: u64 = place.files("blocks").iter().map(|f| f.metadata().unwrap().len()).sum();
+    assert!(stored < 2_900_000, "{stored} bytes");
+    versions.iter().for_each(|object| object.assert_pulls(&place));
+}
+
+#[test]
+fn a_damaged_object_fails_alone() {
+    let place = Place::new();
+    let all = objects(&place, 80..90, 300_000);
+    // what it begins with is what it should be, and others may refer to that
+    std::fs::write(&all[3].path, [noise(83, 200_000), noise(99, 100_000)].concat()).unwrap();
+    std::fs::remove_file(&all[5].path).unwrap();
+    let pushed = push_all(&place.engine(), &all);
+    for (number, (object, pushed)) in all.iter().zip(pushed).enumerate() {
+        match (number, pushed) {
+            (3, Err(e)) => assert_eq!(e.kind(), Kind::Corrupt, "{e}"),
+            (5, Err(e)) => assert_eq!(e.kind(), Kind::NotFound, "{e}"),
+            (_, pushed) => {
+                pushed.unwrap();
+                object.assert_pulls(&place);
+            }
+        }
+    }
+    std::fs::write(&all[3].path, &all[3].content).unwrap();
+    all[3].push(&place.engine()).unwrap();
+    all[3].assert_pulls(&place);
+}
+
+#[test]
+fn an_object_that_nobody_wants_any_more_holds_up_no_others() {
+    let place = Place::new();
+    let all = objects(&place, 100..104, 3_000_000);
+    let engine = place.engine();
+    let given_up: Arc<Progress> = Arc::default();
+    given_up.cancel();
+    engine.set_askers(5);
+    std::thread::scope(|scope| {
+        let unwanted = place.object(&noise(104, 3_000_000));
+        let (engine, given_up) = (&engine, &given_up);
+        scope.spawn(move || {
+            let pushed = engine.upload(&unwanted.oid, 3_000_000, &unwanted.path, given_up);
+            assert_eq!(pushed.unwrap_err().kind(), Kind::Busy);
+        });
+        for object in &all {
+            scope.spawn(|| object.push(engine).unwrap());
+        }
+    });
+    all.iter().for_each(|object| object.assert_pulls(&place));
+}
+
+/// Every call of a push of several fails once: what was acknowledged is there, and all can be pushed again.
+#[test]
+fn a_store_that_fails_during_a_group_loses_nothing_acknowledged() {
+    let mut failures = 0;
+    for fail_at in 0..40 {
+        let place = Place::new();
+        let all = objects(&place, 110..116, 60_000);
+        all[0].push(&place.engine_of(place.store(), "theirs")).unwrap();
+        all[1].push(&place.engine()).unwrap();
+        let calls = AtomicUsize::new(0);
+        let when = if fail_at % 2 == 0 { When::Before } else { When::After };
+        let engine = place.watched(Arc::new(move |now, _| {
+            now != when || calls.fetch_add(1, Ordering::SeqCst) != fail_at / 2
+        }));
+        let pushed = push_all(&engine, &all);
+        for (object, pushed) in all.iter().zip(&pushed) {
+            if pushed.is_ok() {
+                object.assert_pulls(&place);
+            }
+        }
+        // the fault is past, or never came
+        let engine = if pushed.iter().any(Result::is_err) { engine } else { place.engine() };
+        push_all(&engine, &all).into_iter().for_each(|pushed| pushed.unwrap());
+        all.iter().for_each(|object| object.assert_pulls(&place));
+        failures += usize::from(pushed.iter().any(Result::is_err));
+    }
+    assert!(failures >= 12, "only {failures} failures were noticed");
+}
