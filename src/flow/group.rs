@@ -106,6 +106,12 @@ impl Uploads {
         self.changed.notify_all();
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.state().waiting.len()
+    }
+
     pub(super) fn add(&self, wanted: Arc<Wanted>) {
         let mut state = self.state();
         state.waiting.push_back(wanted);
@@ -128,7 +134,7 @@ impl Uploads {
             }
             if !state.is_led && place.is_some() {
                 state.is_led = true;
-                return Turn::Lead(Lead { uploads: self, begun: Instant::now(), taken: Mutex::default() });
+                return Turn::Lead(Lead { uploads: self, taken: Mutex::default() });
             }
             let wait = self.changed.wait_timeout(state, Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
@@ -139,7 +145,6 @@ impl Uploads {
 /// The right, and the duty, to work for all that wait. When it ends, everything that it took is answered.
 pub(super) struct Lead<'u> {
     uploads: &'u Uploads,
-    begun: Instant,
     taken: Mutex<Vec<Arc<Wanted>>>,
 }
 
@@ -162,14 +167,14 @@ impl Lead<'_> {
         self.take(&mut self.uploads.state())
     }
 
-    /// The next upload for this group, or nothing when that is complete: everybody who may ask has an object
-    /// in it, or no more come, or its first has waited long enough. A commit is shared by more if it waits for
+    /// The next upload for a group that is filled since `begun`, or nothing when that is complete: everybody who
+    /// may ask has an object in it, or no more come, or its first has waited long enough. A commit is shared by more if it waits for
     /// them, and what it costs says how long that pays.
-    pub(super) fn next(&self) -> Option<Arc<Wanted>> {
+    pub(super) fn next(&self, begun: Instant) -> Option<Arc<Wanted>> {
         let longest = Duration::from_millis(limit::GROUP_WAIT_MS);
         let mut state = self.uploads.state();
         loop {
-            let last = self.begun + state.commit_cost + longest;
+            let last = begun + state.commit_cost + longest;
             if last <= Instant::now() {
                 return None;
             }

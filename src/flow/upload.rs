@@ -141,7 +141,7 @@ fn pack_group(
 ) -> Result<Packed> {
     learn_chunks(engine, view, first.size_bytes)?;
     let view = &*view;
-    let full_blocks = AtomicUsize::new(0);
+    let (begun, full_blocks) = (Instant::now(), AtomicUsize::new(0));
     let level = engine.settings.compression_level;
     let packing = Packing { known: &view.known, store: &engine.store, level, full_blocks: &full_blocks };
     let mut first = Some(first);
@@ -151,7 +151,7 @@ fn pack_group(
         }
         loop {
             let is_open = full_blocks.load(Ordering::Relaxed) == 0;
-            let next = is_open.then(|| lead.next()).flatten()?;
+            let next = is_open.then(|| lead.next(begun)).flatten()?;
             if group.lacks(engine, view, &next) {
                 return Some(next);
             }

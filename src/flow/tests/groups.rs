@@ -3,11 +3,16 @@
 
 use super::*;
 
-/// Pushes all at once through one engine; their results in order.
+/// Pushes all through one engine, which begins when all wait; their results in order.
 fn push_all(engine: &Engine, objects: &[Object]) -> Vec<Result<()>> {
     engine.set_askers(objects.len());
     std::thread::scope(|scope| {
+        let held = engine.view.lock();
         let threads: Vec<_> = objects.iter().map(|object| scope.spawn(|| object.push(engine))).collect();
+        while engine.uploads.waiting() < objects.len() {
+            std::thread::yield_now();
+        }
+        drop(held);
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
