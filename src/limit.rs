@@ -82,7 +82,7 @@ pub const LEARN_INTERVAL: u32 = 10;
 pub const GROUP_WAIT_MS: u64 = 200;
 /// No more are waited for when none has come for this part of what a commit costs.
 pub const GROUP_QUIET_SHARE: u32 = 4;
-/// It takes git-lfs about so long to start an agent, or to answer one.
+/// But for so long they are, whatever a commit costs: git-lfs starts its agents some 3 ms apart.
 pub const GROUP_QUIET_MS: u64 = 10;
 /// How often an upload starts again because what it relied on was condemned meanwhile.
 pub const COMMIT_ATTEMPTS: usize = 5;

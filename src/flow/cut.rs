@@ -9,6 +9,8 @@ use std::thread::Scope;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
 
+use super::Progress;
+use super::group::Wanted;
 use super::ordered::{self, Results, Stopped, Work};
 use crate::error::{Error, Result};
 use crate::format::block::Chunk;
@@ -37,7 +39,14 @@ impl Batch {
 }
 
 /// What comes of reading objects, in their order.
-pub(super) enum Piece {
+pub(super) struct Piece {
+    /// What follows the object.
+    pub progress: Arc<Progress>,
+    pub what: What,
+}
+
+/// What a piece is.
+pub(super) enum What {
     /// The next chunks of the object.
     Chunks(Batch),
     /// The object has ended, or could not be read further.
@@ -50,14 +59,6 @@ pub(super) struct ReadObject {
     pub size_bytes: u64,
 }
 
-/// An object to be read.
-pub(super) trait Source: Send {
-    /// Opens it.
-    fn open(&self) -> Result<Box<dyn Read + Send>>;
-    /// Fails once nobody wants it any more.
-    fn check(&self) -> Result<()>;
-}
-
 /// For the thread that takes SHA-256: what to hash, or that the object has ended.
 enum ToDigest {
     Fresh(Arc<Vec<u8>>, Range<usize>),
@@ -66,9 +67,9 @@ enum ToDigest {
 
 /// Starts reading and cutting objects one after the other, as many as there are. Whatever is wrong with one is
 /// said at its end, and the next is read.
-pub(super) fn start<'scope, S: Source>(
+pub(super) fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
-    objects: impl Iterator<Item = S> + Send + 'scope,
+    mut objects: impl Iterator<Item = Arc<Wanted>> + Send + 'scope,
     suite: Suite,
 ) -> Results<Piece> {
     let (work, pieces) = ordered::ordered(BATCHES_IN_FLIGHT);
@@ -77,7 +78,7 @@ pub(super) fn start<'scope, S: Source>(
     scope.spawn(move || {
         let cutter = Cutter { suite, work, to_digest };
         // ends early if nobody takes the pieces any more
-        let _ = objects.into_iter().try_for_each(|object| cutter.cut(&object));
+        let _ = objects.try_for_each(|object| cutter.cut(&object));
     });
     pieces
 }
@@ -107,21 +108,22 @@ struct Cutter {
 
 impl Cutter {
     /// Hands on what is in an object, and how it ended.
-    fn cut(&self, object: &impl Source) -> Result<(), Stopped> {
+    fn cut(&self, object: &Wanted) -> Result<(), Stopped> {
         let read = match object.open().map(|source| self.read(object, source)) {
             Ok(read) => read?,
             Err(error) => Err(error),
         };
         let (to, digest) = bounded(1);
         self.to_digest.send(ToDigest::End(to)).map_err(|_| Stopped)?;
+        let progress = object.progress.clone();
         self.work.run(move || {
             let digest = digest.recv().map_err(|_| Error::internal("hashing an object panicked"))?;
-            Ok(Piece::End(read.map(|()| digest)))
+            Ok(Piece { progress, what: What::End(read.map(|()| digest)) })
         })
     }
 
     /// Reads, cuts and hands on until the object ends.
-    fn read(&self, object: &impl Source, mut source: impl Read) -> Result<Result<()>, Stopped> {
+    fn read(&self, object: &Wanted, mut source: impl Read) -> Result<Result<()>, Stopped> {
         let suite = self.suite;
         let mut rest: Vec<u8> = Vec::new();
         loop {
@@ -129,8 +131,8 @@ impl Cutter {
             bytes.extend_from_slice(&rest);
             let fresh = rest.len();
             let read = source.by_ref().take(limit::READ_BYTES as u64).read_to_end(&mut bytes);
-            if let Err(e) = read.map_err(|e| Error::io("reading the object", &e)).and_then(|_| object.check())
-            {
+            let read = read.map_err(|e| Error::io("reading the object", &e));
+            if let Err(e) = read.and_then(|_| object.progress.check()) {
                 return Ok(Err(e));
             }
             let last = bytes.len() == fresh;
@@ -145,7 +147,8 @@ impl Cutter {
             let bytes = Arc::new(bytes);
             let fresh = fresh..bytes.len();
             self.to_digest.send(ToDigest::Fresh(bytes.clone(), fresh)).map_err(|_| Stopped)?;
-            self.work.run(move || Ok(Piece::Chunks(hash(bytes, &lengths))))?;
+            let progress = object.progress.clone();
+            self.work.run(move || Ok(Piece { progress, what: What::Chunks(hash(bytes, &lengths)) }))?;
             if last {
                 return Ok(Ok(()));
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Progress, cut, pack};
+use super::Progress;
 use crate::error::{Error, Result};
 use crate::id::Oid;
 use crate::limit;
@@ -34,27 +34,14 @@ impl Wanted {
         Arc::new(Self { oid, size_bytes, path, progress, attempts, answer })
     }
 
+    /// Opens the object's file; one byte more than there should be shows that it is too long.
+    pub(super) fn open(&self) -> Result<impl Read + use<>> {
+        let failed = |e| Error::io(format!("opening {}", self.path.display()), &e);
+        Ok(File::open(&self.path).map_err(failed)?.take(self.size_bytes.saturating_add(1)))
+    }
+
     fn answer(&self) -> MutexGuard<'_, Option<Result<()>>> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl cut::Source for Arc<Wanted> {
-    fn open(&self) -> Result<Box<dyn Read + Send>> {
-        let failed = |e| Error::io(format!("opening {}", self.path.display()), &e);
-        let file = File::open(&self.path).map_err(failed)?;
-        // one byte more shows a file that is too long
-        Ok(Box::new(file.take(self.size_bytes.saturating_add(1))))
-    }
-
-    fn check(&self) -> Result<()> {
-        self.progress.check()
-    }
-}
-
-impl pack::Source for Arc<Wanted> {
-    fn progress(&self) -> Arc<Progress> {
-        self.progress.clone()
     }
 }
 
@@ -167,9 +154,9 @@ impl Lead<'_> {
         self.take(&mut self.uploads.state())
     }
 
-    /// The next upload for a group that is filled since `begun`, or nothing when that is complete: everybody who
-    /// may ask has an object in it, or no more come, or its first has waited long enough. A commit is shared by more if it waits for
-    /// them, and what it costs says how long that pays.
+    /// The next upload for a group that is filled since `begun`, or nothing when that is complete: everybody
+    /// who may ask has an object in it, or no more come, or its first has waited long enough. A commit is
+    /// shared by more if it waits for them, and what it costs says how long that pays.
     pub(super) fn next(&self, begun: Instant) -> Option<Arc<Wanted>> {
         let longest = Duration::from_millis(limit::GROUP_WAIT_MS);
         let mut state = self.uploads.state();
@@ -230,5 +217,99 @@ impl Drop for Lead<'_> {
         }
         self.uploads.state().is_led = false;
         self.uploads.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(uploads: &Uploads, number: u8) -> Arc<Wanted> {
+        let wanted = Wanted::new(Oid([number; 32]), 1, PathBuf::new(), Arc::default());
+        uploads.add(wanted.clone());
+        wanted
+    }
+
+    #[track_caller]
+    fn lead<'u>(uploads: &'u Uploads, wanted: &Arc<Wanted>) -> Lead<'u> {
+        match uploads.turn(wanted) {
+            Turn::Lead(lead) => lead,
+            Turn::Answered(answer) => panic!("answered with {answer:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn answer(uploads: &Uploads, wanted: &Arc<Wanted>) -> Result<()> {
+        match uploads.turn(wanted) {
+            Turn::Answered(answer) => answer,
+            Turn::Lead(_) => panic!("not answered"),
+        }
+    }
+
+    #[test]
+    fn a_group_holds_each_object_once_and_is_complete_with_one_of_everybody() {
+        let uploads = Uploads::default();
+        uploads.set_askers(3);
+        let all = [1, 2, 1, 3].map(|number| wanted(&uploads, number));
+        {
+            let lead = lead(&uploads, &all[0]);
+            let begun = Instant::now();
+            let taken: Vec<u8> = std::iter::from_fn(|| lead.next(begun)).map(|w| w.oid.0[0]).collect();
+            assert_eq!(taken, [1, 2, 3]);
+            [0, 1, 3].into_iter().for_each(|number| lead.answer(&all[number], Ok(())));
+        }
+        [0, 1, 3].into_iter().for_each(|number| answer(&uploads, &all[number]).unwrap());
+        assert!(Arc::ptr_eq(&lead(&uploads, &all[2]).next_waiting().unwrap(), &all[2]), "the next group's");
+    }
+
+    #[test]
+    fn a_group_ends_when_nobody_comes_however_many_may() {
+        let uploads = Uploads::default();
+        uploads.set_askers(1000);
+        let first = wanted(&uploads, 1);
+        let lead = lead(&uploads, &first);
+        let begun = Instant::now();
+        assert!(lead.next(begun).is_some() && lead.next(begun).is_none());
+    }
+
+    #[test]
+    fn what_failed_waits_again_as_the_first() {
+        let uploads = Uploads::default();
+        let all = [1, 2].map(|number| wanted(&uploads, number));
+        {
+            let lead = lead(&uploads, &all[0]);
+            let first = lead.next_waiting().unwrap();
+            lead.again(&first);
+        }
+        let lead = lead(&uploads, &all[1]);
+        assert!(Arc::ptr_eq(&lead.next_waiting().unwrap(), &all[0]));
+        assert_eq!(all[0].attempts.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_leader_that_panics_or_fails_leaves_nobody_waiting() {
+        let uploads = Uploads::default();
+        let all = [1, 2, 3].map(|number| wanted(&uploads, number));
+        std::thread::scope(|scope| {
+            let panics = scope.spawn(|| {
+                let lead = lead(&uploads, &all[0]);
+                lead.next_waiting();
+                panic!("as the test wants it");
+            });
+            assert!(panics.join().is_err());
+        });
+        for wanted in &all {
+            assert_eq!(answer(&uploads, wanted).unwrap_err().kind(), crate::error::Kind::Internal);
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_wanted_any_more_leaves_the_queue() {
+        let uploads = Uploads::default();
+        let all = [1, 2].map(|number| wanted(&uploads, number));
+        let lead = lead(&uploads, &all[0]);
+        all[1].progress.cancel();
+        assert!(answer(&uploads, &all[1]).is_err());
+        assert!(lead.next_waiting().is_some() && lead.next_waiting().is_none());
     }
 }

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, unbounded};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::cut::{self, ReadObject};
+use super::cut::{self, ReadObject, What};
 use super::dedup::{Dedup, NovelFrame, Run};
+use super::group::Wanted;
 use super::known::KnownChunks;
 use super::ordered::{self, Results, Work};
 use super::progress::{Moving, Progress};
@@ -50,30 +50,20 @@ pub(super) struct Packing<'a> {
     pub full_blocks: &'a AtomicUsize,
 }
 
-/// An object, and what follows it.
-pub(super) trait Source: cut::Source {
-    fn progress(&self) -> Arc<Progress>;
-}
-
 /// Reads objects once, one after the other, and packs them together: a chunk that several have is stored once.
 /// When this returns, their new blocks are durable. Fails only by the store; what is wrong with an object is
 /// said of that object.
-pub(super) fn pack<S: Source>(
-    objects: impl Iterator<Item = S> + Send,
+pub(super) fn pack(
+    objects: impl Iterator<Item = Arc<Wanted>> + Send,
     packing: Packing<'_>,
 ) -> Result<Packed> {
     // enough that no core waits, whichever frame takes longest
     let depth = 2 * rayon::current_num_threads() + 2;
     let suite = packing.store.description().suite;
     std::thread::scope(|scope| {
-        let (to_looker, followed) = unbounded();
-        let objects = objects.inspect(move |object: &S| {
-            // fails only if the looker is gone: then nothing comes of the object
-            let _ = to_looker.send(object.progress());
-        });
         let pieces = cut::start(scope, objects, suite);
         let (work, frames) = ordered::ordered(depth);
-        let looker = scope.spawn(move || look_up(pieces, &followed, packing, &work));
+        let looker = scope.spawn(move || look_up(pieces, packing, &work));
         let mut assembly = Assembly::new(packing);
         let assembled = frames.into_iter().try_for_each(|frame| {
             let (frame, encoded, progress) = frame?;
@@ -97,7 +87,6 @@ struct LookedUp<'k> {
 /// Looks every chunk up; ends early if nobody takes the frames any more.
 fn look_up<'k>(
     pieces: Results<cut::Piece>,
-    followed: &Receiver<Arc<Progress>>,
     packing: Packing<'k>,
     work: &Work<Compressed>,
 ) -> Result<LookedUp<'k>> {
@@ -106,15 +95,11 @@ fn look_up<'k>(
     let compress = |frame: NovelFrame, progress: Arc<Progress>| {
         work.run(move || encode(&frame, level).map(|encoded| (frame, encoded, progress))).is_ok()
     };
-    let mut open: Option<Arc<Progress>> = None;
     for piece in pieces {
-        let progress = match open.take() {
-            Some(open) => open,
-            None => followed.recv().map_err(|_| Error::internal("an object came from nowhere"))?,
-        };
+        let cut::Piece { progress, what } = piece?;
         let LookedUp { dedup, objects } = &mut looked_up;
-        match piece? {
-            cut::Piece::Chunks(batch) => {
+        match what {
+            What::Chunks(batch) => {
                 for (chunk, bytes) in batch.chunks() {
                     let full = dedup.push(chunk, bytes);
                     if !full.is_none_or(|frame| compress(frame, progress.clone())) {
@@ -122,9 +107,8 @@ fn look_up<'k>(
                     }
                     progress.bytes.fetch_add(u64::from(chunk.bytes), Ordering::Relaxed);
                 }
-                open = Some(progress);
             }
-            cut::Piece::End(read) => {
+            What::End(read) => {
                 let (runs, last) = dedup.end_object();
                 objects.push((read, runs));
                 if !last.is_none_or(|frame| compress(frame, progress)) {

@@ -73,12 +73,15 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
         change.add(record.oid, record.size_bytes, record.terms, &blocks, named);
         changed.push(wanted);
     }
-    if !change.is_empty() {
+    let commits = !change.is_empty();
+    if commits {
         let relied = commit_change(engine, view, change)?;
         standing.extend(changed.into_iter().zip(relied));
     }
     answer_sound(engine, view, lead, standing)?;
-    lead.has_committed(begun.elapsed());
+    if commits {
+        lead.has_committed(begun.elapsed());
+    }
     Ok(())
 }
 
@@ -139,6 +142,7 @@ fn pack_group(
     group: &mut Group,
     first: Arc<Wanted>,
 ) -> Result<Packed> {
+    // git-lfs asks for the largest of a batch first
     learn_chunks(engine, view, first.size_bytes)?;
     let view = &*view;
     let (begun, full_blocks) = (Instant::now(), AtomicUsize::new(0));
