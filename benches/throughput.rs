@@ -15,7 +15,7 @@ use git_lfs_cdc::format::chunking::{GEAR_16K, chunk_id};
 use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame};
 use git_lfs_cdc::format::recipe::term_checksum;
 use git_lfs_cdc::id::{ContentHash, Oid};
-use git_lfs_cdc::limit::FRAME_CONTENT_BYTES;
+use git_lfs_cdc::limit::{self, FRAME_CONTENT_BYTES};
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -175,6 +175,7 @@ fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
         compression_level: 3,
         lfs_storage: place.path().join("lfs"),
         writes_manifest: false,
+        memory_bytes: limit::MEMORY_BYTES,
     };
     let open = || {
         let (store, _) = Store::create_or_join(&url, place.path(), &Access::default(), Creation::default())

@@ -46,6 +46,10 @@ pub const PROTOCOL_LINE_BYTES: usize = MIB;
 /// Progress is reported at most this often.
 pub const PROGRESS_INTERVAL_MS: u64 = 100;
 
+/// What blocks and buffers may take together, unless it is set.
+pub const MEMORY_BYTES: u64 = 512 * MIB as u64;
+/// With less than this a push could not fill one block while another is on its way.
+pub const MEMORY_AT_LEAST_BYTES: u64 = 192 * MIB as u64;
 /// Bytes read from an object at a time.
 pub const READ_BYTES: usize = MIB;
 /// In a directory small ranges cost little.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::flow::Settings;
+use crate::limit;
 use crate::repo::{Config, Repo};
 use crate::store::{Access, StoreUrl};
 
@@ -17,6 +18,7 @@ pub(super) const KNOWN: &[&str] = &[
     "concurrency",
     "endpoint",
     "httpmanifest",
+    "memory",
     "pathstyle",
     "profile",
     "region",
@@ -35,6 +37,7 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         compression_level: level.unwrap_or(DEFAULT_COMPRESSION_LEVEL),
         lfs_storage: repo.lfs_storage.clone(),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(true),
+        memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(limit::MEMORY_BYTES),
     })
 }
 
@@ -82,6 +85,24 @@ impl Of<'_> {
                 range.start(),
                 range.end()
             ))
+        })
+    }
+
+    /// A size as git writes it, with k, m or g.
+    fn bytes(&self, name: &str, at_least: u64) -> Result<Option<u64>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+            "" => Some(0),
+            "k" => Some(10),
+            "m" => Some(20),
+            "g" => Some(30),
+            _ => None,
+        };
+        let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+        bytes.filter(|bytes| *bytes >= at_least).map(Some).ok_or_else(|| {
+            Error::invalid(format!("lfs-cdc.{name} is {text:?}"))
+                .remedy(format!("set it to {}m or more, or unset it", at_least >> 20))
         })
     }
 

@@ -2,7 +2,7 @@
 //! chunk at its place and verify every term.
 
 use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::commit::Relied;
 use super::fetch;
@@ -13,7 +13,12 @@ use crate::id::Oid;
 use crate::local::scratch::Scratch;
 
 /// Puts the object into a temporary file and returns its path. Whatever fails, no file is left.
-pub(super) fn download(engine: &Engine, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf> {
+pub(super) fn download(
+    engine: &Engine,
+    oid: &Oid,
+    size_bytes: u64,
+    progress: &Arc<Progress>,
+) -> Result<PathBuf> {
     let scratch = scratch(engine)?;
     let mut failed = None;
     // what was read of the index may be old: one more look before giving up

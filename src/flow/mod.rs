@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 pub use self::progress::Progress;
 use crate::error::Result;
 use crate::id::{BlockId, Oid, ShardId};
+use crate::limit;
 use crate::local::cache::Cache;
 use crate::local::scratch::Scratch;
 use crate::store::Store;
@@ -39,7 +40,7 @@ pub trait Transfer: Send + Sync {
     fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()>;
 
     /// Puts the object into a temporary file beside the LFS objects, and returns its path.
-    fn download(&self, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf>;
+    fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf>;
 
     /// After the last object: tidies up what nobody waits for, and fails by nothing.
     fn finish(&self);
@@ -56,6 +57,16 @@ pub struct Settings {
     pub lfs_storage: PathBuf,
     /// Whether a store's manifest, if it has one, is brought up to date.
     pub writes_manifest: bool,
+    /// About how many bytes what is on its way may take, blocks and buffers.
+    pub memory_bytes: u64,
+}
+
+impl Settings {
+    /// Full blocks that fit into the memory beside the open one and what is read and compressed meanwhile.
+    fn blocks_in_flight(&self) -> usize {
+        let blocks = self.memory_bytes / limit::BLOCK_BYTES as u64;
+        blocks.saturating_sub(2).max(1) as usize
+    }
 }
 
 /// The engine: an open store, and what is known of it.
@@ -115,7 +126,7 @@ impl Transfer for Engine {
         upload::upload(self, oid, size_bytes, path, progress)
     }
 
-    fn download(&self, oid: &Oid, size_bytes: u64, progress: &Progress) -> Result<PathBuf> {
+    fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf> {
         download::download(self, oid, size_bytes, progress)
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Packing<'a> {
     pub store: &'a Store,
     /// Zstandard's level.
     pub level: i32,
+    /// Blocks that may be on their way while the next is filled.
+    pub blocks_in_flight: usize,
     /// Counts the blocks that are full and on their way.
     pub full_blocks: &'a AtomicUsize,
 }
@@ -232,7 +234,7 @@ impl<'s> Assembly<'s> {
         self.in_flight.push((moving, put));
         self.summaries.push(summary);
         self.directories.push(sealed.directory);
-        while self.in_flight.len() > self.packing.store.reach().blocks_in_flight {
+        while self.in_flight.len() > self.packing.blocks_in_flight {
             self.settle_one()?;
         }
         Ok(())

@@ -147,7 +147,14 @@ fn pack_group(
     let view = &*view;
     let (begun, full_blocks) = (Instant::now(), AtomicUsize::new(0));
     let level = engine.settings.compression_level;
-    let packing = Packing { known: &view.known, store: &engine.store, level, full_blocks: &full_blocks };
+    let store = &engine.store;
+    let packing = Packing {
+        known: &view.known,
+        store,
+        level,
+        blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
+        full_blocks: &full_blocks,
+    };
     let mut first = Some(first);
     let objects = std::iter::from_fn(|| {
         if first.is_some() {

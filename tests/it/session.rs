@@ -28,7 +28,7 @@ impl Transfer for Engine {
         }
     }
 
-    fn download(&self, _: &Oid, _: u64, _: &Progress) -> Result<PathBuf> {
+    fn download(&self, _: &Oid, _: u64, _: &Arc<Progress>) -> Result<PathBuf> {
         Err(Error::busy("not asked for"))
     }
 }

@@ -45,6 +45,7 @@ impl Place {
             compression_level: 3,
             lfs_storage: self.folder.path().join("lfs"),
             writes_manifest: true,
+            memory_bytes: limit::MEMORY_BYTES,
         };
         Engine { cache: Cache::none(), ..Engine::new(store, settings) }
     }
@@ -116,7 +117,7 @@ impl Object {
     }
 
     fn pull(&self, engine: &Engine) -> Result<Vec<u8>> {
-        let path = engine.download(&self.oid, self.content.len() as u64, &Progress::default())?;
+        let path = engine.download(&self.oid, self.content.len() as u64, &Arc::default())?;
         Ok(std::fs::read(path).unwrap())
     }
 
