@@ -9,7 +9,8 @@
 //! | 1 | [`mod@format`] | bytes ↔ values |
 //! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
 //! | 3 | [`flow`] | upload, download and what they share |
-//! | 5 | [`agent`] | the git-lfs protocol |
+//! | 4 | [`agent`] | the git-lfs protocol |
+//! | 5 | [`coordinator`] | one engine for all agents of a command |
 //! | 6 | [`cli`] | commands, printing, exit codes |
 //!
 //! `docs/architecture.md` says more, and what is deliberately absent.
@@ -17,6 +18,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod coordinator;
 pub mod error;
 pub mod flow;
 pub mod format;

@@ -50,6 +50,15 @@ pub const PROGRESS_INTERVAL_MS: u64 = 100;
 pub const MEMORY_BYTES: u64 = 512 * MIB as u64;
 /// With less than this a push could not fill one block while another is on its way.
 pub const MEMORY_AT_LEAST_BYTES: u64 = 192 * MIB as u64;
+/// The path of a socket is never longer: Linux has room for 107 bytes, others for 103.
+pub const SOCKET_PATH_BYTES: usize = 103;
+/// How long an agent looks for the one that works for all of its command before it works for itself.
+pub const MEETING_MS: u64 = 3000;
+/// How long that may take to answer when it is spoken to.
+pub const GREETING_MS: u64 = 2000;
+/// How often an agent looks for another one that works for all, when it was lost, for one object.
+pub const ELECTIONS: usize = 10;
+
 /// Bytes read from an object at a time.
 pub const READ_BYTES: usize = MIB;
 /// In a directory small ranges cost little.

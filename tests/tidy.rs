@@ -13,7 +13,8 @@ const RANKS: &[(&str, u32)] = &[
     ("local", 2),
     ("repo", 2),
     ("flow", 3),
-    ("agent", 5),
+    ("agent", 4),
+    ("coordinator", 5),
     ("cli", 6),
 ];
 

@@ -1,6 +1,6 @@
 //! The lines of the protocol (git-lfs, docs/custom-transfers.md).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,8 +93,31 @@ pub(super) struct Complete<'a> {
     pub error: Option<Failure>,
 }
 
-/// An error as git-lfs shows it.
+/// What a client says to a session: as git-lfs does, and no more than a session needs.
 #[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(super) enum Asked<'a> {
+    Init { operation: &'a str, remote: &'a str },
+    Upload { oid: &'a str, size: u64, path: &'a Path },
+    Download { oid: &'a str, size: u64 },
+}
+
+/// What a client hears: any [`Reply`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answered {
+    /// None in the answer to `init`.
+    pub event: Option<String>,
+    #[serde(default)]
+    pub oid: String,
+    #[serde(default)]
+    pub bytes_so_far: u64,
+    pub path: Option<PathBuf>,
+    pub error: Option<Failure>,
+}
+
+/// An error as git-lfs shows it.
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Failure {
     code: u32,
     message: String,
@@ -104,12 +127,38 @@ impl Failure {
     /// The error's line, and where more is to be found.
     pub(super) fn new(error: &Error, log: Option<&std::path::Path>) -> Self {
         let message = match log {
-            Some(log) => format!("git-lfs-cdc: {error} (log: {})", log.display()),
-            None => format!("git-lfs-cdc: {error}"),
+            Some(log) => format!("{PREFIX}{error} (log: {})", log.display()),
+            None => format!("{PREFIX}{error}"),
         };
         Self { code: code(error.kind()), message }
     }
+
+    /// The error that is shown like this. What to do about it stands behind the last semicolon.
+    pub(super) fn into_error(self) -> Error {
+        let kind = KINDS.iter().find(|kind| code(**kind) == self.code).copied().unwrap_or(Kind::Internal);
+        let message = self.message.strip_prefix(PREFIX).unwrap_or(&self.message);
+        match message.rsplit_once("; ") {
+            Some((message, remedy)) => Error::new(kind, message).remedy(remedy),
+            None => Error::new(kind, message),
+        }
+    }
 }
+
+/// So that users see who speaks.
+const PREFIX: &str = "git-lfs-cdc: ";
+
+/// All of them.
+const KINDS: [Kind; 9] = [
+    Kind::NotFound,
+    Kind::Exists,
+    Kind::Denied,
+    Kind::Unreachable,
+    Kind::Corrupt,
+    Kind::Busy,
+    Kind::Invalid,
+    Kind::TooNew,
+    Kind::Internal,
+];
 
 /// git-lfs prints the code in brackets; it means nothing to it.
 fn code(kind: Kind) -> u32 {
@@ -129,6 +178,19 @@ fn code(kind: Kind) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_was_handed_on_is_shown_as_before() {
+        for kind in KINDS {
+            for error in [Error::new(kind, "it; failed"), Error::new(kind, "it failed").remedy("do; this")] {
+                let log = Path::new(".git/lfs/cdc/log");
+                let shown = Failure::new(&error, Some(log));
+                let (code, message) = (shown.code, shown.message.clone());
+                let again = Failure::new(&shown.into_error(), None);
+                assert_eq!((again.code, again.message), (code, message));
+            }
+        }
+    }
 
     #[test]
     fn replies_are_what_git_lfs_reads() {

@@ -1,6 +1,8 @@
 //! git-lfs's protocol for custom transfer agents: JSON lines on stdin and stdout.
 
+mod client;
 mod message;
 mod session;
 
-pub use self::session::{Opened, run};
+pub use self::client::{Answer, Client, Object};
+pub use self::session::run;

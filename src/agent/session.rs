@@ -26,29 +26,14 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// waits for 30 s.
 const FINISH: Duration = Duration::from_secs(15);
 
-/// What opening a store for a session gives: an engine, or why there is none; and the log's path.
-pub struct Opened<T> {
-    /// The engine.
-    pub engine: Result<Arc<T>>,
-    /// Where more is to be found about errors.
-    pub log: Option<PathBuf>,
-}
-
-// derived, it would ask for a `T` that can be cloned
-impl<T> Clone for Opened<T> {
-    fn clone(&self) -> Self {
-        Self { engine: self.engine.clone(), log: self.log.clone() }
-    }
-}
-
 /// What the main thread waits for.
-enum Event<T> {
+enum Event {
     Line(Vec<u8>),
     /// A line that was too long to be kept.
     Oversized,
     End,
-    /// What came of an object, and the engine for the next.
-    Done(Result<Option<PathBuf>>, Opened<T>),
+    /// What came of an object.
+    Done(Result<Option<PathBuf>>),
 }
 
 /// Why a session ended.
@@ -64,17 +49,17 @@ enum Ending {
 enum State<T> {
     /// Nothing was said yet.
     New,
-    /// `init` was answered; the engine is opened at the first object.
-    Ready { direction: Direction, remote: String, opened: Option<Opened<T>> },
+    /// `init` was answered.
+    Ready { direction: Direction, engine: Arc<T> },
 }
 
-/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `open` is called for the
-/// first object, and again after it has failed; never before `init` is answered. Fails only if
+/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `engine` makes what moves objects for
+/// a direction and a remote; it must not wait for anything, as `init` is answered after it. Fails only if
 /// answers can't be written any more.
 pub fn run<T: Transfer + 'static>(
     input: impl Read + Send + 'static,
     output: impl Write,
-    open: impl Fn(Direction, &str) -> Opened<T> + Send + Sync + 'static,
+    engine: impl Fn(Direction, &str) -> Arc<T>,
 ) -> std::io::Result<()> {
     let (events, received) = unbounded();
     let lines = events.clone();
@@ -84,20 +69,23 @@ pub fn run<T: Transfer + 'static>(
         events,
         received,
         waiting: VecDeque::new(),
-        open: Arc::new(open),
+        engine,
         state: State::New,
         handed_over: None,
     };
     let served = session.serve();
     session.clear_handed_over();
-    if served? == Ending::Asked {
+    if matches!(served, Ok(Ending::Asked)) {
         session.finish();
     }
-    Ok(())
+    if let State::Ready { engine, .. } = &session.state {
+        engine.leave();
+    }
+    served.map(drop)
 }
 
 /// Sends each line as an event, then the end.
-fn read_lines<T>(mut input: impl BufRead, events: &Sender<Event<T>>) {
+fn read_lines(mut input: impl BufRead, events: &Sender<Event>) {
     loop {
         let mut line = Vec::new();
         let limit = limit::PROTOCOL_LINE_BYTES as u64;
@@ -122,11 +110,11 @@ fn read_lines<T>(mut input: impl BufRead, events: &Sender<Event<T>>) {
 
 struct Session<T, W, F> {
     output: W,
-    events: Sender<Event<T>>,
-    received: Receiver<Event<T>>,
+    events: Sender<Event>,
+    received: Receiver<Event>,
     /// What came while an object was under way.
-    waiting: VecDeque<Event<T>>,
-    open: Arc<F>,
+    waiting: VecDeque<Event>,
+    engine: F,
     state: State<T>,
     /// The last download that git-lfs was given.
     handed_over: Option<PathBuf>,
@@ -136,7 +124,7 @@ impl<T, W, F> Session<T, W, F>
 where
     T: Transfer + 'static,
     W: Write,
-    F: Fn(Direction, &str) -> Opened<T> + Send + Sync + 'static,
+    F: Fn(Direction, &str) -> Arc<T>,
 {
     fn serve(&mut self) -> std::io::Result<Ending> {
         loop {
@@ -161,7 +149,7 @@ where
                 }
                 Event::End => return Ok(Ending::Left),
                 // no transfer is under way
-                Event::Done(..) => {}
+                Event::Done(_) => {}
             }
         }
     }
@@ -170,8 +158,10 @@ where
     fn answer(&mut self, request: Request) -> std::io::Result<ControlFlow<()>> {
         match (request, &self.state) {
             (Request::Init { direction, remote }, State::New) => {
-                self.state = State::Ready { direction, remote, opened: None };
+                let engine = (self.engine)(direction, &remote);
+                self.state = State::Ready { direction, engine: engine.clone() };
                 self.say(&Reply::Ready {})?;
+                std::thread::spawn(move || engine.prepare());
             }
             (Request::Init { .. }, State::Ready { .. }) => {
                 self.reject("", &Error::invalid("git-lfs sent init twice"))?;
@@ -230,32 +220,26 @@ where
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Starts the work on a thread of its own, which opens the engine first if need be: that takes git
-    /// and a store that may not answer.
+    /// Starts the work on a thread of its own: it takes a store that may not answer.
     fn start(
         &mut self,
         wanted: Direction,
         progress: Arc<Progress>,
         work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> Result<()> {
-        let State::Ready { direction, remote, opened } = &self.state else {
+        let State::Ready { direction, engine } = &self.state else {
             return Err(Error::invalid("git-lfs asked for an object before init"));
         };
         if *direction != wanted {
             let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
             return Err(Error::invalid(error));
         }
-        let opened = opened.clone().filter(|opened| opened.engine.is_ok());
-        let (direction, remote, open) = (*direction, remote.clone(), self.open.clone());
-        let events = self.events.clone();
+        let (engine, events) = (engine.clone(), self.events.clone());
         std::thread::spawn(move || {
-            let opened = opened.unwrap_or_else(|| open(direction, &remote));
-            let done = opened.engine.clone().and_then(|engine| {
-                let work = std::panic::AssertUnwindSafe(|| work(&engine, &progress));
-                let panicked = Error::internal("the transfer panicked, which is a bug of ours");
-                std::panic::catch_unwind(work).unwrap_or(Err(panicked))
-            });
-            let _ = events.send(Event::Done(done, opened));
+            let work = std::panic::AssertUnwindSafe(|| work(&engine, &progress));
+            let panicked = Error::internal("the transfer panicked, which is a bug of ours");
+            let done = std::panic::catch_unwind(work).unwrap_or(Err(panicked));
+            let _ = events.send(Event::Done(done));
         });
         Ok(())
     }
@@ -269,12 +253,7 @@ where
     ) -> std::io::Result<Option<Result<Option<PathBuf>>>> {
         loop {
             match self.received.recv_timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)) {
-                Ok(Event::Done(done, now)) => {
-                    if let State::Ready { opened, .. } = &mut self.state {
-                        *opened = Some(now);
-                    }
-                    return Ok(Some(done));
-                }
+                Ok(Event::Done(done)) => return Ok(Some(done)),
                 Ok(Event::End) => break,
                 Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
                 // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
@@ -289,7 +268,7 @@ where
         progress.cancel();
         let farewell = Instant::now() + FAREWELL;
         while let Ok(event) = self.received.recv_deadline(farewell) {
-            if let Event::Done(done, _) = event {
+            if let Event::Done(done) = event {
                 // a download that was finished in this very moment: nobody will come for it
                 self.handed_over = done.ok().flatten();
                 break;
@@ -300,9 +279,7 @@ where
 
     /// Lets the engine finish, for a while: nobody waits for what it does then.
     fn finish(&mut self) {
-        let State::Ready { opened: Some(Opened { engine: Ok(engine), .. }), .. } = &self.state else {
-            return;
-        };
+        let State::Ready { engine, .. } = &self.state else { return };
         let (engine, (done, finished)) = (engine.clone(), crossbeam_channel::bounded(1));
         std::thread::spawn(move || {
             engine.finish();
@@ -325,10 +302,10 @@ where
     fn reject(&mut self, oid: &str, error: &Error) -> std::io::Result<()> {
         tracing::error!("object {oid:?}: {error}");
         let log = match &self.state {
-            State::Ready { opened: Some(Opened { log, .. }), .. } => log.as_deref(),
-            _ => None,
+            State::Ready { engine, .. } => engine.log(),
+            State::New => None,
         };
-        let error = Failure::new(error, log);
+        let error = Failure::new(error, log.as_deref());
         match self.state {
             State::New if oid.is_empty() => self.say(&Reply::Refused { error }),
             _ => self.say(&Reply::Complete(Complete { oid, path: None, error: Some(error) })),

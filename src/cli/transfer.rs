@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Outcome, print, settings};
-use crate::agent::{self, Opened};
+use crate::agent;
+use crate::coordinator::{Member, Opened};
 use crate::error::{Error, Result};
 use crate::flow::Engine;
 use crate::local::log;
@@ -26,14 +27,18 @@ impl Transfer {
         // Ctrl-C reaches the whole process group: git-lfs ends by it, and we by the end of our input, which
         // leaves time to clean up
         ctrlc::set_handler(|| {}).map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
-        agent::run(std::io::stdin(), print::protocol(), open)
+        let member = |direction, remote: &str| {
+            let name = remote.to_owned();
+            Arc::new(Member::new(direction, remote, Arc::new(move || open(direction, &name))))
+        };
+        agent::run(std::io::stdin(), print::protocol(), member)
             .map_err(|e| Error::io("answering git-lfs", &e))?;
         Ok(Outcome::Fine)
     }
 }
 
 /// Opens what one session needs. The log comes first, so that errors can name it.
-fn open(direction: Direction, remote: &str) -> Opened<Engine> {
+fn open(direction: Direction, remote: &str) -> Opened {
     let repo = match Repo::discover() {
         Ok(repo) => repo,
         Err(error) => return Opened { engine: Err(error), log: None },
@@ -41,7 +46,7 @@ fn open(direction: Direction, remote: &str) -> Opened<Engine> {
     // a log that can't be written is no reason not to move objects
     let log = log::start(&repo.git_dir).ok();
     let engine = open_engine(&repo, direction, remote);
-    Opened { engine: engine.map(Arc::new), log: log.map(|log| shorten(&log)) }
+    Opened { engine, log: log.map(|log| shorten(&log)) }
 }
 
 /// As the user would type it, if that is shorter.

@@ -36,6 +36,9 @@ use crate::store::Store;
 
 /// Moves objects to and from a store, one or several at a time.
 pub trait Transfer: Send + Sync {
+    /// Begins what the first object will need, and fails by nothing.
+    fn prepare(&self) {}
+
     /// Makes sure that the store has the object in the file `path`. When this returns, it is durable.
     fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()>;
 
@@ -44,6 +47,14 @@ pub trait Transfer: Send + Sync {
 
     /// After the last object: tidies up what nobody waits for, and fails by nothing.
     fn finish(&self);
+
+    /// Where more is to be found about errors. Doesn't wait.
+    fn log(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// At the end, whatever has happened: nothing is asked any more.
+    fn leave(&self) {}
 }
 
 /// How an engine works.

@@ -48,7 +48,7 @@ impl Progress {
     }
 
     /// Fails once the transfer was asked to stop.
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Error::busy("the transfer was cancelled"));
         }

@@ -6,24 +6,33 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use git_lfs_cdc::agent::{Opened, run};
+use git_lfs_cdc::agent::run;
 use git_lfs_cdc::error::{Error, Result};
 use git_lfs_cdc::flow::{Progress, Transfer};
 use git_lfs_cdc::id::Oid;
 
-/// What the engine does with every object.
+/// What the engine does.
 #[derive(Clone, Copy)]
 enum Engine {
+    /// Before the first object, and with every one.
+    NeverBegins,
+    /// With every object.
     Hangs,
     Panics,
 }
 
 impl Transfer for Engine {
+    fn prepare(&self) {
+        if matches!(self, Self::NeverBegins) {
+            hang()
+        }
+    }
+
     fn finish(&self) {}
 
     fn upload(&self, _: &Oid, _: u64, _: &Path, _: &Arc<Progress>) -> Result<()> {
         match self {
-            Self::Hangs => hang(),
+            Self::NeverBegins | Self::Hangs => hang(),
             Self::Panics => panic!("as the test wants it"),
         }
     }
@@ -40,13 +49,11 @@ fn hang() -> ! {
 }
 
 /// A session on pipes; the receiver hears when it has ended.
-fn session(
-    open: impl Fn() -> Engine + Send + Sync + 'static,
-) -> (PipeWriter, BufReader<PipeReader>, Receiver<()>) {
+fn session(engine: Engine) -> (PipeWriter, BufReader<PipeReader>, Receiver<()>) {
     let ((input, to), (from, output)) = (pipe().unwrap(), pipe().unwrap());
     let (ended, end) = channel();
     std::thread::spawn(move || {
-        run(input, output, move |_, _| Opened { engine: Ok(Arc::new(open())), log: None }).unwrap();
+        run(input, output, move |_, _| Arc::new(engine)).unwrap();
         ended.send(()).unwrap();
     });
     (to, BufReader::new(from), end)
@@ -71,7 +78,7 @@ fn assert_ends(end: &Receiver<()>) {
 
 #[test]
 fn the_end_of_input_ends_a_session_whose_engine_hangs() {
-    let (mut to, mut from, end) = session(|| Engine::Hangs);
+    let (mut to, mut from, end) = session(Engine::Hangs);
     ask_for_an_object(&mut to, &mut from);
     drop(to);
     assert_ends(&end);
@@ -79,7 +86,7 @@ fn the_end_of_input_ends_a_session_whose_engine_hangs() {
 
 #[test]
 fn terminate_ends_a_session_whose_store_does_not_open() {
-    let (mut to, mut from, end) = session(|| hang());
+    let (mut to, mut from, end) = session(Engine::NeverBegins);
     ask_for_an_object(&mut to, &mut from);
     writeln!(to, r#"{{"event":"terminate"}}"#).unwrap();
     assert_ends(&end);
@@ -87,7 +94,7 @@ fn terminate_ends_a_session_whose_store_does_not_open() {
 
 #[test]
 fn a_panic_is_an_error_of_one_object() {
-    let (mut to, mut from, end) = session(|| Engine::Panics);
+    let (mut to, mut from, end) = session(Engine::Panics);
     ask_for_an_object(&mut to, &mut from);
     let mut line = String::new();
     from.read_line(&mut line).unwrap();

@@ -1,0 +1,118 @@
+//! The other side of a session: asks as git-lfs does. An agent that has no engine of its own uses it.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::message::{Answered, Asked};
+use crate::error::Result;
+use crate::flow::Progress;
+use crate::id::Oid;
+use crate::limit;
+use crate::repo::Direction;
+
+/// An object that a session is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'a> {
+    /// Its name.
+    pub oid: &'a Oid,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The file to upload; none for a download.
+    pub path: Option<&'a Path>,
+}
+
+/// What came of asking.
+#[derive(Debug)]
+pub enum Answer {
+    /// The session's answer; for a download, the finished file.
+    Final(Result<Option<PathBuf>>),
+    /// The session is gone, or is none. Nothing is known of the object.
+    Lost,
+}
+
+/// A session that others than git-lfs talk to. Reading may time out now and again: then it is seen whether
+/// the answer is still wanted.
+pub struct Client<R, W> {
+    input: BufReader<R>,
+    output: W,
+    line: Vec<u8>,
+}
+
+impl<R: Read, W: Write> Client<R, W> {
+    /// Begins a session, which has to answer by `until`.
+    pub fn begin(input: R, output: W, direction: Direction, until: Instant) -> io::Result<Self> {
+        let mut client = Self { input: BufReader::new(input), output, line: Vec::new() };
+        let operation = match direction {
+            Direction::Upload => "upload",
+            Direction::Download => "download",
+        };
+        client.say(&Asked::Init { operation, remote: "" })?;
+        loop {
+            match client.hear()? {
+                Some(Answered { event: None, error: None, .. }) => return Ok(client),
+                Some(_) => return Err(io::ErrorKind::InvalidData.into()),
+                None if Instant::now() >= until => return Err(io::ErrorKind::TimedOut.into()),
+                None => {}
+            }
+        }
+    }
+
+    /// Has one object moved, and follows how far it is. After [`Answer::Lost`], and when nobody wants the
+    /// object any more, the session is out of step and can't be used again.
+    pub fn ask(&mut self, object: Object<'_>, progress: &Progress) -> Answer {
+        self.try_ask(object, progress).unwrap_or_else(|e| {
+            tracing::debug!("the session is lost: {e}");
+            Answer::Lost
+        })
+    }
+
+    fn try_ask(&mut self, object: Object<'_>, progress: &Progress) -> io::Result<Answer> {
+        let Object { oid, size_bytes: size, path } = object;
+        let oid = oid.to_string();
+        self.say(&match path {
+            Some(path) => Asked::Upload { oid: &oid, size, path },
+            None => Asked::Download { oid: &oid, size },
+        })?;
+        loop {
+            if let Some(Answered { event, oid: of, bytes_so_far, path, error }) = self.hear()? {
+                match event.as_deref() {
+                    Some("progress") if of == oid => {
+                        progress.bytes.fetch_max(bytes_so_far, Ordering::Relaxed);
+                    }
+                    Some("complete") if of == oid => {
+                        let answer = error.map_or(Ok(path), |failure| Err(failure.into_error()));
+                        return Ok(Answer::Final(answer));
+                    }
+                    _ => return Err(io::ErrorKind::InvalidData.into()),
+                }
+            }
+            if let Err(e) = progress.check() {
+                return Ok(Answer::Final(Err(e)));
+            }
+        }
+    }
+
+    fn say(&mut self, asked: &Asked<'_>) -> io::Result<()> {
+        let mut line = serde_json::to_vec(asked)?;
+        line.push(b'\n');
+        self.output.write_all(&line)?;
+        self.output.flush()
+    }
+
+    /// The next line, or nothing yet.
+    fn hear(&mut self) -> io::Result<Option<Answered>> {
+        let left = (limit::PROTOCOL_LINE_BYTES + 1).saturating_sub(self.line.len()) as u64;
+        match self.input.by_ref().take(left).read_until(b'\n', &mut self.line) {
+            Ok(_) if self.line.ends_with(b"\n") => {
+                let answered = serde_json::from_slice(&self.line);
+                self.line.clear();
+                Ok(Some(answered?))
+            }
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}

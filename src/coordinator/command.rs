@@ -1,0 +1,118 @@
+//! Which command this process works for: all its agents, and no others, come to the same answer.
+
+use std::ffi::OsStr;
+
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::meeting::PROTOCOL;
+use crate::repo::Direction;
+
+/// How git-lfs's process is called.
+const GIT_LFS: &[&str] = &["git-lfs", "git-lfs.exe"];
+/// What git-lfs starts agents with, and what may stand in between.
+const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh", "sh.exe", "bash.exe"];
+/// Ancestors that are looked at.
+const GENERATIONS: usize = 8;
+
+/// A git-lfs command, in one direction: a name that its agents share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Command {
+    direction: Direction,
+    name: String,
+}
+
+impl Command {
+    /// The command that has started this process. What else decides on the store is the same for all agents of
+    /// a git-lfs process: the remote, the folder and the variables that it gave them.
+    pub(super) fn of_this_process(direction: Direction, remote: &str) -> Self {
+        let (process, started) = git_lfs();
+        let mut named = blake3::Hasher::new();
+        let mut add = |part: &[u8]| {
+            named.update(&(part.len() as u64).to_le_bytes());
+            named.update(part);
+        };
+        add(env!("CARGO_PKG_VERSION").as_bytes());
+        add(&PROTOCOL.to_le_bytes());
+        add(&process.to_le_bytes());
+        add(&started.to_le_bytes());
+        add(format!("{direction:?}").as_bytes());
+        add(remote.as_bytes());
+        add(std::env::current_dir().unwrap_or_default().as_os_str().as_encoded_bytes());
+        let is_gits = |name: &OsStr| name.as_encoded_bytes().starts_with(b"GIT_");
+        let mut variables: Vec<_> = std::env::vars_os().filter(|(name, _)| is_gits(name)).collect();
+        variables.sort();
+        for (name, value) in variables {
+            add(name.as_encoded_bytes());
+            add(value.as_encoded_bytes());
+        }
+        Self { direction, name: named.finalize().to_hex().as_str()[..32].to_owned() }
+    }
+
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// 32 hexadecimal digits.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command of this name.
+    #[cfg(test)]
+    pub(super) fn called(name: &str) -> Self {
+        Self { direction: Direction::Upload, name: name.to_owned() }
+    }
+}
+
+/// The git-lfs process that this one descends from, or else the nearest ancestor that is no shell: its number
+/// and when it started, as numbers are used again.
+fn git_lfs() -> (u32, u64) {
+    // one for itself, where nothing can be found out of other processes
+    let alone = (std::process::id(), 0);
+    let Ok(mut system) = System::new() else { return alone };
+    let mut nearest = None;
+    let mut process = Pid::from_u32(std::process::id());
+    for generation in 0..=GENERATIONS {
+        let only = [process];
+        system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&only),
+            false,
+            ProcessRefreshKind::nothing(),
+        );
+        let Some(found) = system.process(process) else { break };
+        let (is_self, name) = (generation == 0, found.name().to_string_lossy().into_owned());
+        if !is_self && GIT_LFS.contains(&name.as_str()) {
+            return (process.as_u32(), found.start_time());
+        }
+        if !is_self && nearest.is_none() && !SHELLS.contains(&name.as_str()) {
+            nearest = Some((process.as_u32(), found.start_time()));
+        }
+        match found.parent() {
+            Some(parent) => process = parent,
+            None => break,
+        }
+    }
+    nearest.unwrap_or(alone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_of_one_command_agree_and_those_of_others_do_not() {
+        let command = |direction, remote| Command::of_this_process(direction, remote);
+        let pushes = command(Direction::Upload, "origin");
+        assert_eq!(pushes, command(Direction::Upload, "origin"));
+        assert_ne!(pushes, command(Direction::Download, "origin"));
+        assert_ne!(pushes, command(Direction::Upload, "other"));
+        assert_eq!(pushes.name().len(), 32);
+    }
+
+    #[test]
+    fn the_process_is_an_ancestor_and_has_a_start() {
+        let (process, started) = git_lfs();
+        assert_ne!(process, std::process::id());
+        assert!(started > 0);
+    }
+}

@@ -1,0 +1,221 @@
+//! Where the agents of a command meet: a lock that one of them holds, and the socket that it listens on, in a
+//! folder that belongs to this user alone.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use interprocess::local_socket::traits::Stream as _;
+use interprocess::local_socket::{Listener, ListenerOptions, Name, Stream};
+
+use super::command::Command;
+use super::relay::Relay;
+use crate::error::{Error, Result};
+use crate::limit;
+use crate::repo::Direction;
+
+/// Counts what agents say to each other; those of different numbers don't meet.
+pub(super) const PROTOCOL: u32 = 1;
+
+/// The place of a command.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    direction: Direction,
+    folder: PathBuf,
+    lock: PathBuf,
+    socket: PathBuf,
+}
+
+/// What came of joining.
+pub(super) enum Outcome {
+    /// This process is the coordinator.
+    Sits(Seat, Listener),
+    /// Another one is, and answers.
+    Meets(Relay),
+}
+
+/// The right to be the coordinator, while this process lives.
+#[derive(Debug)]
+pub(super) struct Seat {
+    file: File,
+    lock: PathBuf,
+    socket: PathBuf,
+}
+
+impl Seat {
+    /// Leaves nothing behind: the socket goes first, so that whoever has the lock next makes its own.
+    pub(super) fn leave(&self) {
+        for path in [&self.socket, &self.lock] {
+            let _ = fs::remove_file(path);
+        }
+        let _ = self.file.unlock();
+    }
+}
+
+impl Meeting {
+    /// The place of this command, in the first folder that will do.
+    pub(super) fn of(command: &Command) -> Result<Self> {
+        let mut refused = Vec::new();
+        for folder in folders() {
+            match prepare(&folder) {
+                Ok(()) => {
+                    let meeting = Self::in_folder(folder, command);
+                    if meeting.socket.as_os_str().len() <= limit::SOCKET_PATH_BYTES {
+                        return Ok(meeting);
+                    }
+                    refused.push(format!("{} is too long", meeting.socket.display()));
+                }
+                Err(e) => refused.push(e.to_string()),
+            }
+        }
+        let refused = refused.join(", ");
+        Err(Error::invalid(format!("there is no folder in which agents could meet ({refused})"))
+            .remedy("set XDG_RUNTIME_DIR to a folder that belongs to you alone"))
+    }
+
+    fn in_folder(folder: PathBuf, command: &Command) -> Self {
+        let file = |extension| folder.join(format!("{}.{extension}", command.name()));
+        Self { direction: command.direction(), lock: file("lock"), socket: file("sock"), folder }
+    }
+
+    /// Takes the seat if it is free, else connects to whoever has it.
+    pub(super) fn join(&self) -> Result<Outcome> {
+        let until = Instant::now() + Duration::from_millis(limit::MEETING_MS);
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(seat) = self.try_sit()? {
+                let listener = self.listen()?;
+                self.sweep();
+                return Ok(Outcome::Sits(seat, listener));
+            }
+            // the one that has the seat may be about to listen, or to go
+            let refused = match Stream::connect(self.name()?).and_then(|s| Relay::greet(s, self.direction)) {
+                Ok(relay) => return Ok(Outcome::Meets(relay)),
+                Err(e) => e,
+            };
+            if Instant::now() >= until {
+                let place = self.socket.display();
+                return Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+        }
+    }
+
+    fn try_sit(&self) -> Result<Option<Seat>> {
+        let failed = |e| Error::io(format!("locking {}", self.lock.display()), &e);
+        loop {
+            let file = open_lock(&self.lock).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
+            }
+            // whoever had it may have removed the file between
+            if is_at(&file, &self.lock) {
+                return Ok(Some(Seat { file, lock: self.lock.clone(), socket: self.socket.clone() }));
+            }
+        }
+    }
+
+    /// Only the one with the seat comes here: a socket that is there was left by one that was killed.
+    fn listen(&self) -> Result<Listener> {
+        let _ = fs::remove_file(&self.socket);
+        let listening = ListenerOptions::new().name(self.name()?).reclaim_name(false).create_sync();
+        listening.map_err(|e| Error::io(format!("listening at {}", self.socket.display()), &e))
+    }
+
+    #[cfg(unix)]
+    fn name(&self) -> Result<Name<'_>> {
+        use interprocess::local_socket::{GenericFilePath, ToFsName};
+        let name = self.socket.as_path().to_fs_name::<GenericFilePath>();
+        name.map_err(|e| Error::io(format!("naming the socket {}", self.socket.display()), &e))
+    }
+
+    /// A named pipe.
+    #[cfg(windows)]
+    fn name(&self) -> Result<Name<'_>> {
+        use interprocess::local_socket::{GenericNamespaced, ToNsName};
+        let name = self.socket.file_name().unwrap_or_default().to_ns_name::<GenericNamespaced>();
+        name.map_err(|e| Error::io(format!("naming the pipe {}", self.socket.display()), &e))
+    }
+
+    /// Removes what killed agents of other commands left.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let lock = entry.path();
+            if lock.extension().is_none_or(|e| e != "lock") || lock == self.lock {
+                continue;
+            }
+            if let Ok(file) = File::options().write(true).open(&lock)
+                && file.try_lock().is_ok()
+                && is_at(&file, &lock)
+            {
+                let socket = lock.with_extension("sock");
+                Seat { file, lock, socket }.leave();
+            }
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Whether an open file is the one that stands at `path` now.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
+}
+
+/// An open file can't be removed there.
+#[cfg(windows)]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+/// Where agents may meet, the best first: what the system has for this, and is gone when the user has left;
+/// then a folder that all users can make theirs.
+fn folders() -> Vec<PathBuf> {
+    let directories = directories::BaseDirs::new();
+    let runtime = directories.as_ref().and_then(|d| d.runtime_dir().map(Path::to_owned));
+    let cache = directories.as_ref().map(|d| d.cache_dir().join("git-lfs-cdc").join("run"));
+    #[cfg(unix)]
+    let own = format!("git-lfs-cdc-{}", rustix::process::geteuid().as_raw());
+    #[cfg(windows)]
+    let own = "git-lfs-cdc";
+    let runtime = runtime.map(|folder| folder.join("git-lfs-cdc"));
+    [runtime, Some(std::env::temp_dir().join(own)), cache].into_iter().flatten().collect()
+}
+
+/// Makes the folder, if need be, and sees that nobody else can put anything there.
+fn prepare(folder: &Path) -> Result<()> {
+    let failed = |e| Error::io(folder.display(), &e);
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(failed(e)),
+    }
+    let found = fs::symlink_metadata(folder).map_err(failed)?;
+    if !found.is_dir() {
+        return Err(Error::invalid(format!("{} is not a folder", folder.display())));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+            return Err(Error::invalid(format!("{} is open to other users", folder.display())));
+        }
+    }
+    Ok(())
+}

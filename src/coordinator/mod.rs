@@ -1,0 +1,185 @@
+//! One engine for all agents of a git-lfs command.
+//!
+//! git-lfs starts several agents, each with one object at a time. Those of one command find each other
+//! ([`command`], [`meeting`]): one is the coordinator and opens the engine ([`shared`]); the others hand it
+//! their requests over a local socket and hand back its answers ([`relay`]), in git-lfs's own protocol. A
+//! [`Member`] is a [`Transfer`] like the engine itself, so all of this is a detour that can be left out.
+
+mod command;
+mod meeting;
+mod relay;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use interprocess::local_socket::traits::Listener as _;
+use interprocess::local_socket::{Listener, Stream};
+
+use self::command::Command;
+use self::meeting::{Meeting, Outcome, Seat};
+use self::relay::Relay;
+use self::shared::Shared;
+pub use self::shared::{Open, Opened};
+use crate::agent::{self, Answer, Object};
+use crate::error::{Error, Result};
+use crate::flow::{Progress, Transfer};
+use crate::id::Oid;
+use crate::limit;
+use crate::repo::Direction;
+
+/// What an agent is to the others of its command. It joins them at the first need.
+pub struct Member {
+    direction: Direction,
+    remote: String,
+    open: Open,
+    role: Mutex<Option<Role>>,
+}
+
+/// What a member does with its objects.
+#[derive(Clone)]
+enum Role {
+    /// It has the engine, and its seat if others may come.
+    Serves(Arc<Shared>, Option<Arc<Seat>>),
+    /// It hands them on.
+    Relays(Arc<Relay>),
+}
+
+impl Member {
+    /// A member of the command that has started this process, for the objects of one session. `open` is called
+    /// if this is the one that needs an engine.
+    pub fn new(direction: Direction, remote: &str, open: Open) -> Self {
+        Self { direction, remote: remote.to_owned(), open, role: Mutex::default() }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Role>> {
+        self.role.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its role; found now if it has none.
+    fn role(&self) -> Role {
+        self.locked().get_or_insert_with(|| self.join()).clone()
+    }
+
+    fn join(&self) -> Role {
+        let command = Command::of_this_process(self.direction, &self.remote);
+        match Meeting::of(&command).and_then(|meeting| meeting.join()) {
+            Ok(Outcome::Sits(seat, listener)) => {
+                let shared = Arc::new(Shared::new(self.open.clone(), None));
+                serve(listener, &shared);
+                Role::Serves(shared, Some(Arc::new(seat)))
+            }
+            Ok(Outcome::Meets(relay)) => Role::Relays(Arc::new(relay)),
+            // alone everything works, only with more requests and memory
+            Err(e) => Role::Serves(Arc::new(Shared::new(self.open.clone(), Some(e))), None),
+        }
+    }
+
+    /// Does `here` with the engine if that is here, else has `object` moved where it is. If that process
+    /// dies, another has its place, perhaps this.
+    fn carry_out(
+        &self,
+        object: Object<'_>,
+        progress: &Progress,
+        here: impl Fn(&Shared) -> Result<Option<PathBuf>>,
+    ) -> Result<Option<PathBuf>> {
+        for _ in 0..limit::ELECTIONS {
+            let relay = match self.role() {
+                Role::Serves(shared, _) => return here(&shared),
+                Role::Relays(relay) => relay,
+            };
+            if let Answer::Final(answer) = relay.ask(object, progress) {
+                return answer;
+            }
+            self.forget(&relay);
+        }
+        let times = limit::ELECTIONS;
+        Err(Error::busy(format!("the agent that worked for all of this command was lost {times} times"))
+            .remedy("look whether something kills it, such as a lack of memory, and try again"))
+    }
+
+    fn forget(&self, lost: &Arc<Relay>) {
+        let mut role = self.locked();
+        if matches!(&*role, Some(Role::Relays(relay)) if Arc::ptr_eq(relay, lost)) {
+            *role = None;
+        }
+    }
+}
+
+impl Transfer for Member {
+    fn prepare(&self) {
+        if let Role::Serves(shared, _) = self.role() {
+            shared.prepare();
+        }
+    }
+
+    fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()> {
+        let object = Object { oid, size_bytes, path: Some(path) };
+        let here = |shared: &Shared| shared.upload(oid, size_bytes, path, progress).map(|()| None);
+        self.carry_out(object, progress, here).map(drop)
+    }
+
+    fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf> {
+        let object = Object { oid, size_bytes, path: None };
+        let here = |shared: &Shared| shared.download(oid, size_bytes, progress).map(Some);
+        let path = self.carry_out(object, progress, here)?;
+        path.ok_or_else(|| Error::internal("a download came without a file"))
+    }
+
+    /// Waits for the others: while they have objects, they need this process.
+    fn finish(&self) {
+        let role = self.locked().clone();
+        if let Some(Role::Serves(shared, _)) = role {
+            shared.wait_for_others();
+            shared.finish();
+        }
+    }
+
+    fn log(&self) -> Option<PathBuf> {
+        let role = match self.role.try_lock() {
+            Ok(role) => role,
+            Err(TryLockError::Poisoned(role)) => role.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        match &*role {
+            Some(Role::Serves(shared, _)) => shared.log(),
+            _ => None,
+        }
+    }
+
+    fn leave(&self) {
+        if let Some(Role::Serves(_, Some(seat))) = self.locked().take() {
+            seat.leave();
+        }
+    }
+}
+
+/// Serves all that connect, each by a session of its own, until this process ends.
+fn serve(listener: Listener, shared: &Arc<Shared>) {
+    let shared = shared.clone();
+    std::thread::spawn(move || {
+        loop {
+            match listener.accept() {
+                Ok(connection) => serve_one(connection, shared.clone()),
+                Err(e) => {
+                    tracing::warn!("an agent of this command could not connect: {e}");
+                    // as when there are too many open files
+                    std::thread::sleep(std::time::Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+                }
+            }
+        }
+    });
+}
+
+fn serve_one(connection: Stream, shared: Arc<Shared>) {
+    let (input, output) = relay::halves(connection);
+    let present = shared.one_more();
+    std::thread::spawn(move || {
+        if let Err(e) = agent::run(input, output, |_, _| shared.clone()) {
+            tracing::debug!("an agent of this command is gone: {e}");
+        }
+        drop(present);
+    });
+}
