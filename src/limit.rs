@@ -50,6 +50,11 @@ pub const PROGRESS_INTERVAL_MS: u64 = 100;
 pub const MEMORY_BYTES: u64 = 512 * MIB as u64;
 /// With less than this a push could not fill one block while another is on its way.
 pub const MEMORY_AT_LEAST_BYTES: u64 = 192 * MIB as u64;
+/// Objects that git-lfs hands out in one go, and so the most that are worth being asked for at a time.
+pub const TRANSFERS: u32 = 100;
+/// As many agents as git-lfs starts unless it is told otherwise.
+pub const TRANSFERS_UNSET: u32 = 8;
+
 /// The path of a socket is never longer: Linux has room for 107 bytes, others for 103.
 pub const SOCKET_PATH_BYTES: usize = 103;
 /// How long an agent looks for the one that works for all of its command before it works for itself.

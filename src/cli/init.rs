@@ -85,6 +85,7 @@ impl Init {
                 "note: it can only be read; to push, set lfs.pushurl to the URL of its bucket or directory",
             );
         }
+        set_transfers(&repo)?;
         print_next(&repo, old.as_deref());
         Ok(Outcome::Fine)
     }
@@ -130,6 +131,23 @@ impl Init {
     }
 }
 
+/// Has git-lfs ask for as many objects at a time as it hands out in one go, unless the user has set something:
+/// they share one engine here, and each commit. In this clone only, as elsewhere it counts for other servers too.
+fn set_transfers(repo: &Repo) -> Result<()> {
+    match repo.config.get(settings::TRANSFERS) {
+        Some(set) => print::line(format!("{} is {set}, as it was", settings::TRANSFERS)),
+        None => {
+            let transfers = limit::TRANSFERS.to_string();
+            git(&["config", "--local", settings::TRANSFERS, &transfers])?;
+            print::line(format!(
+                "{} is {transfers} in this clone: many small objects are pushed by few requests",
+                settings::TRANSFERS
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A path without links and `..`, as far as it is there.
 fn resolve(path: &Path) -> PathBuf {
     let mut resolved = PathBuf::new();
@@ -164,5 +182,4 @@ fn print_next(repo: &Repo, old: Option<&str>) {
     let old = old.unwrap_or("OLD_LFS_URL");
     print::line(format!("  git -c lfs.url={old} lfs fetch --all {remote}   (if this clone lacks some)"));
     print::line(format!("  git lfs push --all {remote}"));
-    print::line("  (add -c lfs.concurrenttransfers=1 to deduplicate versions that are pushed together)");
 }

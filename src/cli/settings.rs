@@ -26,6 +26,8 @@ pub(super) const KNOWN: &[&str] = &[
     "ssekmskeyid",
     "storageclass",
 ];
+/// git-lfs's own: how many agents it starts, each with one object at a time. In lower case as git prints it.
+pub(super) const TRANSFERS: &str = "lfs.concurrenttransfers";
 const DEFAULT_COMPRESSION_LEVEL: i32 = 3;
 
 /// The settings for the store that `configured`, the URL as it is configured, names.

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::{Outcome, install, print, settings};
 use crate::error::{Error, Result};
 use crate::flow::health;
-use crate::repo::{Direction, Repo, git};
+use crate::limit;
+use crate::repo::{Config, Direction, Repo, git};
 use crate::store::{self, SCHEME, Store, StoreUrl};
 
 /// Looks at everything between this repository and its store, and says how to mend what is wrong.
@@ -27,6 +28,8 @@ struct Report {
     version: &'static str,
     git: String,
     git_lfs: Option<String>,
+    /// Objects that git-lfs asks for at a time.
+    concurrent_transfers: u32,
     remotes: Vec<Remote>,
     /// What is wrong, and how to mend it.
     findings: Vec<String>,
@@ -95,6 +98,7 @@ fn report(repo: &Repo, probe: bool) -> Result<Report> {
         version: env!("CARGO_PKG_VERSION"),
         git: git(&["version"])?.trim().to_owned(),
         git_lfs: git(&["lfs", "version"]).ok().map(|v| v.trim().to_owned()),
+        concurrent_transfers: transfers(&repo.config),
         remotes: Vec::new(),
         findings: Vec::new(),
     };
@@ -124,6 +128,12 @@ fn report(repo: &Repo, probe: bool) -> Result<Report> {
     let mut seen = std::collections::HashSet::new();
     report.findings.retain(|finding| seen.insert(finding.clone()));
     Ok(report)
+}
+
+/// What git-lfs makes of its setting.
+fn transfers(config: &Config) -> u32 {
+    let set = config.get(settings::TRANSFERS).and_then(|text| text.parse().ok());
+    set.filter(|transfers| *transfers > 0).unwrap_or(limit::TRANSFERS_UNSET)
 }
 
 fn look_at(
@@ -211,6 +221,13 @@ fn print(report: &Report) {
             let agent = if remote.agent { "git-lfs-cdc" } else { "not installed" };
             print::line(format!("  repository {repository:?}, agent {agent}"));
         }
+    }
+    print::line(format!("git-lfs asks for {} objects at a time", report.concurrent_transfers));
+    if report.concurrent_transfers < limit::TRANSFERS {
+        let (name, most) = (settings::TRANSFERS, limit::TRANSFERS);
+        print::line(format!(
+            "  many small ones are pushed faster with `git config {name} {most}` in this clone"
+        ));
     }
     for probe in report.remotes.iter().filter_map(|remote| remote.probe.as_ref()) {
         print_probe(probe);

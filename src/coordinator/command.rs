@@ -56,12 +56,6 @@ impl Command {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
-
-    /// A command of this name.
-    #[cfg(test)]
-    pub(super) fn called(name: &str) -> Self {
-        Self { direction: Direction::Upload, name: name.to_owned() }
-    }
 }
 
 /// The git-lfs process that this one descends from, or else the nearest ancestor that is no shell: its number

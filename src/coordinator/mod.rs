@@ -9,8 +9,6 @@ mod command;
 mod meeting;
 mod relay;
 mod shared;
-#[cfg(test)]
-mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};

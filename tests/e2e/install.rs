@@ -4,11 +4,18 @@ use std::fs;
 
 use crate::data::{assert_same_tree, noise};
 use crate::machine::Machine;
+use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 
 fn setting(machine: &Machine, key: &str) -> Option<String> {
     let outcome =
         machine.git(&machine.config_file().with_file_name(""), ["config", "--global", "--get", key]);
+    outcome.success().then(|| outcome.stdout.trim_end().to_owned())
+}
+
+/// A setting of this repository itself.
+fn setting_in(repo: &Repo, key: &str) -> Option<String> {
+    let outcome = repo.git(["config", "--local", key]);
     outcome.success().then(|| outcome.stdout.trim_end().to_owned())
 }
 
@@ -133,6 +140,30 @@ fn status_and_stats() {
     let _gone = sandbox.store().take_away();
     assert_ne!(work.cdc(["status"]).code, Some(0));
     assert_eq!(work.cdc(["stats"]).code, Some(2));
+}
+
+#[test]
+fn init_has_git_lfs_ask_for_many_at_a_time_in_this_clone_unless_the_user_has_said_how_many() {
+    let sandbox = Sandbox::new();
+    let transfers = |repo: &Repo| {
+        let outcome = repo.cdc(["status", "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        (setting_in(repo, "lfs.concurrenttransfers"), report["concurrent_transfers"].as_u64().unwrap())
+    };
+    let work = sandbox.repository("work");
+    assert_eq!(transfers(&work), (Some("100".to_owned()), 100));
+    assert_eq!(setting(&work.machine, "lfs.concurrenttransfers"), None, "it would count for other servers");
+    let copy = sandbox.clone_elsewhere("work");
+    assert_eq!(transfers(&copy), (None, 8));
+    let told = copy.machine.expect_success(copy.cdc(["status"])).stdout;
+    assert!(told.contains("git config lfs.concurrenttransfers 100"), "{told}");
+
+    copy.must(["config", "--global", "lfs.concurrentTransfers", "3"]);
+    copy.init(&sandbox.store().url());
+    assert_eq!(transfers(&copy), (None, 3));
+    work.must(["config", "lfs.concurrenttransfers", "20"]);
+    work.init(&sandbox.store().url());
+    assert_eq!(transfers(&work), (Some("20".to_owned()), 20));
 }
 
 #[test]

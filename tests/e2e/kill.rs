@@ -1,7 +1,6 @@
 //! Agents that die, and commands that are interrupted: nothing acknowledged is lost and nothing is left running.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -13,31 +12,9 @@ use crate::process::{Running, signal, wait_until};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 
-/// The agents that a machine's git-lfs is running, the oldest first.
-fn agents(machine: &Machine) -> Vec<u32> {
-    let mut home = b"GIT_CONFIG_GLOBAL=".to_vec();
-    home.extend_from_slice(machine.config_file().as_os_str().as_bytes());
-    let contains = |bytes: &[u8], word: &[u8]| bytes.split(|byte| *byte == 0).any(|part| part == word);
-    let is_agent = |process: &Path| {
-        // A process may be gone between any two of these reads.
-        let read = |name: &str| fs::read(process.join(name)).unwrap_or_default();
-        read("comm") == b"git-lfs-cdc\n"
-            && contains(&read("cmdline"), b"transfer")
-            && contains(&read("environ"), &home)
-    };
-    let mut ids: Vec<u32> = fs::read_dir("/proc")
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|process| is_agent(process))
-        .filter_map(|process| process.file_name()?.to_str()?.parse().ok())
-        .collect();
-    ids.sort_unstable();
-    ids
-}
-
-fn start(machine: &Machine, dir: &Path, args: &[&str]) -> Running {
+pub fn start(machine: &Machine, dir: &Path, args: &[&str]) -> Running {
     let mut running = machine.start(dir, "git", args);
-    wait_until(Duration::from_secs(120), || !agents(machine).is_empty() || running.finished());
+    wait_until(Duration::from_secs(120), || !machine.agents().is_empty() || running.finished());
     running
 }
 
@@ -49,7 +26,7 @@ fn write_content(repo: &Repo, seed: u64) {
     repo.commit(&format!("content {seed}"));
 }
 
-fn pushed(repo: &Repo) -> bool {
+pub fn pushed(repo: &Repo) -> bool {
     let remote = repo.must(["ls-remote", "origin", "refs/heads/main"]);
     remote.starts_with(repo.must(["rev-parse", "HEAD"]).trim())
 }
@@ -65,7 +42,7 @@ fn agents_killed_at_ten_moments_of_a_push() {
         sleep(delay);
         // Every other time only the first agent dies: the one that the others are likely to depend on.
         let victims = if round % 2 == 0 { usize::MAX } else { 1 };
-        for id in agents(&work.machine).iter().take(victims) {
+        for id in work.machine.agents().iter().take(victims) {
             signal("KILL", &id.to_string());
         }
         let outcome = running.wait();
@@ -90,7 +67,7 @@ fn agents_killed_during_a_clone() {
     let (home, remote) = (sandbox.path("other"), sandbox.remote("killed"));
     let running = start(&other, &home, &["clone", "--quiet", path_str(&remote), "copy"]);
     sleep(Duration::from_millis(60));
-    for id in agents(&other) {
+    for id in other.agents() {
         signal("KILL", &id.to_string());
     }
     running.wait();
@@ -107,8 +84,9 @@ fn interrupt(machine: &Machine, dir: &Path, args: &[&str]) {
     running.interrupt();
     let outcome = running.wait();
     assert!(!outcome.success(), "{} came to its end before the interruption", outcome.command);
-    let gone = wait_until(Duration::from_secs(5), || agents(machine).is_empty());
+    let gone = wait_until(Duration::from_secs(5), || machine.agents().is_empty());
     assert!(gone, "agents still run after {}", outcome.command);
+    assert!(machine.left_by_agents().is_empty(), "{:?}", machine.left_by_agents());
 }
 
 #[test]

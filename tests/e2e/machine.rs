@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -62,6 +64,7 @@ impl Machine {
         let home = sandbox.join(name);
         fs::create_dir_all(home.join("bin")).unwrap();
         fs::write(home.join(".gitconfig"), GIT_CONFIG).unwrap();
+        fs::DirBuilder::new().mode(0o700).create(home.join("runtime")).unwrap();
         let sandbox = sandbox.to_path_buf();
         let machine = Machine { sandbox, home, identity, environment: Vec::new(), secrets };
         if let Some(identity) = &machine.identity {
@@ -123,7 +126,8 @@ impl Machine {
         command.env("PATH", self.search_path()).env("HOME", &self.home).env("LC_ALL", "C");
         command
             .env("XDG_CACHE_HOME", self.home.join(".cache"))
-            .env("XDG_CONFIG_HOME", self.home.join(".config"));
+            .env("XDG_CONFIG_HOME", self.home.join(".config"))
+            .env("XDG_RUNTIME_DIR", self.home.join("runtime"));
         command.env("GIT_CONFIG_GLOBAL", self.config_file()).env("GIT_CONFIG_NOSYSTEM", "1");
         command.env("GIT_TERMINAL_PROMPT", "0");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -185,6 +189,34 @@ impl Machine {
 
     pub fn repo_at(&self, path: &str) -> Repo {
         Repo { machine: self.clone(), path: self.sandbox.join(path) }
+    }
+
+    /// The agents that its git-lfs is running, the oldest first.
+    pub fn agents(&self) -> Vec<u32> {
+        let mut home = b"GIT_CONFIG_GLOBAL=".to_vec();
+        home.extend_from_slice(self.config_file().as_os_str().as_bytes());
+        let contains = |bytes: &[u8], word: &[u8]| bytes.split(|byte| *byte == 0).any(|part| part == word);
+        let is_agent = |process: &Path| {
+            // A process may be gone between any two of these reads.
+            let read = |name: &str| fs::read(process.join(name)).unwrap_or_default();
+            read("comm") == b"git-lfs-cdc\n"
+                && contains(&read("cmdline"), b"transfer")
+                && contains(&read("environ"), &home)
+        };
+        let mut ids: Vec<u32> = fs::read_dir("/proc")
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|process| is_agent(process))
+            .filter_map(|process| process.file_name()?.to_str()?.parse().ok())
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What agents have left where they meet.
+    pub fn left_by_agents(&self) -> Vec<PathBuf> {
+        let folder = fs::read_dir(self.home.join("runtime/git-lfs-cdc")).into_iter().flatten();
+        folder.map(|entry| entry.unwrap().path()).collect()
     }
 
     /// Creates a store that no repository uses yet.

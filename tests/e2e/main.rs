@@ -26,6 +26,7 @@ mod machine;
 mod network_faults;
 mod process;
 mod proxy;
+mod random_kills;
 mod recipes;
 mod repo;
 mod s3;

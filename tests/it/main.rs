@@ -1,5 +1,7 @@
 //! Tests of the crate from outside, in one binary.
 
+mod coordinator;
 mod format;
+mod play;
 mod protocol;
 mod session;

@@ -86,30 +86,33 @@ fn publish(scene: &Scene, content: &[u8]) {
     scene.push();
 }
 
-/// Small objects cost requests of their own while each is a commit; a clone reads each commit and each range once for each agent at most.
+/// Many small objects share commits, blocks and ranges. Pushed as `init` sets it up, cloned with as many agents as git-lfs starts
+/// by itself.
 #[test]
 fn many_small_objects() {
     let Some(scene) = Scene::new("many_small_objects") else { return };
-    as_usual(&scene);
-    let objects = 60;
+    let objects = if full() { 10_000 } else { 1000 };
     for number in 0..objects {
-        scene.work.write(&format!("{number}.bin"), &noise(number, 2_000 + 500 * number as usize));
+        scene.work.write(&format!("{number:05}.bin"), &noise(number as u64, 10_240));
     }
     scene.work.commit("small");
+    scene.agents("100");
+    scene.patience("120");
     scene.proxy.take_record();
     scene.push();
     let record = scene.proxy.take_record();
-    say(&format!("pushing {objects} small objects: {}", summary(&record)));
+    say(&format!("pushing {objects} objects of 10 KB: {}", summary(&record)));
     everything_succeeded(&record);
-    for (verb, thing) in [("PUT", Thing::Block), ("PUT", Thing::Shard), ("PUT", Thing::Segment)] {
-        assert_eq!(count(&record, verb, thing), objects as usize, "{}", summary(&record));
-    }
+    let puts = record.iter().filter(|exchange| exchange.request.verb == "PUT").count();
+    assert!(puts <= objects / 25, "{}", summary(&record));
 
+    scene.agents("8");
     let (outcome, copy) = scene.try_clone();
     copy.machine.expect_success(outcome);
     let record = scene.proxy.take_record();
     say(&format!("cloning them: {}", summary(&record)));
     everything_succeeded(&record);
-    assert_eq!(count(&record, "GET", Thing::Block), objects as usize, "{}", summary(&record));
+    let gets = record.iter().filter(|exchange| exchange.request.verb == "GET").count();
+    assert!(gets <= 6 * objects / 100, "{}", summary(&record));
     assert_same_tree(&scene.work.path, &copy.path);
 }

@@ -122,7 +122,12 @@ impl Scene {
 
     /// As many agents as git-lfs starts if nobody says how many.
     pub fn usual_agents(&self) {
-        self.set("lfs.concurrentTransfers", "8");
+        self.agents("8");
+    }
+
+    /// So many agents from now on.
+    pub fn agents(&self, agents: &str) {
+        self.set("lfs.concurrentTransfers", agents);
     }
 
     /// A machine that knows nothing of the store but its keys, and its folder.

@@ -1,0 +1,138 @@
+//! Agents killed at random moments of pushes and pulls, by a seed: the next command succeeds, and what was acknowledged is there.
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::data::{assert_same_tree, listing, noise};
+use crate::kill::{pushed, start};
+use crate::machine::Machine;
+use crate::process::{Outcome, Running, say, signal};
+use crate::repo::Repo;
+use crate::sandbox::{Sandbox, full, path_str};
+
+/// Numbers that are the same for the same seed.
+struct Dice {
+    seed: u64,
+}
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.seed += 1;
+        u64::from_le_bytes(noise(self.seed, 8).try_into().unwrap()) % limit
+    }
+}
+
+/// Kills some of the command's agents, at some moment of the time that it took before.
+fn kill_some(machine: &Machine, mut running: Running, usual: Duration, dice: &mut Dice) -> (Outcome, bool) {
+    sleep(usual.mul_f64(dice.below(1000) as f64 / 1000.0));
+    let agents = machine.agents();
+    let victims: Vec<u32> = match dice.below(4) {
+        // the oldest is most likely the coordinator
+        0 => agents.into_iter().take(1).collect(),
+        1 => agents.into_iter().take(3).collect(),
+        2 if !agents.is_empty() => vec![agents[dice.below(agents.len() as u64) as usize]],
+        _ => agents,
+    };
+    let has_hit = !victims.is_empty() && !running.finished();
+    victims.iter().for_each(|id| signal("KILL", &id.to_string()));
+    (running.wait(), has_hit)
+}
+
+/// The oids that git-lfs was told of as being in the store, from its trace.
+fn acknowledged(outcome: &Outcome) -> Vec<String> {
+    let oid_of = |line: &str| {
+        let answer = line.split_once("received response: ")?.1;
+        let is_good = answer.contains(r#""event":"complete""#) && !answer.contains(r#""error""#);
+        let oid = answer.split_once(r#""oid":""#)?.1.split('"').next()?;
+        is_good.then(|| oid.to_owned())
+    };
+    outcome.stderr.lines().filter_map(oid_of).collect()
+}
+
+/// Fetches what was acknowledged to a machine that has nothing, before anything else is pushed.
+fn assert_there(sandbox: &Sandbox, work: &Repo, acknowledged: &[String], round: u64) {
+    let tracked = work.must(["ls-files", "*.bin"]);
+    let wanted: Vec<&str> = tracked.lines().filter(|file| acknowledged.contains(&work.oid(file))).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let label = format!("auditor-{round}");
+    let auditor = sandbox.other_machine(&label).with_variable("GIT_LFS_SKIP_SMUDGE", "1");
+    let copy = auditor.clone_of(&work.path, &format!("{label}/copy"));
+    copy.must(["lfs", "fetch", "--include", &wanted.join(","), "origin", "HEAD"]);
+    for file in wanted {
+        assert_eq!(
+            copy.local_object(file).metadata().unwrap().len(),
+            work.file(file).metadata().unwrap().len()
+        );
+    }
+    fs::remove_dir_all(sandbox.path(&label)).unwrap();
+}
+
+fn write_content(work: &Repo, round: u64, dice: &mut Dice) {
+    for index in 0..24 {
+        let len = if index < 6 { 4_000_000 + dice.below(12_000_000) } else { 1 + dice.below(60_000) };
+        work.write(&format!("{index}.bin"), &noise(1000 * (round + 1) + index, len as usize));
+    }
+    work.commit(&format!("round {round}"));
+}
+
+/// How long a command's agents work when nothing happens to them.
+fn usual(machine: &Machine, dir: &Path, args: &[&str]) -> Duration {
+    let running = start(machine, dir, args);
+    let begun = Instant::now();
+    machine.expect_success(running.wait());
+    begun.elapsed()
+}
+
+const PUSH: [&str; 4] = ["push", "--quiet", "origin", "HEAD"];
+
+fn clone_of<'a>(remote: &'a Path, copy: &'a Path) -> [&'a str; 4] {
+    ["clone", "--quiet", path_str(remote), path_str(copy)]
+}
+
+#[test]
+fn agents_killed_at_random_moments() {
+    let rounds = if full() { 25 } else { 4 };
+    let mut dice = Dice { seed: 20_261_126 };
+    let sandbox = Sandbox::new();
+    let mut work = sandbox.repository("killed");
+    work.machine = work.machine.clone().with_variable("GIT_TRANSFER_TRACE", "1");
+    write_content(&work, 1000, &mut dice);
+    let usual_push = usual(&work.machine, &work.path, &PUSH);
+    let remote = sandbox.remote("killed");
+    let (other, copy) = (sandbox.other_machine("first"), sandbox.path("first/copy"));
+    let usual_clone = usual(&other, &sandbox.path("first"), &clone_of(&remote, &copy));
+    let (mut hits, mut failures, mut kept) = (0, 0, 0);
+    for round in 0..rounds {
+        write_content(&work, round, &mut dice);
+        let running = start(&work.machine, &work.path, &PUSH);
+        let (outcome, has_hit) = kill_some(&work.machine, running, usual_push, &mut dice);
+        assert_eq!(outcome.success(), pushed(&work), "{}", outcome.text());
+        let acknowledged = acknowledged(&outcome);
+        assert_there(&sandbox, &work, &acknowledged, round);
+        (hits, kept) = (hits + u32::from(has_hit), kept + acknowledged.len());
+        failures += u32::from(!outcome.success());
+        work.push();
+
+        let label = format!("other-{round}");
+        let (other, copy) = (sandbox.other_machine(&label), sandbox.path(&label).join("copy"));
+        let running = start(&other, &sandbox.path(&label), &clone_of(&remote, &copy));
+        let (outcome, has_hit) = kill_some(&other, running, usual_clone, &mut dice);
+        (hits, failures) = (hits + u32::from(has_hit), failures + u32::from(!outcome.success()));
+        let copy = Repo { machine: other, path: copy };
+        copy.must(["reset", "--quiet", "--hard"]);
+        assert_same_tree(&work.path, &copy.path);
+        assert!(
+            listing(&copy.path.join(".git/lfs/tmp")).keys().all(|file| !path_str(file).ends_with(".part"))
+        );
+        fs::remove_dir_all(sandbox.path(&label)).unwrap();
+    }
+    say(&format!(
+        "{} moments, {hits} of them in time, {failures} commands failed, {kept} objects acknowledged by pushes",
+        2 * rounds
+    ));
+    assert!(hits > rounds as u32 / 2, "the agents were killed too late");
+}
