@@ -71,17 +71,23 @@ fn terminate(mut agents: Vec<Agent>) {
     agents.into_iter().for_each(Agent::end);
 }
 
+/// Hears what comes of downloads that were asked for, and takes them as git-lfs does.
+#[track_caller]
+fn assert_downloaded(agents: &mut [Agent], objects: &[Object]) {
+    for (agent, object) in agents.iter_mut().zip(objects) {
+        let answer = agent.hear_answer().1;
+        let path = answer["path"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert!(fs::read(path).unwrap() == fs::read(&object.path).unwrap());
+        fs::remove_file(path).unwrap();
+    }
+}
+
 #[track_caller]
 fn assert_come_back(sandbox: &Sandbox, objects: &[Object]) {
     let mut agents = agents(sandbox, "download", objects.len().min(8));
     for part in objects.chunks(agents.len()) {
         agents.iter_mut().zip(part).for_each(|(agent, object)| agent.say(&object.download()));
-        for (agent, object) in agents.iter_mut().zip(part) {
-            let answer = agent.hear_answer().1;
-            let path = answer["path"].as_str().unwrap_or_else(|| panic!("{answer}"));
-            assert!(fs::read(path).unwrap() == fs::read(&object.path).unwrap());
-            fs::remove_file(path).unwrap();
-        }
+        assert_downloaded(&mut agents, part);
     }
     terminate(agents);
 }
@@ -160,12 +166,7 @@ fn a_coordinator_that_is_killed_while_objects_are_fetched_is_replaced() {
     let mut dead = all.remove(0);
     dead.child.kill().unwrap();
     dead.child.wait().unwrap();
-    for (agent, object) in all.iter_mut().zip(&objects[1..]) {
-        let answer = agent.hear_answer().1;
-        let path = answer["path"].as_str().unwrap_or_else(|| panic!("{answer}"));
-        assert!(fs::read(path).unwrap() == fs::read(&object.path).unwrap());
-        fs::remove_file(path).unwrap();
-    }
+    assert_downloaded(&mut all, &objects[1..]);
     terminate(all);
     assert_come_back(&sandbox, &objects);
 }
