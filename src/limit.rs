@@ -144,6 +144,12 @@ pub const MANIFEST_READ_BYTES: usize = 256 * MIB;
 /// How often a manifest is written again because others have committed meanwhile.
 pub const MANIFEST_ATTEMPTS: usize = 3;
 
+/// An entry of the journal is never larger: it lists the chunks and frames of one block.
+pub const JOURNAL_ENTRY_BYTES: u64 = MIB as u64;
+/// So much of a journal is read: what a push of some 50 GB leaves that doesn't shrink.
+pub const JOURNAL_BYTES: u64 = 128 * MIB as u64;
+/// Entries of a journal are used for so long: then a collector may have been there.
+pub const JOURNAL_SECONDS: u64 = 3 * 24 * 60 * 60;
 /// The agent's log is rotated beyond this size; one older file is kept.
 pub const LOG_BYTES: u64 = MIB as u64;
 /// An unfinished download that no running process holds is removed at this age: it is locked soon after

@@ -1,13 +1,14 @@
-//! The commit protocol (`docs/format.md`, "Write order"): blocks are durable, then shards, then the
+//! The commit protocol (`docs/format.md`, "Write order"): blocks and shards are durable, then the
 //! index segment is put, and that is the commit. What it relies on is checked after it.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::condemned::CondemnedNames;
 use super::index::{Found, Index};
+use super::pack::BlocksInFlight;
 use crate::error::{Error, Result};
-use crate::format::block::{Directory, Summary};
+use crate::format::block::Summary;
 use crate::format::chunking;
 use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
@@ -15,7 +16,8 @@ use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
 use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use crate::limit;
-use crate::store::Store;
+use crate::local::journal::Entry;
+use crate::store::{Pending, Store};
 
 /// What an acknowledgement stands on: none of it may be condemned when it is given.
 pub(super) struct Relied {
@@ -47,8 +49,8 @@ pub(super) struct Change {
     /// What terms refer to, and what those blocks depend on: the new ones first.
     blocks: Vec<BlockEntry>,
     numbers: HashMap<BlockId, u32>,
-    /// The directories of the first blocks: those that are new.
-    directories: Vec<Directory>,
+    /// The first blocks, with their directories: those that no commit names yet.
+    new: Vec<Entry>,
 }
 
 /// An object of a change.
@@ -61,12 +63,12 @@ struct ChangedObject {
 
 impl Change {
     /// New blocks, and no object that needs them yet.
-    pub(super) fn new(new_blocks: &[Summary], directories: Vec<Directory>) -> Self {
-        let mut change = Self { directories, ..Self::default() };
-        new_blocks.iter().for_each(|block| {
+    pub(super) fn new(new: Vec<Entry>) -> Self {
+        let mut change = Self::default();
+        new.iter().for_each(|(block, _)| {
             change.number(*block);
         });
-        change
+        Self { new, ..change }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -128,20 +130,32 @@ impl Change {
 }
 
 /// The shards of a commit and their blocks, as the next upload wants them.
-pub(super) type NewShards = Vec<(ShardId, Vec<(Summary, Directory)>)>;
+pub(super) type NewShards = Vec<(ShardId, Vec<Entry>)>;
 
-/// Commits objects. When this returns, their shards and their index segment are durable; their blocks
-/// were before. What must hold for the acknowledgement of each is returned, and is to be checked now.
+/// What a commit has done.
+pub(super) struct Committed {
+    /// What must hold for the acknowledgement of each object; it is to be checked now.
+    pub relied: Vec<Relied>,
+    pub shards: NewShards,
+    /// When the last block was durable.
+    pub begun: Instant,
+}
+
+/// Commits objects. When this returns, their blocks, their shards and their index segment are durable.
 pub(super) fn commit(
     store: &Store,
     index: &mut Index,
     repository: &str,
     mut change: Change,
-) -> Result<(Vec<Relied>, NewShards)> {
+    in_flight: BlocksInFlight<'_>,
+) -> Result<Committed> {
     let recipes = recipes(repository, &change);
-    let summaries: Vec<Summary> = change.blocks.iter().map(|block| block.summary).collect();
-    let directories = std::mem::take(&mut change.directories);
-    let (entries, shards) = put_shards(store, &summaries, directories, &recipes)?;
+    let (entries, shards, pending) = put_shards(store, std::mem::take(&mut change.new), &recipes)?;
+    in_flight.settle()?;
+    let begun = Instant::now();
+    pending.into_iter().try_for_each(Pending::wait)?;
+    // where another store is mounted meanwhile, the commit would name blocks that are not there
+    store.confirm()?;
     let keys = keys(&shards, &change.objects);
     let commit = CommitId::new(now_milliseconds())?;
     let relied = change.relied(commit, repository);
@@ -170,7 +184,7 @@ pub(super) fn commit(
         tracing::info!("commit {commit}: object {}", record.oid);
     }
     index.add(id, bytes)?;
-    Ok((relied, shards))
+    Ok(Committed { relied, shards, begun })
 }
 
 /// The time by this machine's clock, in milliseconds since 1970.
@@ -201,10 +215,7 @@ fn recipes(repository: &str, change: &Change) -> Recipes {
 
 /// Divides the new blocks between shards of at most `max_chunks`. There is one even for no block: it holds
 /// the recipes.
-fn divide(
-    blocks: impl Iterator<Item = (Summary, Directory)>,
-    max_chunks: usize,
-) -> Vec<Vec<(Summary, Directory)>> {
+fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec<Entry>> {
     let mut groups = Vec::new();
     let (mut group, mut chunks) = (Vec::new(), 0);
     for new in blocks {
@@ -220,15 +231,13 @@ fn divide(
     groups
 }
 
-/// Writes the shards of the new blocks, as many as it takes; the first one holds the recipes. When this
-/// returns, they are durable.
-fn put_shards(
-    store: &Store,
-    blocks: &[Summary],
-    directories: Vec<Directory>,
+/// Begins to write the shards of the new blocks, as many as it takes; the first one holds the recipes.
+fn put_shards<'s>(
+    store: &'s Store,
+    new: Vec<Entry>,
     recipes: &Recipes,
-) -> Result<(Vec<ShardEntry>, NewShards)> {
-    let groups = divide(blocks.iter().copied().zip(directories), limit::SHARD_CHUNKS);
+) -> Result<(Vec<ShardEntry>, NewShards, Vec<Pending<'s, ()>>)> {
+    let groups = divide(new, limit::SHARD_CHUNKS);
     let (mut entries, mut shards, mut pending) = (Vec::new(), Vec::new(), Vec::new());
     for (number, group) in groups.into_iter().enumerate() {
         let none = Recipes::default();
@@ -243,8 +252,7 @@ fn put_shards(
         pending.push(store.put_shard(&id, bytes));
         shards.push((id, group));
     }
-    pending.into_iter().try_for_each(crate::store::Pending::wait)?;
-    Ok((entries, shards))
+    Ok((entries, shards, pending))
 }
 
 /// The key chunks of the new blocks, and the first chunk of each large object if that is new.
@@ -276,7 +284,7 @@ mod tests {
     use crate::id::ChunkId;
 
     /// A block of two chunks, the second of which is a key chunk.
-    fn block(number: u8) -> (Summary, Directory) {
+    fn block(number: u8) -> Entry {
         let mut ids = [ChunkId([number + 1; 32]), ChunkId([number + 1; 32])];
         ids[1].0[30..].copy_from_slice(&[0, 0]);
         let chunks = ids.map(|id| Chunk { id, bytes: 1 });

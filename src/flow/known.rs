@@ -1,8 +1,11 @@
-//! The chunks that a store is known to have, from the shards of committed segments.
+//! The chunks that a store is known to have: from the shards of committed segments, and of blocks that no commit
+//! names yet.
+
+use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
-use crate::format::block::{Chunk, Directory, Summary};
+use crate::format::block::{Chunk, Directory, FrameEntry, Summary};
 use crate::format::frame::Kind;
 use crate::format::recipe::Term;
 use crate::id::{BlockId, ChunkId};
@@ -33,12 +36,16 @@ struct Block {
     chunks: Vec<Chunk>,
     /// One for each frame, and one more for the end.
     frames: Vec<FrameStart>,
+    /// While no commit is known to name the block: its frames as a shard lists them. Whoever refers to it has to
+    /// commit it as a new one.
+    uncommitted: Option<Vec<FrameEntry>>,
 }
 
 /// Chunks by id. About 50 bytes of memory for each.
 #[derive(Default)]
 pub(super) struct KnownChunks {
     blocks: Vec<Block>,
+    numbers: HashMap<BlockId, u32>,
     table: HashTable<Place>,
 }
 
@@ -47,14 +54,26 @@ impl KnownChunks {
     /// depend on other blocks: this version could not say in a commit on which.
     pub(super) fn add(&mut self, blocks: Vec<(Summary, Directory)>, usable: impl Fn(&BlockId) -> bool) {
         for (summary, directory) in blocks {
-            let readable = |kind: u8| kind == Kind::Plain as u8 || kind == Kind::Grouped as u8;
-            if usable(&summary.id) && directory.frames.iter().all(|f| readable(f.kind)) {
-                self.add_block(summary, directory);
+            match self.numbers.get(&summary.id) {
+                Some(number) => self.blocks[*number as usize].uncommitted = None,
+                None if usable(&summary.id) => self.add_block(summary, directory, false),
+                None => {}
             }
         }
     }
 
-    fn add_block(&mut self, summary: Summary, directory: Directory) {
+    /// Adds a block that the store has, though no commit is known to name it.
+    pub(super) fn add_uncommitted(&mut self, summary: Summary, directory: Directory) {
+        if !self.numbers.contains_key(&summary.id) {
+            self.add_block(summary, directory, true);
+        }
+    }
+
+    fn add_block(&mut self, summary: Summary, directory: Directory, uncommitted: bool) {
+        let readable = |kind: u8| kind == Kind::Plain as u8 || kind == Kind::Grouped as u8;
+        if !directory.frames.iter().all(|f| readable(f.kind)) {
+            return;
+        }
         let mut end = FrameStart { chunk: 0, offset: 0 };
         let mut frames = vec![end];
         for frame in &directory.frames {
@@ -63,7 +82,9 @@ impl KnownChunks {
             frames.push(end);
         }
         let number = self.blocks.len() as u32;
-        self.blocks.push(Block { summary, chunks: directory.chunks, frames });
+        let uncommitted = uncommitted.then_some(directory.frames);
+        self.blocks.push(Block { summary, chunks: directory.chunks, frames, uncommitted });
+        self.numbers.insert(summary.id, number);
         let Self { blocks, table, .. } = self;
         let id_at = |place: &Place| blocks[place.block as usize].chunks[place.chunk as usize].id;
         for (chunk, listed) in blocks[number as usize].chunks.iter().enumerate() {
@@ -71,6 +92,24 @@ impl KnownChunks {
             // the place known first stays: what lies beside it is known too
             table.entry(listed.id.word(), |p| id_at(p) == listed.id, |p| id_at(p).word()).or_insert(place);
         }
+    }
+
+    /// Whether a block is among these.
+    pub(super) fn has_block(&self, block: &BlockId) -> bool {
+        self.numbers.contains_key(block)
+    }
+
+    /// Whether a block is among these, and a commit names it.
+    pub(super) fn is_committed(&self, block: &BlockId) -> bool {
+        let number = self.numbers.get(block);
+        number.is_some_and(|number| self.blocks[*number as usize].uncommitted.is_none())
+    }
+
+    /// A block with all that a commit has to say of it, if none has yet.
+    pub(super) fn uncommitted(&self, block: u32) -> Option<(Summary, Directory)> {
+        let Block { summary, chunks, uncommitted, .. } = &self.blocks[block as usize];
+        let frames = uncommitted.clone()?;
+        Some((*summary, Directory { chunks: chunks.clone(), frames }))
     }
 
     /// Forgets the chunks of blocks that `usable` rejects.

@@ -16,6 +16,7 @@ pub mod manifest;
 mod ordered;
 mod pack;
 mod progress;
+mod resume;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use crate::error::Result;
 use crate::id::{BlockId, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Cache;
+use crate::local::journal::Journal;
 use crate::local::scratch::Scratch;
 use crate::store::Store;
 
@@ -84,6 +86,7 @@ impl Settings {
 pub struct Engine {
     store: Store,
     cache: Cache,
+    journal: Journal,
     settings: Settings,
     scratch: Mutex<Option<Scratch>>,
     view: Mutex<View>,
@@ -103,6 +106,9 @@ struct View {
     shards: HashSet<ShardId>,
     /// When that was done last, and how long it took.
     learned: Option<(Instant, Duration)>,
+    /// Whether all that the journal holds is in `known`: not before it was read, and not while there may be
+    /// blocks of a group that was not committed.
+    resumed: bool,
     /// Blocks that were seen in the store, whole.
     seen: HashSet<BlockId>,
     /// Blocks that a commit names and that are not there, or cut short.
@@ -121,9 +127,10 @@ impl View {
 impl Engine {
     /// An engine on an open store. Reads nothing yet.
     pub fn new(store: Store, settings: Settings) -> Self {
-        let cache = Cache::for_store(&store.description().id, &store.location());
+        let (id, location) = (store.description().id, store.location());
+        let (cache, journal) = (Cache::for_store(&id, &location), Journal::for_store(&id, &location));
         let (scratch, view, uploads) = (Mutex::default(), Mutex::default(), group::Uploads::default());
-        Self { store, cache, settings, scratch, view, uploads }
+        Self { store, cache, journal, settings, scratch, view, uploads }
     }
 
     /// So many may ask for an object at the same time; one if it was never said.

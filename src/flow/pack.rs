@@ -2,7 +2,7 @@
 //! into blocks, and each full block is on its way to the store while the next is filled.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,20 +15,23 @@ use super::known::KnownChunks;
 use super::ordered::{self, Results, Work};
 use super::progress::{Moving, Progress};
 use crate::error::{Error, Result};
-use crate::format::block::{Builder, Chunk, Directory, FramePlace, Summary};
+use crate::format::block::{Builder, Chunk, FramePlace, Summary};
 use crate::format::frame::{Encoded, Encoder};
 use crate::format::recipe::Term;
 use crate::id::Nonce;
+use crate::local::journal::{Entry, Journal};
 use crate::store::{Moved, Pending, Store};
 
-/// Objects whose novel chunks stand in durable blocks. Nothing refers to them yet.
-pub(super) struct Packed {
+/// Objects whose novel chunks stand in blocks that are durable or on their way. Nothing refers to them yet.
+pub(super) struct Packed<'s> {
     /// The objects, in the order in which they were given.
     pub objects: Vec<PackedObject>,
-    /// Every block that the terms name: first the new ones, as many as `directories`, then others.
+    /// Every block that the terms name.
     pub blocks: Vec<Summary>,
-    /// The directories of the new blocks.
-    pub directories: Vec<Directory>,
+    /// Those of them that no commit names yet: stored now, or found where an earlier push left them.
+    pub new: Vec<Entry>,
+    /// The blocks that are on their way.
+    pub in_flight: BlocksInFlight<'s>,
 }
 
 /// One of several objects.
@@ -41,9 +44,10 @@ pub(super) struct PackedObject {
 
 /// How objects are packed.
 #[derive(Clone, Copy)]
-pub(super) struct Packing<'a> {
+pub(super) struct Packing<'a, 's> {
     pub known: &'a KnownChunks,
-    pub store: &'a Store,
+    pub store: &'s Store,
+    pub journal: &'a Journal,
     /// Zstandard's level.
     pub level: i32,
     /// Blocks that may be on their way while the next is filled.
@@ -53,12 +57,12 @@ pub(super) struct Packing<'a> {
 }
 
 /// Reads objects once, one after the other, and packs them together: a chunk that several have is stored once.
-/// When this returns, their new blocks are durable. Fails only by the store; what is wrong with an object is
-/// said of that object.
-pub(super) fn pack(
+/// When this returns, their new blocks are at least on their way. Fails only by the store; what is wrong with an
+/// object is said of that object.
+pub(super) fn pack<'s>(
     objects: impl Iterator<Item = Arc<Wanted>> + Send,
-    packing: Packing<'_>,
-) -> Result<Packed> {
+    packing: Packing<'_, 's>,
+) -> Result<Packed<'s>> {
     // enough that no core waits, whichever frame takes longest
     let depth = 2 * rayon::current_num_threads() + 2;
     let suite = packing.store.description().suite;
@@ -72,8 +76,11 @@ pub(super) fn pack(
             assembly.add(&frame, encoded, &progress)
         });
         let looked_up = looker.join().map_err(|_| Error::internal("deduplication panicked"))?;
-        assembled?;
-        assembly.finish(looked_up?)
+        match assembled.and(looked_up).and_then(|looked_up| assembly.end().map(|()| looked_up)) {
+            Ok(looked_up) => assembly.finish(looked_up),
+            // what is stored all the same is found by the next push, or the next group
+            Err(e) => assembly.in_flight.settle().and(Err(e)),
+        }
     })
 }
 
@@ -89,7 +96,7 @@ struct LookedUp<'k> {
 /// Looks every chunk up; ends early if nobody takes the frames any more.
 fn look_up<'k>(
     pieces: Results<cut::Piece>,
-    packing: Packing<'k>,
+    packing: Packing<'k, '_>,
     work: &Work<Compressed>,
 ) -> Result<LookedUp<'k>> {
     let level = packing.level;
@@ -138,15 +145,40 @@ fn encode(frame: &NovelFrame, level: i32) -> Result<Encoded> {
 /// What an object has in a block that is on its way.
 type Departed = (Arc<Progress>, Arc<Moving>);
 
+/// Blocks on their way to the store, with what objects have in them.
+#[derive(Default)]
+pub(super) struct BlocksInFlight<'s>(Vec<(Vec<Departed>, Pending<'s, ()>)>);
+
+impl BlocksInFlight<'_> {
+    /// Waits until one more block is durable, whichever is first.
+    fn settle_one(&mut self) -> Result<()> {
+        let requests = self.0.iter_mut().map(|(_, put)| put).collect();
+        if let Some((which, done)) = Pending::first(requests) {
+            let (moving, _) = self.0.remove(which);
+            done?;
+            moving.iter().for_each(|(progress, moving)| progress.is_sent(moving));
+        }
+        Ok(())
+    }
+
+    /// Waits until every block is durable, or has failed.
+    pub(super) fn settle(mut self) -> Result<()> {
+        let mut settled = Ok(());
+        while !self.0.is_empty() {
+            settled = settled.and(self.settle_one());
+        }
+        settled
+    }
+}
+
 /// Frames in order, as they find their places in blocks.
-struct Assembly<'s> {
-    packing: Packing<'s>,
+struct Assembly<'a, 's> {
+    packing: Packing<'a, 's>,
     open: Builder,
     /// What each object has in the open block.
     shares: Vec<(Arc<Progress>, u64)>,
-    summaries: Vec<Summary>,
-    directories: Vec<Directory>,
-    in_flight: Vec<(Vec<Departed>, Pending<'s, ()>)>,
+    new: Vec<Entry>,
+    in_flight: BlocksInFlight<'s>,
     /// The block and place of each frame.
     places: Vec<(u32, FramePlace)>,
     run: Option<(Term, Xxh3)>,
@@ -154,15 +186,14 @@ struct Assembly<'s> {
     terms: Vec<Term>,
 }
 
-impl<'s> Assembly<'s> {
-    fn new(packing: Packing<'s>) -> Self {
+impl<'a, 's> Assembly<'a, 's> {
+    fn new(packing: Packing<'a, 's>) -> Self {
         Self {
             packing,
             open: Builder::default(),
             shares: Vec::new(),
-            summaries: Vec::new(),
-            directories: Vec::new(),
-            in_flight: Vec::new(),
+            new: Vec::new(),
+            in_flight: BlocksInFlight::default(),
             places: Vec::new(),
             run: None,
             terms: Vec::new(),
@@ -181,7 +212,7 @@ impl<'s> Assembly<'s> {
             Some((last, share)) if Arc::ptr_eq(last, progress) => *share += bytes,
             _ => self.shares.push((progress.clone(), bytes)),
         }
-        let block = self.summaries.len() as u32;
+        let block = self.new.len() as u32;
         self.places.push((block, place));
         let mut skip = 0;
         for (number, chunk) in frame.chunks.iter().enumerate() {
@@ -230,37 +261,26 @@ impl<'s> Assembly<'s> {
             (progress, moving)
         };
         let moving = std::mem::take(&mut self.shares).into_iter().map(depart).collect();
-        let put = self.packing.store.put_block(&summary.id, sealed.pieces, &moved);
-        self.in_flight.push((moving, put));
-        self.summaries.push(summary);
-        self.directories.push(sealed.directory);
-        while self.in_flight.len() > self.packing.blocks_in_flight {
-            self.settle_one()?;
+        let new = (summary, sealed.directory);
+        let note = self.packing.journal.entry(&new);
+        let put = self.packing.store.put_block(&summary.id, sealed.pieces, &moved, note);
+        self.in_flight.0.push((moving, put));
+        self.new.push(new);
+        while self.in_flight.0.len() > self.packing.blocks_in_flight {
+            self.in_flight.settle_one()?;
         }
         Ok(())
     }
 
-    /// Waits until one more block is durable, whichever is first.
-    fn settle_one(&mut self) -> Result<()> {
-        let requests = self.in_flight.iter_mut().map(|(_, put)| put).collect();
-        if let Some((which, done)) = Pending::first(requests) {
-            let (moving, _) = self.in_flight.remove(which);
-            done?;
-            moving.iter().for_each(|(progress, moving)| progress.is_sent(moving));
-        }
-        Ok(())
+    /// Sends the last block on its way.
+    fn end(&mut self) -> Result<()> {
+        if self.open.is_empty() { Ok(()) } else { self.close_block() }
     }
 
-    /// Waits until every block is durable, and puts the terms into the order of the objects.
-    fn finish(mut self, LookedUp { dedup, objects }: LookedUp<'_>) -> Result<Packed> {
-        if !self.open.is_empty() {
-            self.close_block()?;
-        }
-        while !self.in_flight.is_empty() {
-            self.settle_one()?;
-        }
-        let mut blocks = self.summaries.clone();
-        let mut numbers = HashMap::new();
+    /// Puts the terms into the order of the objects.
+    fn finish(mut self, LookedUp { dedup, objects }: LookedUp<'_>) -> Result<Packed<'s>> {
+        let mut blocks: Vec<Summary> = self.new.iter().map(|(summary, _)| *summary).collect();
+        let mut numbers = BTreeMap::new();
         let mut novel = self.terms.iter().copied();
         let mut number_of = |block| {
             *numbers.entry(block).or_insert_with(|| {
@@ -284,7 +304,9 @@ impl<'s> Assembly<'s> {
             }
             packed.push(PackedObject { read, terms });
         }
-        Ok(Packed { objects: packed, blocks, directories: self.directories })
+        let found = numbers.keys().filter_map(|block| dedup.known().uncommitted(*block));
+        self.new.extend(found);
+        Ok(Packed { objects: packed, blocks, new: self.new, in_flight: self.in_flight })
     }
 
     /// The term for chunks of a frame that stand earlier in this upload.
@@ -293,7 +315,7 @@ impl<'s> Assembly<'s> {
         let (block, place) = self.places[frame];
         let start = usize::from(place.first_chunk);
         let skipped = (first - dedup.frame_firsts[frame]) as usize;
-        let chunks = &self.directories[block as usize].chunks[start..start + skipped + usize::from(count)];
+        let chunks = &self.new[block as usize].1.chunks[start..start + skipped + usize::from(count)];
         let bytes = |chunks: &[Chunk]| chunks.iter().map(|c| c.bytes).sum::<u32>();
         Term {
             block,

@@ -6,19 +6,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::commit::{self, Change, Relied};
+use super::commit::{self, Change, Committed, Relied};
 use super::copies::copies;
 use super::cut::ReadObject;
 use super::group::{Lead, Turn, Wanted};
 use super::index::Found;
-use super::pack::{self, Packed, PackedObject, Packing};
-use super::{Engine, Progress, View};
+use super::pack::{self, BlocksInFlight, Packed, PackedObject, Packing};
+use super::{Engine, Progress, View, resume};
 use crate::error::{Error, Kind, Result};
 use crate::format::block::Summary;
 use crate::format::shard::Shard;
 use crate::id::{BlockId, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Kept;
+use crate::store::Pending;
 
 /// Makes sure that the store has the object in the file `path`. When this returns, everything that
 /// the object needs is durable, and a read of the condemned lists that began after the commit showed
@@ -62,39 +63,39 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
         Some(first) => Some(pack_group(engine, view, lead, &mut group, first)?),
         None => None,
     };
-    let begun = Instant::now();
     let Group { mut standing, renewable, packing } = group;
     let mut changed = Vec::new();
-    let mut change = Change::default();
-    if let Some(packed) = packed {
-        change = change_of(lead, packed, packing, &mut changed);
-    }
+    let has_packed = packed.is_some();
+    let (mut change, in_flight) = match packed {
+        Some(packed) => change_of(lead, packed, packing, &mut changed),
+        None => Default::default(),
+    };
     for (wanted, Found { record, blocks, named, .. }) in renewable {
         change.add(record.oid, record.size_bytes, record.terms, &blocks, named);
         changed.push(wanted);
     }
-    let commits = !change.is_empty();
-    if commits {
-        let relied = commit_change(engine, view, change)?;
-        standing.extend(changed.into_iter().zip(relied));
+    if change.is_empty() {
+        in_flight.settle()?;
+        return answer_sound(engine, view, lead, standing);
     }
+    let (relied, begun) = commit_change(engine, view, change, in_flight)?;
+    view.resumed |= has_packed;
+    standing.extend(changed.into_iter().zip(relied));
     answer_sound(engine, view, lead, standing)?;
-    if commits {
-        lead.has_committed(begun.elapsed());
-    }
+    lead.has_committed(begun.elapsed());
     Ok(())
 }
 
-/// What is to be committed of the objects that were packed, in this order; those that were not read as they
-/// should be are answered now.
-fn change_of(
+/// What is to be committed of the objects that were packed, in this order, and what is on its way; those that
+/// were not read as they should be are answered now.
+fn change_of<'s>(
     lead: &Lead<'_>,
-    packed: Packed,
+    packed: Packed<'s>,
     packing: Vec<Arc<Wanted>>,
     changed: &mut Vec<Arc<Wanted>>,
-) -> Change {
-    let Packed { objects, blocks, directories } = packed;
-    let mut change = Change::new(&blocks[..directories.len()], directories);
+) -> (Change, BlocksInFlight<'s>) {
+    let Packed { objects, blocks, new, in_flight } = packed;
+    let mut change = Change::new(new);
     for (wanted, PackedObject { read, terms }) in packing.into_iter().zip(objects) {
         match check_read(&wanted, read) {
             Ok(()) => {
@@ -104,7 +105,7 @@ fn change_of(
             Err(e) => lead.answer(&wanted, Err(e)),
         }
     }
-    change
+    (change, in_flight)
 }
 
 /// What is to become of the objects of a group.
@@ -135,15 +136,20 @@ impl Group {
 }
 
 /// Stores the novel chunks of `first`, and of what comes until the group is complete or a block is full.
-fn pack_group(
-    engine: &Engine,
+fn pack_group<'e>(
+    engine: &'e Engine,
     view: &mut View,
     lead: &Lead<'_>,
     group: &mut Group,
     first: Arc<Wanted>,
-) -> Result<Packed> {
+) -> Result<Packed<'e>> {
     // git-lfs asks for the largest of a batch first
     learn_chunks(engine, view, first.size_bytes)?;
+    if !view.resumed {
+        resume::read_journal(engine, view)?;
+    }
+    // until it is committed, only the journal knows what this group stores
+    view.resumed = false;
     let view = &*view;
     let (begun, full_blocks) = (Instant::now(), AtomicUsize::new(0));
     let level = engine.settings.compression_level;
@@ -151,6 +157,7 @@ fn pack_group(
     let packing = Packing {
         known: &view.known,
         store,
+        journal: &engine.journal,
         level,
         blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
         full_blocks: &full_blocks,
@@ -259,18 +266,24 @@ fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Pres
     }
 }
 
-/// Commits, and learns what the commit has added.
-fn commit_change(engine: &Engine, view: &mut View, change: Change) -> Result<Vec<Relied>> {
-    // where another store is mounted meanwhile, a commit would name blocks that are not there
-    engine.store.confirm()?;
-    let View { index, known, shards, .. } = view;
-    let (relied, new) = commit::commit(&engine.store, index, &engine.settings.repository, change)?;
+/// Commits, and learns what the commit has added. Returns what each object stands on, and when the last block was
+/// durable.
+fn commit_change(
+    engine: &Engine,
+    view: &mut View,
+    change: Change,
+    in_flight: BlocksInFlight<'_>,
+) -> Result<(Vec<Relied>, Instant)> {
+    let repository = &engine.settings.repository;
+    let committed = commit::commit(&engine.store, &mut view.index, repository, change, in_flight)?;
     view.has_committed = true;
-    for (id, blocks) in new {
-        shards.insert(id);
-        known.add(blocks, |_| true);
+    let Committed { relied, shards, begun } = committed;
+    for (id, blocks) in shards {
+        view.shards.insert(id);
+        blocks.iter().for_each(|(block, _)| engine.journal.forget(&block.id));
+        view.known.add(blocks, |_| true);
     }
-    Ok(relied)
+    Ok((relied, begun))
 }
 
 /// Answers the objects of which nothing that they stand on is condemned, by a read that begins now, and whose
@@ -280,8 +293,10 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
         return Ok(());
     }
     engine.store.confirm()?;
+    // both at the same time: a block that is gone and not yet condemned is as lost as one gone later
+    let asked = look_for(engine, view, standing.iter().flat_map(|(_, relied)| &relied.blocks));
     view.condemned.refresh(&engine.store, &engine.cache)?;
-    look_for(engine, view, standing.iter().flat_map(|(_, relied)| &relied.blocks))?;
+    take_found(view, asked)?;
     let mut all_sound = true;
     for (wanted, relied) in standing {
         let is_lost = relied.blocks.iter().any(|block| view.lost.contains(&block.id));
@@ -311,12 +326,22 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
     Ok(())
 }
 
-/// Looks whether blocks that this process has not seen yet are there, whole.
-fn look_for<'b>(engine: &Engine, view: &mut View, blocks: impl Iterator<Item = &'b Summary>) -> Result<()> {
+/// A block that is looked for: what it is called, and how large it should be.
+type Asked<'s> = (BlockId, u32, Pending<'s, Option<u64>>);
+
+/// Begins to look for blocks that this process has not seen yet.
+fn look_for<'e, 'b>(
+    engine: &'e Engine,
+    view: &View,
+    blocks: impl Iterator<Item = &'b Summary>,
+) -> Vec<Asked<'e>> {
     let unseen = blocks.filter(|b| !view.seen.contains(&b.id) && !view.lost.contains(&b.id));
     let unseen: BTreeMap<BlockId, u32> = unseen.map(|block| (block.id, block.size_bytes)).collect();
-    let asked: Vec<_> =
-        unseen.into_iter().map(|(id, size_bytes)| (id, size_bytes, engine.store.block_bytes(&id))).collect();
+    unseen.into_iter().map(|(id, size_bytes)| (id, size_bytes, engine.store.block_bytes(&id))).collect()
+}
+
+/// Notes which blocks are there, whole.
+fn take_found(view: &mut View, asked: Vec<Asked<'_>>) -> Result<()> {
     for (id, size_bytes, found) in asked {
         if found.wait()? == Some(u64::from(size_bytes)) {
             view.seen.insert(id);

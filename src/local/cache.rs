@@ -43,9 +43,7 @@ impl Cache {
     /// The cache for the store `id` at `location`. Never fails: without a cache everything works,
     /// only slower.
     pub fn for_store(id: &StoreId, location: &str) -> Self {
-        let name = blake3::hash(format!("{id} {location}").as_bytes()).to_hex();
-        let folder = root().map(|root| root.join(&name.as_str()[..32]));
-        Self { folder }
+        Self { folder: folder_of(id, location) }
     }
 
     /// A cache that keeps nothing.
@@ -77,13 +75,16 @@ impl Cache {
     }
 }
 
-/// `$XDG_CACHE_HOME/git-lfs-cdc`, or what the platform has for it.
-fn root() -> Option<PathBuf> {
-    Some(directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc"))
+/// What the user keeps of the store `id` at `location`: in `$XDG_CACHE_HOME/git-lfs-cdc`, or what the platform has
+/// for it.
+pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
+    let name = blake3::hash(format!("{id} {location}").as_bytes()).to_hex();
+    let root = directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc");
+    Some(root.join(&name.as_str()[..32]))
 }
 
 /// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.
-fn keep(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn keep(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -232,9 +232,22 @@ impl Store {
             .remedy("check what is mounted there and push again"))
     }
 
-    /// Begins to store a block; `moved` follows it.
-    pub fn put_block(&self, id: &BlockId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
-        self.put(layout::block(id), PutPayload::from_iter(pieces), moved)
+    /// Begins to store a block; `moved` follows it, and when it is durable `note` is called, even if nobody waits
+    /// any more.
+    pub fn put_block(
+        &self,
+        id: &BlockId,
+        pieces: Vec<Bytes>,
+        moved: &Moved,
+        note: impl FnOnce() + Send + 'static,
+    ) -> Pending<'_, ()> {
+        let Pending { task, .. } = self.put(layout::block(id), PutPayload::from_iter(pieces), moved);
+        self.begin(async move {
+            task.await.unwrap_or_else(stopped)?;
+            // it may wait for a disk, and the threads here wait for the store
+            let _ = tokio::task::spawn_blocking(note).await;
+            Ok(())
+        })
     }
 
     /// Begins to store a shard.

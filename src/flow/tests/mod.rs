@@ -3,6 +3,7 @@
 mod collectors;
 mod faults;
 mod groups;
+mod journal;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +48,8 @@ impl Place {
             writes_manifest: true,
             memory_bytes: limit::MEMORY_BYTES,
         };
-        Engine { cache: Cache::none(), ..Engine::new(store, settings) }
+        let journal = Journal::at(Some(self.folder.path().join("journal")));
+        Engine { cache: Cache::none(), journal, ..Engine::new(store, settings) }
     }
 
     fn engine(&self) -> Engine {

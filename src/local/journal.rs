@@ -1,0 +1,236 @@
+//! The journal of a user's pushes to one store: which blocks they have stored that no commit names yet, so that the
+//! next push goes on with what an interrupted one has stored. Only hints: whoever uses an entry looks first whether
+//! the store has that block, whole.
+
+use std::fs::{self, DirEntry, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::cache;
+use crate::error::{Error, Result};
+use crate::format::block::{Directory, Summary};
+use crate::format::shard::{self, Recipes, Shard};
+use crate::id::{BlockId, StoreId};
+use crate::limit;
+
+/// A block, and what is in it.
+pub type Entry = (Summary, Directory);
+
+/// One file for each block, called as the block is: a shard of that block alone. Any number of processes may write,
+/// read and remove the same entries at the same time.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    /// Absent where the user has no home: then nothing is kept.
+    folder: Option<PathBuf>,
+}
+
+impl Journal {
+    /// The journal for the store `id` at `location`. Never fails: without one, a push begins anew.
+    pub fn for_store(id: &StoreId, location: &str) -> Self {
+        Self { folder: cache::folder_of(id, location).map(|folder| folder.join("journal")) }
+    }
+
+    /// A journal in a folder, or one that keeps nothing.
+    #[cfg(test)]
+    pub(crate) fn at(folder: Option<PathBuf>) -> Self {
+        Self { folder }
+    }
+
+    /// Prepares the entry of a block that is about to be stored. What is returned writes it, and is to be called
+    /// when the block is durable.
+    pub fn entry(&self, block: &Entry) -> impl FnOnce() + Send + use<> {
+        let (folder, name) = (self.folder.clone(), block.0.id.to_string());
+        let bytes = shard::write(std::slice::from_ref(block), &Recipes::default());
+        move || {
+            let Some(folder) = folder else { return };
+            let failed = |e| Error::io(format!("writing {}", folder.join(&name).display()), &e);
+            let written = bytes.and_then(|(bytes, _)| cache::keep(&folder, &name, &bytes).map_err(failed));
+            if let Err(e) = written {
+                tracing::warn!("an interrupted push will send block {name} again: {e}");
+            }
+        }
+    }
+
+    /// Removes the entry of a block: a commit names it, or the store doesn't have it.
+    pub fn forget(&self, block: &BlockId) {
+        if let Some(folder) = &self.folder {
+            // another process may have been first, and what stays is only a hint
+            let _ = fs::remove_file(folder.join(block.to_string()));
+        }
+    }
+
+    /// The entries, newest first, as many as [`limit::JOURNAL_BYTES`] allows. Removes those that are too old, those
+    /// that are damaged, and what killed processes left.
+    pub fn read(&self) -> Vec<Entry> {
+        let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else {
+            return Vec::new();
+        };
+        let mut files: Vec<_> = listed.flatten().filter_map(|file| fresh(&file)).collect();
+        files.sort_by(|a, b| b.cmp(a));
+        let (mut entries, mut left) = (Vec::new(), limit::JOURNAL_BYTES);
+        for (_, block, path, size_bytes) in files {
+            if size_bytes > left {
+                break;
+            }
+            left -= size_bytes;
+            match read_entry(&path, &block) {
+                Ok(entry) => entries.extend(entry),
+                Err(e) => {
+                    tracing::warn!("a block of an interrupted push is not used: {}: {e}", path.display());
+                    let _ = fs::remove_file(&path);
+                }
+            }
+        }
+        entries
+    }
+}
+
+/// When an entry was written, its block, its path and its size. What is too old is removed.
+fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf, u64)> {
+    // of the file itself, whatever it may be a link to
+    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let modified = metadata.modified().ok()?;
+    if modified.elapsed().unwrap_or_default() > Duration::from_secs(limit::JOURNAL_SECONDS) {
+        let _ = fs::remove_file(file.path());
+        return None;
+    }
+    let block = BlockId::parse(file.file_name().to_str()?).ok()?;
+    Some((modified, block, file.path(), metadata.len()))
+}
+
+/// An entry, or nothing if another process has removed it meanwhile.
+fn read_entry(path: &Path, block: &BlockId) -> Result<Option<Entry>> {
+    let failed = |e| Error::io("reading it", &e);
+    let file = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(limit::JOURNAL_ENTRY_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit::JOURNAL_ENTRY_BYTES {
+        return Err(Error::corrupt("it is too large"));
+    }
+    let mut blocks = Shard::parse(&bytes)?.blocks;
+    match blocks.pop() {
+        Some(entry) if blocks.is_empty() && entry.0.id == *block => Ok(Some(entry)),
+        _ => Err(Error::corrupt("it is another block's")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::block::{Builder, Chunk};
+    use crate::format::frame::Encoder;
+    use crate::id::{ChunkId, Nonce};
+
+    fn block(number: u8) -> Entry {
+        let mut builder = Builder::default();
+        let chunk = Chunk { id: ChunkId([number; 32]), bytes: 1 };
+        builder.push(Encoder::new(3).unwrap().encode(b"a").unwrap(), &[chunk]).unwrap();
+        let sealed = builder.finish(Nonce([number; 8]));
+        (sealed.summary, sealed.directory)
+    }
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::at(Some(folder.path().join("journal")));
+        (folder, journal)
+    }
+
+    fn path(journal: &Journal, block: &Entry) -> PathBuf {
+        journal.folder.as_ref().unwrap().join(block.0.id.to_string())
+    }
+
+    fn age(path: &Path, seconds: u64) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+    }
+
+    #[test]
+    fn what_is_noted_is_read_newest_first_until_it_is_forgotten() {
+        let (_folder, journal) = journal();
+        assert!(journal.read().is_empty());
+        let blocks: Vec<Entry> = (0..3).map(block).collect();
+        for (number, block) in blocks.iter().enumerate() {
+            journal.entry(block)();
+            age(&path(&journal, block), 1000 - number as u64);
+        }
+        journal.forget(&blocks[1].0.id);
+        journal.forget(&blocks[1].0.id);
+        assert_eq!(journal.read(), [blocks[2].clone(), blocks[0].clone()]);
+    }
+
+    #[test]
+    fn what_is_old_or_damaged_is_removed_and_what_is_none_of_ours_is_passed_over() {
+        let (folder, journal) = journal();
+        let blocks: Vec<Entry> = (0..9).map(block).collect();
+        blocks.iter().for_each(|block| journal.entry(block)());
+        let path = |number: usize| path(&journal, &blocks[number]);
+        let bytes = fs::read(path(1)).unwrap();
+        age(&path(0), limit::JOURNAL_SECONDS + 10);
+        fs::write(path(1), &bytes[..bytes.len() / 2]).unwrap();
+        fs::write(path(2), b"").unwrap();
+        for (number, position) in [(3, 250), (4, 80)] {
+            let mut damaged = fs::read(path(number)).unwrap();
+            damaged[position] ^= 1;
+            fs::write(path(number), damaged).unwrap();
+        }
+        fs::write(path(5), &bytes).unwrap();
+        let endless = File::create(path(6)).unwrap();
+        endless.set_len(limit::JOURNAL_ENTRY_BYTES + 1).unwrap();
+        let killed = path(0).with_file_name(".tmpab12");
+        fs::write(&killed, &bytes).unwrap();
+        age(&killed, limit::JOURNAL_SECONDS + 10);
+        #[cfg(unix)]
+        {
+            fs::remove_file(path(7)).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", path(7)).unwrap();
+        }
+        fs::create_dir(path(0).with_file_name(block(20).0.id.to_string())).unwrap();
+        let read = journal.read();
+        assert_eq!(read, [blocks[8].clone()]);
+        assert!((0..7).all(|number| !path(number).exists()) && !killed.exists() && path(8).exists());
+        drop(folder);
+    }
+
+    /// Both take what they get from a journal that changes under them, and neither fails.
+    #[test]
+    fn several_processes_may_use_a_journal_at_once() {
+        let (_folder, journal) = journal();
+        let blocks: Vec<Entry> = (0..20).map(block).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for block in &blocks {
+                        journal.entry(block)();
+                        assert!(journal.read().iter().all(|entry| blocks.contains(entry)));
+                        journal.forget(&block.0.id);
+                    }
+                });
+            }
+        });
+        assert!(journal.read().is_empty());
+    }
+
+    #[test]
+    fn where_nothing_can_be_kept_everything_goes_on() {
+        let (folder, _) = journal();
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        for nowhere in [Some(file), None] {
+            let journal = Journal::at(nowhere);
+            journal.entry(&block(1))();
+            journal.forget(&block(1).0.id);
+            assert!(journal.read().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_entry_of_the_largest_block_is_read() {
+        let frame_bytes =
+            limit::BLOCK_CHUNKS * (crate::format::block::CHUNK_WIDTH + crate::format::block::FRAME_WIDTH);
+        assert!((frame_bytes + 4096) as u64 <= limit::JOURNAL_ENTRY_BYTES);
+    }
+}
