@@ -155,6 +155,10 @@ pub const LOG_BYTES: u64 = MIB as u64;
 /// An unfinished download that no running process holds is removed at this age: it is locked soon after
 /// it is created.
 pub const SCRATCH_PART_STALE_SECONDS: u64 = 10;
+/// An object of at least this size whose download is interrupted is kept as far as it has come.
+pub const PARTIAL_BYTES: u64 = 8 * MIB as u64;
+/// And removed at this age.
+pub const PARTIAL_STALE_SECONDS: u64 = 3 * 24 * 60 * 60;
 /// A finished download that git-lfs did not take is removed at this age.
 pub const SCRATCH_STALE_SECONDS: u64 = 60 * 60;
 

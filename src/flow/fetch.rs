@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::index::Found;
+use super::partial;
 use super::progress::{Moving, Progress};
 use crate::error::{Error, Result};
 use crate::format::frame::{Decoder, Frame};
@@ -26,15 +27,16 @@ struct Fetch {
     terms: Vec<(Term, u64)>,
 }
 
-/// Orders the terms of an object by block and place, and merges what lies close together.
-fn plan(found: &Found, reach: Reach) -> Vec<Fetch> {
+/// Orders the terms of an object that are not `present` by block and place, and merges what lies close together.
+fn plan(found: &Found, present: &[bool], reach: Reach) -> Vec<Fetch> {
     let mut offset = 0;
     let place = |term: &Term| {
         let start = offset;
         offset += u64::from(term.content_bytes);
         (*term, start)
     };
-    let mut terms: Vec<(Term, u64)> = found.record.terms.iter().map(place).collect();
+    let terms = found.record.terms.iter().map(place).zip(present);
+    let mut terms: Vec<(Term, u64)> = terms.filter(|(_, present)| !**present).map(|(term, _)| term).collect();
     terms.sort_by_key(|(term, start)| (term.block, term.frames_offset, term.skip_bytes, *start));
     let mut fetches: Vec<Fetch> = Vec::new();
     for (term, start) in terms {
@@ -65,7 +67,8 @@ fn plan(found: &Found, reach: Reach) -> Vec<Fetch> {
 /// Fetches every term of a record into `file`.
 pub(super) fn fetch(store: &Store, found: &Found, file: &ScratchFile, progress: &Progress) -> Result<()> {
     let reach = store.reach();
-    let fetches = plan(found, reach);
+    let present = partial::present(&found.record.terms, file, progress)?;
+    let fetches = plan(found, &present, reach);
     let workers = rayon::current_num_threads().clamp(1, reach.fetches_in_flight).min(fetches.len());
     let queue = Queue { waiting: fetches.into_iter(), under_way: VecDeque::new(), buffers: Vec::new() };
     let job = Job {

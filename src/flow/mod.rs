@@ -15,6 +15,7 @@ mod known;
 pub mod manifest;
 mod ordered;
 mod pack;
+mod partial;
 mod progress;
 mod resume;
 pub mod stats;

@@ -2,14 +2,18 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::lock;
 use crate::error::{Error, Result};
-use crate::id::Oid;
+use crate::id::{Nonce, Oid};
 use crate::limit;
 
-/// How the names of unfinished downloads end.
+/// How the names of downloads end that nobody goes on with.
 const PART: &str = "part";
+/// How those of downloads end that the next one goes on with.
+const PARTIAL: &str = "partial";
 
 /// `tmp/cdc` in the LFS storage: a folder of our own, which git-lfs does not sweep.
 #[derive(Clone, Debug)]
@@ -25,33 +29,61 @@ impl Scratch {
         let failed = |e| Error::io(format!("making the folder {}", folder.display()), &e);
         fs::create_dir_all(&folder).map_err(failed)?;
         let scratch = Self { folder };
-        scratch.sweep();
+        scratch.sweep(|extension| match extension {
+            Some(PART) => Some(Duration::from_secs(limit::SCRATCH_PART_STALE_SECONDS)),
+            Some(PARTIAL) => Some(Duration::from_secs(limit::PARTIAL_STALE_SECONDS)),
+            // finished: git-lfs had time enough to check and rename them
+            _ => Some(Duration::from_secs(limit::SCRATCH_STALE_SECONDS)),
+        });
         Ok(scratch)
     }
 
-    /// Removes what no process holds any more: unfinished downloads soon, finished ones when git-lfs had
-    /// time enough to check and rename them.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for path in entries.flatten().map(|e| e.path()) {
-            let limit_seconds = match path.extension().is_some_and(|e| e == PART) {
-                true => limit::SCRATCH_PART_STALE_SECONDS,
-                false => limit::SCRATCH_STALE_SECONDS,
-            };
-            let stale = || -> std::io::Result<bool> {
-                let file = File::options().write(true).open(&path)?;
-                let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-                Ok(age >= Duration::from_secs(limit_seconds) && file.try_lock().is_ok())
-            };
-            if stale().unwrap_or(false) && fs::remove_file(&path).is_ok() {
+    /// Removes what no process holds any more, at the age that `stale` gives for its extension; says how many
+    /// files those were.
+    fn sweep(&self, stale: impl Fn(Option<&str>) -> Option<Duration>) -> usize {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return 0 };
+        let is_stale = |path: &Path| -> std::io::Result<bool> {
+            let Some(limit) = stale(path.extension().and_then(|e| e.to_str())) else { return Ok(false) };
+            let file = File::options().write(true).open(path)?;
+            let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
+            Ok(age >= limit && file.try_lock().is_ok())
+        };
+        let removed = entries.flatten().map(|e| e.path()).filter(|path| {
+            let removed = is_stale(path).unwrap_or(false) && fs::remove_file(path).is_ok();
+            if removed {
                 tracing::info!("removed {}, left by an earlier download", path.display());
             }
-        }
+            removed
+        });
+        removed.count()
     }
 
-    /// A new file of `size_bytes` for the object, removed again unless it is handed over.
+    /// A file of `size_bytes` for the object. A large one may have content of an earlier download, and is kept
+    /// for the next one unless it is handed over; others vanish.
     pub fn create(&self, oid: &Oid, size_bytes: u64) -> Result<ScratchFile> {
         let failed = |e| Error::io(format!("creating a file in {}", self.folder.display()), &e);
+        let (file, kept) = match self.open_partial(oid, size_bytes).map_err(failed)? {
+            Some((file, path)) => (file, Kept::ForNext(Partial::new(path))),
+            None => self.create_part(oid).map_err(failed).map(|(file, path)| (file, Kept::Not(path)))?,
+        };
+        let has_content = file.metadata().map_err(failed)?.len() > 0;
+        file.set_len(size_bytes).map_err(failed)?;
+        Ok(ScratchFile { kept, file, has_content, scratch: self.clone(), oid: *oid })
+    }
+
+    /// The file that downloads of a large object go on with, unless another one is at it.
+    fn open_partial(&self, oid: &Oid, size_bytes: u64) -> std::io::Result<Option<(File, PathBuf)>> {
+        if size_bytes < limit::PARTIAL_BYTES {
+            return Ok(None);
+        }
+        let path = self.folder.join(format!("{oid}.{PARTIAL}"));
+        // git-lfs takes it as it is: like its own files, it has the mode that the umask leaves
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        Ok(lock::try_lock(&options, &path)?.map(|file| (file, path)))
+    }
+
+    fn create_part(&self, oid: &Oid) -> std::io::Result<(File, tempfile::TempPath)> {
         let prefix = format!("{oid}-");
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(".part");
@@ -61,40 +93,136 @@ impl Scratch {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let (file, path) = builder.tempfile_in(&self.folder).map_err(failed)?.into_parts();
+        let (file, path) = builder.tempfile_in(&self.folder)?.into_parts();
         match file.try_lock() {
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::busy("a new file is locked by another")),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok((file, path)),
+            Err(TryLockError::WouldBlock) => Err(std::io::ErrorKind::ResourceBusy.into()),
         }
-        file.set_len(size_bytes).map_err(failed)?;
-        Ok(ScratchFile { file, path })
+    }
+
+    /// Gives up what unfinished downloads have left; says whether there was any.
+    fn make_room(&self) -> bool {
+        self.sweep(|extension| (extension == Some(PARTIAL)).then_some(Duration::ZERO)) > 0
     }
 }
 
-/// A file that vanishes with its owner, unless it is handed over.
+/// What becomes of a file that is not handed over.
+#[derive(Debug)]
+enum Kept {
+    /// It vanishes.
+    Not(tempfile::TempPath),
+    /// The next download of the object goes on with it.
+    ForNext(Partial),
+}
+
+/// Where a download stands that the next one can go on with.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    /// The disk is full, and this would only be in the way.
+    is_in_the_way: AtomicBool,
+}
+
+impl Partial {
+    fn new(path: PathBuf) -> Self {
+        Self { path, is_in_the_way: AtomicBool::new(false) }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if self.is_in_the_way.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The file of an object in the making.
 #[derive(Debug)]
 pub struct ScratchFile {
+    // dropped first, while the file is locked
+    kept: Kept,
     file: File,
-    path: tempfile::TempPath,
+    has_content: bool,
+    scratch: Scratch,
+    oid: Oid,
 }
 
 impl ScratchFile {
-    /// Writes at an offset; several threads may at once.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    /// Whether an earlier download has left something in it. What that is must be checked.
+    pub fn has_content(&self) -> bool {
+        self.has_content
+    }
+
+    fn path(&self) -> &Path {
+        match &self.kept {
+            Kept::Not(path) => path,
+            Kept::ForNext(partial) => &partial.path,
+        }
+    }
+
+    /// Fills `buffer` from an offset; several threads may at once.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         #[cfg(unix)]
-        let written = std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, offset);
+        let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset);
         #[cfg(windows)]
-        let written = write_all_at(&self.file, bytes, offset);
-        written.map_err(|e| Error::io(format!("writing {}", self.path.display()), &e))
+        let read = read_exact_at(&self.file, buffer, offset);
+        read.map_err(|e| Error::io(format!("reading {}", self.path().display()), &e))
+    }
+
+    /// Writes at an offset; several threads may at once. Where the disk is full, what other downloads have left
+    /// makes room.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut written = write_all_at(&self.file, bytes, offset);
+        if matches!(&written, Err(e) if is_full(e)) && self.scratch.make_room() {
+            written = write_all_at(&self.file, bytes, offset);
+        }
+        if let (Err(e), Kept::ForNext(partial)) = (&written, &self.kept)
+            && is_full(e)
+        {
+            partial.is_in_the_way.store(true, Ordering::Relaxed);
+        }
+        written.map_err(|e| Error::io(format!("writing {}", self.path().display()), &e))
     }
 
     /// Leaves the file to the caller, under a name that says that it is finished.
     pub fn hand_over(self) -> Result<PathBuf> {
-        let finished = self.path.with_extension("");
-        let kept = self.path.persist(&finished);
-        kept.map_err(|e| Error::io("keeping a finished download", &e.error))?;
-        Ok(finished)
+        let failed = |e| Error::io("keeping a finished download", &e);
+        match self.kept {
+            Kept::Not(path) => {
+                let finished = path.with_extension("");
+                path.persist(&finished).map_err(|e| failed(e.error))?;
+                Ok(finished)
+            }
+            Kept::ForNext(partial) => {
+                let finished = partial.path.with_file_name(format!("{}-{}", self.oid, Nonce::random()?));
+                fs::rename(&partial.path, &finished).map_err(failed)?;
+                Ok(finished)
+            }
+        }
     }
+}
+
+fn is_full(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    while !buffer.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[read..];
+        offset += read as u64;
+    }
+    Ok(())
 }
 
 #[cfg(windows)]
@@ -110,6 +238,51 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LARGE: u64 = limit::PARTIAL_BYTES;
+
+    fn files(scratch: &Scratch) -> Vec<String> {
+        let names = fs::read_dir(&scratch.folder).unwrap();
+        let mut names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_large_download_goes_on_where_the_last_one_ended() {
+        let storage = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(storage.path()).unwrap();
+        let oid = Oid([7; 32]);
+        let first = scratch.create(&oid, LARGE).unwrap();
+        assert!(!first.has_content());
+        first.write_at(b"here", 1000).unwrap();
+        drop(first);
+        assert_eq!(files(&scratch), [format!("{oid}.partial")]);
+
+        let second = Scratch::open(storage.path()).unwrap().create(&oid, LARGE).unwrap();
+        let mut read = [0; 4];
+        second.read_at(&mut read, 1000).unwrap();
+        assert!(second.has_content() && &read == b"here");
+        // the same object at the same time: a file of its own, which vanishes
+        let other = scratch.create(&oid, LARGE).unwrap();
+        assert!(!other.has_content() && files(&scratch).len() == 2);
+        drop(other);
+        let finished = second.hand_over().unwrap();
+        assert_eq!(finished.metadata().unwrap().len(), LARGE);
+        assert_eq!(files(&scratch), [finished.file_name().unwrap().to_str().unwrap()]);
+        assert!(!scratch.create(&oid, LARGE).unwrap().has_content(), "what is finished is git-lfs's");
+    }
+
+    #[test]
+    fn room_is_made_of_what_nobody_holds() {
+        let storage = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(storage.path()).unwrap();
+        drop(scratch.create(&Oid([1; 32]), LARGE).unwrap());
+        let held = scratch.create(&Oid([2; 32]), LARGE).unwrap();
+        let small = scratch.create(&Oid([3; 32]), 10).unwrap();
+        assert!(scratch.make_room() && !scratch.make_room());
+        assert!(files(&scratch).len() == 2 && held.path().exists() && small.path().exists());
+    }
 
     #[test]
     fn what_dead_processes_left_is_removed_and_nothing_else() {
@@ -129,11 +302,13 @@ mod tests {
         let just_created = left("created.part", 0);
         let ignored = left("ignored", 2 * 60 * 60);
         let checked = left("checked", 60);
+        let old = left("old.partial", limit::PARTIAL_STALE_SECONDS);
+        let yesterdays = left("yesterdays.partial", 24 * 60 * 60);
         held.file.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).unwrap();
         Scratch::open(storage.path()).unwrap();
-        assert!(!killed.exists() && !ignored.exists());
-        assert!(just_created.exists() && checked.exists() && finished.exists() && held.path.exists());
-        let path = held.path.to_path_buf();
+        assert!(!killed.exists() && !ignored.exists() && !old.exists() && yesterdays.exists());
+        assert!(just_created.exists() && checked.exists() && finished.exists() && held.path().exists());
+        let path = held.path().to_path_buf();
         drop(held);
         assert!(!path.exists(), "a failed download leaves nothing");
     }

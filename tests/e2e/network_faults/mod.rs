@@ -10,5 +10,6 @@ mod pull;
 mod push;
 mod refusals;
 mod requests;
+mod resumed_pull;
 mod scene;
 mod taken_names;

@@ -204,6 +204,22 @@ impl Scene {
         (outcome, Repo { machine, path })
     }
 
+    /// A clone on a fresh machine that has pointers only.
+    #[track_caller]
+    pub fn clone_without_content(&self) -> Repo {
+        let (outcome, copy) = self.try_git_clone(&[
+            "-c",
+            "filter.lfs.smudge=",
+            "-c",
+            "filter.lfs.process=",
+            "-c",
+            "filter.lfs.required=false",
+            "clone",
+        ]);
+        copy.machine.expect_success(outcome);
+        copy
+    }
+
     /// The clone is right, though the fault was met.
     #[track_caller]
     pub fn clone_survives(&self, what: &str, hits: &Hits) {
