@@ -14,7 +14,7 @@ use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 
 /// The agents that a machine's git-lfs is running, the oldest first.
-fn agents(machine: &Machine) -> Vec<u32> {
+pub fn agents(machine: &Machine) -> Vec<u32> {
     let mut home = b"GIT_CONFIG_GLOBAL=".to_vec();
     home.extend_from_slice(machine.config_file().as_os_str().as_bytes());
     let contains = |bytes: &[u8], word: &[u8]| bytes.split(|byte| *byte == 0).any(|part| part == word);
@@ -35,7 +35,8 @@ fn agents(machine: &Machine) -> Vec<u32> {
     ids
 }
 
-fn start(machine: &Machine, dir: &Path, args: &[&str]) -> Running {
+/// Starts a git command, and waits until its agents run.
+pub fn start(machine: &Machine, dir: &Path, args: &[&str]) -> Running {
     let mut running = machine.start(dir, "git", args);
     wait_until(Duration::from_secs(120), || !agents(machine).is_empty() || running.finished());
     running

@@ -28,6 +28,8 @@ mod process;
 mod proxy;
 mod recipes;
 mod repo;
+#[cfg(target_os = "linux")]
+mod resume;
 mod s3;
 mod sandbox;
 mod scan;
