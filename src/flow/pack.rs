@@ -262,8 +262,9 @@ impl<'a, 's> Assembly<'a, 's> {
         };
         let moving = std::mem::take(&mut self.shares).into_iter().map(depart).collect();
         let new = (summary, sealed.directory);
-        let note = self.packing.journal.entry(&new);
-        let put = self.packing.store.put_block(&summary.id, sealed.pieces, &moved, note);
+        // before: between the moment when the store has it and the one when we hear of that, we may be killed
+        self.packing.journal.note(&new);
+        let put = self.packing.store.put_block(&summary.id, sealed.pieces, &moved);
         self.in_flight.0.push((moving, put));
         self.new.push(new);
         while self.in_flight.0.len() > self.packing.blocks_in_flight {

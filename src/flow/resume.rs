@@ -14,7 +14,7 @@ pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
         if view.known.is_committed(&block) || !view.may_use(&block) {
             engine.journal.forget(&block);
         } else if !view.known.has_block(&block) {
-            asked.push((entry, engine.store.block_bytes(&block)));
+            asked.push((entry, engine.store.settled_block_bytes(&block)));
         }
     }
     for ((summary, directory), found) in asked {
@@ -25,8 +25,11 @@ pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
                 view.seen.insert(block);
                 view.known.add_uncommitted(summary, directory);
             }
-            Ok(_) => {
-                tracing::warn!("block {block} of an interrupted push is missing or cut short in the store");
+            // it never arrived, or is still on its way from another process
+            Ok(None) => {}
+            Ok(Some(size_bytes)) => {
+                let expected = summary.size_bytes;
+                tracing::warn!("block {block} of an interrupted push has {size_bytes} of {expected} bytes");
                 engine.journal.forget(&block);
             }
             // they are hints: without one, its chunks are stored again

@@ -1,6 +1,6 @@
-//! The journal of a user's pushes to one store: which blocks they have stored that no commit names yet, so that the
-//! next push goes on with what an interrupted one has stored. Only hints: whoever uses an entry looks first whether
-//! the store has that block, whole.
+//! The journal of a user's pushes to one store: which blocks they store that no commit names yet, so that the
+//! next push goes on with what an interrupted one has stored. Only hints: a block may never have arrived, and whoever
+//! uses an entry looks first whether the store has it, whole.
 
 use std::fs::{self, DirEntry, File};
 use std::io::Read;
@@ -37,22 +37,19 @@ impl Journal {
         Self { folder }
     }
 
-    /// Prepares the entry of a block that is about to be stored. What is returned writes it, and is to be called
-    /// when the block is durable.
-    pub fn entry(&self, block: &Entry) -> impl FnOnce() + Send + use<> {
-        let (folder, name) = (self.folder.clone(), block.0.id.to_string());
+    /// Notes a block that is about to be stored. Never fails: without the entry it may be sent again.
+    pub fn note(&self, block: &Entry) {
+        let Some(folder) = &self.folder else { return };
+        let name = block.0.id.to_string();
+        let failed = |e| Error::io(format!("writing {}", folder.join(&name).display()), &e);
         let bytes = shard::write(std::slice::from_ref(block), &Recipes::default());
-        move || {
-            let Some(folder) = folder else { return };
-            let failed = |e| Error::io(format!("writing {}", folder.join(&name).display()), &e);
-            let written = bytes.and_then(|(bytes, _)| cache::keep(&folder, &name, &bytes).map_err(failed));
-            if let Err(e) = written {
-                tracing::warn!("an interrupted push will send block {name} again: {e}");
-            }
+        let written = bytes.and_then(|(bytes, _)| cache::keep(folder, &name, &bytes).map_err(failed));
+        if let Err(e) = written {
+            tracing::warn!("block {name} is sent again if this push is interrupted: {e}");
         }
     }
 
-    /// Removes the entry of a block: a commit names it, or the store doesn't have it.
+    /// Removes the entry of a block: a commit names it, or it may not be used.
     pub fn forget(&self, block: &BlockId) {
         if let Some(folder) = &self.folder {
             // another process may have been first, and what stays is only a hint
@@ -154,7 +151,7 @@ mod tests {
         assert!(journal.read().is_empty());
         let blocks: Vec<Entry> = (0..3).map(block).collect();
         for (number, block) in blocks.iter().enumerate() {
-            journal.entry(block)();
+            journal.note(block);
             age(&path(&journal, block), 1000 - number as u64);
         }
         journal.forget(&blocks[1].0.id);
@@ -166,7 +163,7 @@ mod tests {
     fn what_is_old_or_damaged_is_removed_and_what_is_none_of_ours_is_passed_over() {
         let (folder, journal) = journal();
         let blocks: Vec<Entry> = (0..9).map(block).collect();
-        blocks.iter().for_each(|block| journal.entry(block)());
+        blocks.iter().for_each(|block| journal.note(block));
         let path = |number: usize| path(&journal, &blocks[number]);
         let bytes = fs::read(path(1)).unwrap();
         age(&path(0), limit::JOURNAL_SECONDS + 10);
@@ -204,7 +201,7 @@ mod tests {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for block in &blocks {
-                        journal.entry(block)();
+                        journal.note(block);
                         assert!(journal.read().iter().all(|entry| blocks.contains(entry)));
                         journal.forget(&block.0.id);
                     }
@@ -221,7 +218,7 @@ mod tests {
         fs::write(&file, b"").unwrap();
         for nowhere in [Some(file), None] {
             let journal = Journal::at(nowhere);
-            journal.entry(&block(1))();
+            journal.note(&block(1));
             journal.forget(&block(1).0.id);
             assert!(journal.read().is_empty());
         }

@@ -148,6 +148,13 @@ impl Place {
         sync(&folder).map_err(|e| Error::io(format!("syncing {}", folder.display()), &e))
     }
 
+    /// Makes the names in the folder of `path` durable.
+    pub(super) fn settle_folder_of(&self, path: &Path) -> Result<()> {
+        let parts: Vec<_> = path.parts().collect();
+        let folder: Path = parts.into_iter().rev().skip(1).rev().collect();
+        self.settle(folder.as_ref())
+    }
+
     /// There is no store at the place.
     pub(super) fn no_store(&self) -> Error {
         let place = self.0.display();

@@ -232,22 +232,9 @@ impl Store {
             .remedy("check what is mounted there and push again"))
     }
 
-    /// Begins to store a block; `moved` follows it, and when it is durable `note` is called, even if nobody waits
-    /// any more.
-    pub fn put_block(
-        &self,
-        id: &BlockId,
-        pieces: Vec<Bytes>,
-        moved: &Moved,
-        note: impl FnOnce() + Send + 'static,
-    ) -> Pending<'_, ()> {
-        let Pending { task, .. } = self.put(layout::block(id), PutPayload::from_iter(pieces), moved);
-        self.begin(async move {
-            task.await.unwrap_or_else(stopped)?;
-            // it may wait for a disk, and the threads here wait for the store
-            let _ = tokio::task::spawn_blocking(note).await;
-            Ok(())
-        })
+    /// Begins to store a block; `moved` follows it.
+    pub fn put_block(&self, id: &BlockId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
+        self.put(layout::block(id), PutPayload::from_iter(pieces), moved)
     }
 
     /// Begins to store a shard.
@@ -318,6 +305,21 @@ impl Store {
     pub fn block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
         let (files, path) = (self.files.clone(), layout::block(id));
         self.begin(async move { files.size(&path).await })
+    }
+
+    /// As [`Store::block_bytes`], and what is found is durable then: whoever stored it may have been killed in that
+    /// very moment.
+    pub fn settled_block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
+        let (files, path) = (self.files.clone(), layout::block(id));
+        self.begin(async move {
+            let found = files.size(&path).await?;
+            if let (Some(_), Place::Directory(place)) = (found, files.place) {
+                // a file is renamed when its content is on the disk, and its folder is synced after that
+                let settle = move || place.settle_folder_of(&path);
+                tokio::task::spawn_blocking(settle).await.unwrap_or_else(stopped)?;
+            }
+            Ok(found)
+        })
     }
 
     /// The index segments that stand in the store now, and their sizes, in the order of their ids. Behind a

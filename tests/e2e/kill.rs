@@ -12,6 +12,7 @@ use crate::process::{Running, signal, wait_until};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 
+/// Starts a git command, and waits until its agents run.
 pub fn start(machine: &Machine, dir: &Path, args: &[&str]) -> Running {
     let mut running = machine.start(dir, "git", args);
     wait_until(Duration::from_secs(120), || !machine.agents().is_empty() || running.finished());

@@ -29,6 +29,8 @@ mod proxy;
 mod random_kills;
 mod recipes;
 mod repo;
+#[cfg(target_os = "linux")]
+mod resume;
 mod s3;
 mod sandbox;
 mod scan;

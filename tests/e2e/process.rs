@@ -62,6 +62,11 @@ impl Running {
         signal("INT", &format!("-{}", self.child.id()));
     }
 
+    /// What no process can prevent: SIGKILL to the whole process group.
+    pub fn destroy(&self) {
+        signal("KILL", &format!("-{}", self.child.id()));
+    }
+
     pub fn finished(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -97,7 +102,7 @@ impl Running {
     }
 
     fn kill(&mut self) {
-        signal("KILL", &format!("-{}", self.child.id()));
+        self.destroy();
         self.child.wait().unwrap();
     }
 }

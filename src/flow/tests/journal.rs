@@ -77,6 +77,23 @@ fn an_interrupted_push_goes_on_with_what_was_stored() {
     assert_committed_as_new(&place, &object);
 }
 
+/// Killed while the block was on its way, or when the store had it and the answer hadn't come.
+#[test]
+fn a_block_that_was_on_its_way_is_used_if_it_has_arrived() {
+    for (when, stored) in [(When::Before, 0), (When::After, 1)] {
+        let place = Arc::new(Place::new());
+        let object = place.object(&noise(203, BYTES));
+        let engine = place.watched(Arc::new(move |now, call| {
+            !(now == when && matches!(call, Call::Put(path) if path.starts_with("blocks/")))
+        }));
+        object.push(&engine).unwrap_err();
+        assert_eq!((place.files("blocks").len(), journaled(&place).len()), (stored, 1));
+        object.push(&place.engine()).unwrap();
+        assert_eq!(place.files("blocks").len(), 1);
+        assert_committed_as_new(&place, &object);
+    }
+}
+
 #[test]
 fn the_same_process_goes_on_with_what_a_failed_group_has_stored() {
     let place = Arc::new(Place::new());
@@ -145,6 +162,7 @@ fn a_left_block_condemned_before_the_commit_or_right_after_it_is_not_acknowledge
         let left = left_block(&place);
         let engine = once(&place, when, "index/", move |place| condemn_and_delete(place, left));
         object.push(&engine).unwrap();
+        assert_eq!(place.files("index").len(), 2, "the first commit was in vain");
         assert_eq!(place.files("blocks").len(), 1, "stored again under another name");
         assert!(!place.referenced(&place.newest_segment()).0.contains(&left));
         object.assert_pulls(&place);
@@ -161,7 +179,9 @@ fn a_left_block_condemned_after_the_push_is_healed_as_any_other() {
     object.push(&place.engine()).unwrap();
     condemn_and_delete(&place, left);
     let longer = place.object(&[object.content.clone(), noise(208, 1000)].concat());
+    let commits = place.files("index").len();
     longer.push(&other).unwrap();
+    assert_eq!(place.files("index").len(), commits + 2, "the first of them was in vain");
     longer.assert_pulls(&place);
     object.push(&place.engine()).unwrap();
     object.assert_pulls(&place);
@@ -205,7 +225,7 @@ fn a_left_block_that_is_gone_or_cut_short_is_stored_again() {
         object.push(&place.engine()).unwrap();
         object.assert_pulls(&place);
         assert!(!place.referenced(&place.newest_segment()).0.contains(&left));
-        assert!(journaled(&place).is_empty());
+        assert_eq!(journaled(&place).is_empty(), cut_to.is_some(), "what is missing may be on its way");
         assert_committed_as_new(&place, &object);
     }
 }
@@ -225,7 +245,7 @@ fn the_journal_of_another_store_or_a_damaged_one_does_no_harm() {
             _ => std::fs::File::options().write(true).open(&entry).unwrap().set_len(500).unwrap(),
         }
         object.push(&place.engine()).unwrap();
-        assert!(journaled(&place).is_empty());
+        assert_eq!(journaled(&place).is_empty(), damage > 0);
         assert_committed_as_new(&place, &object);
     }
 }

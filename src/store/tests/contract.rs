@@ -32,7 +32,7 @@ fn keeps_the_contract(store: &Store) {
     let id = block_id(&content);
     let pieces: Vec<Bytes> = content.chunks(70_000).map(Bytes::copy_from_slice).collect();
     assert_eq!(store.block_bytes(&id).wait().unwrap(), None);
-    store.put_block(&id, pieces, &Moved::default(), || ()).wait().unwrap();
+    store.put_block(&id, pieces, &Moved::default()).wait().unwrap();
     assert_eq!(store.block_bytes(&id).wait().unwrap(), Some(content.len() as u64));
     let length = content.len() as u32;
     for range in [0..length, 0..1, length - 1..length, 70_001..200_003] {
@@ -56,7 +56,7 @@ fn keeps_the_contract(store: &Store) {
     let blocks: Vec<_> = (10..30).map(|seed| bytes(seed, 10 * KIB + seed as usize)).collect();
     let named: Vec<_> = blocks.iter().map(|block| (block_id(block), block)).collect();
     let put = |(id, block): &(BlockId, &Vec<u8>)| {
-        store.put_block(id, vec![Bytes::copy_from_slice(block)], &Moved::default(), || ())
+        store.put_block(id, vec![Bytes::copy_from_slice(block)], &Moved::default())
     };
     named.iter().map(put).collect::<Vec<_>>().into_iter().for_each(|put| put.wait().unwrap());
     let get = |(id, block): &(BlockId, &Vec<u8>)| {

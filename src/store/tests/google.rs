@@ -117,7 +117,6 @@ fn requests_have_the_shape_that_google_documents() {
             &block,
             vec![Bytes::from_static(b"0123"), Bytes::from_static(b"456789")],
             &Moved::default(),
-            || (),
         )
         .wait()
         .unwrap();
