@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use interprocess::local_socket::traits::Stream as _;
-use interprocess::local_socket::{Listener, ListenerOptions, Name, Stream};
+use interprocess::ConnectWaitMode;
+use interprocess::local_socket::{ConnectOptions, Listener, ListenerOptions, Name};
 
 use super::command::Command;
 use super::relay::Relay;
@@ -79,28 +79,35 @@ impl Meeting {
         Self { direction: command.direction(), lock: file("lock"), socket: file("sock"), folder }
     }
 
-    /// Takes the seat if it is free, else connects to whoever has it.
-    pub(super) fn join(&self) -> Result<Outcome> {
+    /// Takes the seat if it is free, else connects to whoever has it. Nobody needs an answer any more when it
+    /// is not `wanted`.
+    pub(super) fn join(&self, wanted: impl Fn() -> bool) -> Result<Outcome> {
         let until = Instant::now() + Duration::from_millis(limit::MEETING_MS);
-        let mut pause = Duration::from_millis(1);
-        loop {
+        let goes_on = || wanted() && Instant::now() < until;
+        let (mut pause, mut refused) = (Duration::from_millis(1), "nobody waits for it".to_owned());
+        while goes_on() {
             if let Some(seat) = self.try_sit()? {
                 let listener = self.listen()?;
                 self.sweep();
                 return Ok(Outcome::Sits(seat, listener));
             }
             // the one that has the seat may be about to listen, or to go
-            let refused = match Stream::connect(self.name()?).and_then(|s| Relay::greet(s, self.direction)) {
+            match self.connect(self.name()?, &goes_on) {
                 Ok(relay) => return Ok(Outcome::Meets(relay)),
-                Err(e) => e,
-            };
-            if Instant::now() >= until {
-                let place = self.socket.display();
-                return Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")));
+                Err(e) => refused = e.to_string(),
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
         }
+        let place = self.socket.display();
+        Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")))
+    }
+
+    /// One that was stopped takes no connections, and then to connect would last as long as that.
+    fn connect(&self, name: Name<'_>, goes_on: impl Fn() -> bool) -> io::Result<Relay> {
+        let wait = ConnectWaitMode::Timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+        let connection = ConnectOptions::new().name(name).wait_mode(wait).connect_sync()?;
+        Relay::greet(connection, self.direction, goes_on)
     }
 
     fn try_sit(&self) -> Result<Option<Seat>> {
