@@ -140,3 +140,127 @@ fn the_end_of_input_ends_an_agent_that_waits_for_a_coordinator() {
     wait_until("it gives up", || log(&sandbox).contains("does not answer"));
     waits.end();
 }
+
+#[test]
+fn one_whose_files_were_removed_leaves_those_of_the_next_alone() {
+    let sandbox = Sandbox::new();
+    let mut first = agents(&sandbox, "upload", 1);
+    files(&meeting(&sandbox)).iter().for_each(|file| fs::remove_file(file).unwrap());
+    let second = agents(&sandbox, "upload", 1);
+    let theirs = files(&meeting(&sandbox));
+    assert_uploads(&mut first, &objects(&sandbox, 800..801, 1000));
+    terminate(first);
+    assert_eq!(files(&meeting(&sandbox)), theirs);
+    terminate(second);
+    assert_eq!(files(&meeting(&sandbox)), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn where_no_lock_can_be_made_agents_meet_elsewhere() {
+    let sandbox = Sandbox::new();
+    let short = sandbox.path("t");
+    fs::create_dir(&short).unwrap();
+    let there = || changed(&sandbox, |command| command.env("TMPDIR", &short));
+    let first = there();
+    wait_until("it listens", || files(&meeting(&sandbox)).len() == 2);
+    let [lock, _] = &files(&meeting(&sandbox))[..] else { panic!("a lock and a socket are there") };
+    first.end();
+    fs::create_dir(lock).unwrap();
+    let mut all: Vec<Agent> = (0..2).map(|_| there()).collect();
+    assert_uploads(&mut all, &objects(&sandbox, 900..902, 1000));
+    let folder = files(&short).pop().unwrap();
+    assert_eq!(files(&folder).len(), 2);
+    terminate(all);
+    assert!(files(&folder).is_empty() && !log(&sandbox).contains("for itself"), "{}", log(&sandbox));
+}
+
+#[test]
+fn one_that_cannot_listen_leaves_no_lock() {
+    let sandbox = Sandbox::new();
+    let (seat, socket) = take_seat(&sandbox);
+    drop(seat);
+    fs::create_dir(&socket).unwrap();
+    let mut all: Vec<Agent> = (0..2).map(|_| sandbox.session("upload")).collect();
+    assert_uploads(&mut all, &objects(&sandbox, 1000..1002, 1000));
+    terminate(all);
+    assert_eq!(log(&sandbox).matches("listening at").count(), 2, "{}", log(&sandbox));
+    assert_eq!(files(&meeting(&sandbox)), [socket]);
+}
+
+#[test]
+fn a_folder_of_another_user_or_without_a_whole_path_is_none() {
+    let sandbox = Sandbox::new();
+    if std::os::unix::fs::chown(sandbox.path("runtime"), Some(65534), None).is_err() {
+        eprintln!("skipped: only root can give folders away");
+        return;
+    }
+    let place = sandbox.path("cache/git-lfs-cdc/run");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let before = files(&sandbox.repository());
+    let mut all: Vec<Agent> =
+        (0..2).map(|_| changed(&sandbox, |command| command.env("TMPDIR", ""))).collect();
+    assert_uploads(&mut all, &objects(&sandbox, 1100..1102, 1000));
+    assert_eq!(files(&place).len(), 2);
+    terminate(all);
+    assert_eq!(files(&sandbox.path("runtime")), [] as [PathBuf; 0]);
+    assert_eq!(files(&sandbox.repository()), before);
+}
+
+#[test]
+fn a_coordinator_of_another_user_is_not_believed() {
+    let sandbox = Sandbox::new();
+    for folder in [sandbox.path(""), sandbox.path("runtime")] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let folder = meeting(&sandbox);
+    fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+    let give = |uid| {
+        [sandbox.path("runtime"), folder.clone()]
+            .iter()
+            .all(|f| std::os::unix::fs::chown(f, Some(uid), None).is_ok())
+    };
+    if !give(65534) {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    let mut command = sandbox.command("setpriv");
+    command.args(["--reuid=65534", "--clear-groups", "--", env!("CARGO_BIN_EXE_git-lfs-cdc")]);
+    let mut other = sandbox.agent_by(command);
+    other.begin("upload");
+    wait_until("it listens", || files(&folder).len() == 2);
+    give(0);
+    let mut own = vec![sandbox.session("upload")];
+    assert_uploads(&mut own, &objects(&sandbox, 1200..1201, 1000));
+    terminate(own);
+    assert!(log(&sandbox).contains("another user's"), "{}", log(&sandbox));
+}
+
+#[test]
+fn agents_that_others_may_have_given_another_store_do_not_meet() {
+    let sandbox = Sandbox::new();
+    let mut all: Vec<Agent> = ["one", "another"]
+        .map(|profile| changed(&sandbox, |command| command.env("AWS_PROFILE", profile)))
+        .into();
+    wait_until("both listen", || files(&meeting(&sandbox)).len() == 4);
+    assert_uploads(&mut all, &objects(&sandbox, 1300..1302, 1000));
+    terminate(all);
+}
+
+#[test]
+fn agents_of_different_containers_do_not_meet() {
+    let sandbox = Sandbox::new();
+    let contained = || {
+        let mut command = sandbox.command("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--", env!("CARGO_BIN_EXE_git-lfs-cdc")]);
+        command
+    };
+    if !contained().arg("--version").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: containers are not to be had here");
+        return;
+    }
+    let mut all: Vec<Agent> = (0..2).map(|_| sandbox.agent_by(contained())).collect();
+    all.iter_mut().for_each(|agent| agent.begin("upload"));
+    wait_until("both listen", || files(&meeting(&sandbox)).len() == 4);
+    assert_uploads(&mut all, &objects(&sandbox, 1400..1402, 1000));
+    terminate(all);
+}
