@@ -59,8 +59,6 @@ pub const TRANSFERS_UNSET: u32 = 8;
 pub const SOCKET_PATH_BYTES: usize = 103;
 /// How long an agent looks for the one that works for all of its command before it works for itself.
 pub const MEETING_MS: u64 = 3000;
-/// How long that may take to answer when it is spoken to.
-pub const GREETING_MS: u64 = 2000;
 /// How often an agent looks for another one that works for all, when it was lost, for one object.
 pub const ELECTIONS: usize = 10;
 

@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::message::{Answered, Asked};
 use crate::error::Result;
@@ -41,8 +40,8 @@ pub struct Client<R, W> {
 }
 
 impl<R: Read, W: Write> Client<R, W> {
-    /// Begins a session, which has to answer by `until`.
-    pub fn begin(input: R, output: W, direction: Direction, until: Instant) -> io::Result<Self> {
+    /// Begins a session. Waits for its answer for as long as it `goes_on`.
+    pub fn begin(input: R, output: W, direction: Direction, goes_on: impl Fn() -> bool) -> io::Result<Self> {
         let mut client = Self { input: BufReader::new(input), output, line: Vec::new() };
         let operation = match direction {
             Direction::Upload => "upload",
@@ -53,8 +52,8 @@ impl<R: Read, W: Write> Client<R, W> {
             match client.hear()? {
                 Some(Answered { event: None, error: None, .. }) => return Ok(client),
                 Some(_) => return Err(io::ErrorKind::InvalidData.into()),
-                None if Instant::now() >= until => return Err(io::ErrorKind::TimedOut.into()),
-                None => {}
+                None if goes_on() => {}
+                None => return Err(io::ErrorKind::TimedOut.into()),
             }
         }
     }

@@ -1,7 +1,5 @@
 //! Which command this process works for: all its agents, and no others, come to the same answer.
 
-use std::ffi::OsStr;
-
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::meeting::PROTOCOL;
@@ -22,8 +20,8 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// The command that has started this process. What else decides on the store is the same for all agents of
-    /// a git-lfs process: the remote, the folder and the variables that it gave them.
+    /// The command that has started this process. Agents that agree in all of this have the same store and the
+    /// same rights: git-lfs gives all of its own the same, and another program might not.
     pub(super) fn of_this_process(direction: Direction, remote: &str) -> Self {
         let (process, started) = git_lfs();
         let mut named = blake3::Hasher::new();
@@ -35,11 +33,13 @@ impl Command {
         add(&PROTOCOL.to_le_bytes());
         add(&process.to_le_bytes());
         add(&started.to_le_bytes());
+        // containers count their processes by themselves, and may share a folder; none elsewhere than on Linux
+        let counted_in = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        add(counted_in.as_os_str().as_encoded_bytes());
         add(format!("{direction:?}").as_bytes());
         add(remote.as_bytes());
         add(std::env::current_dir().unwrap_or_default().as_os_str().as_encoded_bytes());
-        let is_gits = |name: &OsStr| name.as_encoded_bytes().starts_with(b"GIT_");
-        let mut variables: Vec<_> = std::env::vars_os().filter(|(name, _)| is_gits(name)).collect();
+        let mut variables: Vec<_> = std::env::vars_os().collect();
         variables.sort();
         for (name, value) in variables {
             add(name.as_encoded_bytes());

@@ -6,8 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use interprocess::local_socket::traits::Stream as _;
-use interprocess::local_socket::{Listener, ListenerOptions, Name, Stream};
+use interprocess::ConnectWaitMode;
+#[cfg(unix)]
+use interprocess::local_socket::traits::StreamCommon as _;
+use interprocess::local_socket::{ConnectOptions, Listener, ListenerOptions, Name};
 
 use super::command::Command;
 use super::relay::Relay;
@@ -44,10 +46,13 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Leaves nothing behind: the socket goes first, so that whoever has the lock next makes its own.
+    /// Leaves nothing behind: the socket goes first, so that whoever has the lock next makes its own. If
+    /// somebody has removed the lock meanwhile, what stands there now is another's.
     pub(super) fn leave(&self) {
-        for path in [&self.socket, &self.lock] {
-            let _ = fs::remove_file(path);
+        if is_at(&self.file, &self.lock) {
+            for path in [&self.socket, &self.lock] {
+                let _ = fs::remove_file(path);
+            }
         }
         let _ = self.file.unlock();
     }
@@ -58,14 +63,9 @@ impl Meeting {
     pub(super) fn of(command: &Command) -> Result<Self> {
         let mut refused = Vec::new();
         for folder in folders() {
-            match prepare(&folder) {
-                Ok(()) => {
-                    let meeting = Self::in_folder(folder, command);
-                    if meeting.socket.as_os_str().len() <= limit::SOCKET_PATH_BYTES {
-                        return Ok(meeting);
-                    }
-                    refused.push(format!("{} is too long", meeting.socket.display()));
-                }
+            let meeting = Self::in_folder(folder, command);
+            match meeting.prepare() {
+                Ok(()) => return Ok(meeting),
                 Err(e) => refused.push(e.to_string()),
             }
         }
@@ -79,34 +79,54 @@ impl Meeting {
         Self { direction: command.direction(), lock: file("lock"), socket: file("sock"), folder }
     }
 
-    /// Takes the seat if it is free, else connects to whoever has it.
-    pub(super) fn join(&self) -> Result<Outcome> {
+    /// Sees that its files can be made here.
+    fn prepare(&self) -> Result<()> {
+        if self.socket.as_os_str().len() > limit::SOCKET_PATH_BYTES {
+            return Err(Error::invalid(format!("{} is too long", self.socket.display())));
+        }
+        prepare(&self.folder)?;
+        open_lock(&self.lock).map(drop)
+    }
+
+    /// Takes the seat if it is free, else connects to whoever has it. Nobody needs an answer any more when it
+    /// is not `wanted`.
+    pub(super) fn join(&self, wanted: impl Fn() -> bool) -> Result<Outcome> {
         let until = Instant::now() + Duration::from_millis(limit::MEETING_MS);
-        let mut pause = Duration::from_millis(1);
-        loop {
+        let goes_on = || wanted() && Instant::now() < until;
+        let (mut pause, mut refused) = (Duration::from_millis(1), "nobody waits for it".to_owned());
+        while goes_on() {
             if let Some(seat) = self.try_sit()? {
-                let listener = self.listen()?;
+                let listener = self.listen().inspect_err(|_| seat.leave())?;
                 self.sweep();
                 return Ok(Outcome::Sits(seat, listener));
             }
             // the one that has the seat may be about to listen, or to go
-            let refused = match Stream::connect(self.name()?).and_then(|s| Relay::greet(s, self.direction)) {
+            match self.connect(self.name()?, &goes_on) {
                 Ok(relay) => return Ok(Outcome::Meets(relay)),
-                Err(e) => e,
-            };
-            if Instant::now() >= until {
-                let place = self.socket.display();
-                return Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")));
+                Err(e) => refused = e.to_string(),
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
         }
+        let place = self.socket.display();
+        Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")))
+    }
+
+    /// One that was stopped takes no connections, and then to connect would last as long as that.
+    fn connect(&self, name: Name<'_>, goes_on: impl Fn() -> bool) -> io::Result<Relay> {
+        let wait = ConnectWaitMode::Timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+        let connection = ConnectOptions::new().name(name).wait_mode(wait).connect_sync()?;
+        #[cfg(unix)]
+        if connection.peer_creds()?.euid() != Some(rustix::process::geteuid().as_raw()) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's"));
+        }
+        Relay::greet(connection, self.direction, goes_on)
     }
 
     fn try_sit(&self) -> Result<Option<Seat>> {
         let failed = |e| Error::io(format!("locking {}", self.lock.display()), &e);
         loop {
-            let file = open_lock(&self.lock).map_err(failed)?;
+            let file = open_lock(&self.lock)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -159,12 +179,12 @@ impl Meeting {
     }
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
+fn open_lock(path: &Path) -> Result<File> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    options.open(path).map_err(|e| Error::io(format!("opening {}", path.display()), &e))
 }
 
 /// Whether an open file is the one that stands at `path` now.
@@ -183,7 +203,7 @@ fn is_at(_: &File, _: &Path) -> bool {
 
 /// Where agents may meet, the best first: what the system has for this, and is gone when the user has left;
 /// then a folder that all users can make theirs.
-fn folders() -> Vec<PathBuf> {
+fn folders() -> impl Iterator<Item = PathBuf> {
     let directories = directories::BaseDirs::new();
     let runtime = directories.as_ref().and_then(|d| d.runtime_dir().map(Path::to_owned));
     let cache = directories.as_ref().map(|d| d.cache_dir().join("git-lfs-cdc").join("run"));
@@ -191,8 +211,22 @@ fn folders() -> Vec<PathBuf> {
     let own = format!("git-lfs-cdc-{}", rustix::process::geteuid().as_raw());
     #[cfg(windows)]
     let own = "git-lfs-cdc";
-    let runtime = runtime.map(|folder| folder.join("git-lfs-cdc"));
-    [runtime, Some(std::env::temp_dir().join(own)), cache].into_iter().flatten().collect()
+    // another user's, as after sudo, is none: that user could not enter what this one makes there
+    let runtime = runtime.filter(|folder| is_own(folder)).map(|folder| folder.join("git-lfs-cdc"));
+    let all = [runtime, Some(std::env::temp_dir().join(own)), cache];
+    // a variable may hold anything; nothing is made in the current folder
+    all.into_iter().flatten().filter(|folder| folder.is_absolute())
+}
+
+#[cfg(unix)]
+fn is_own(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(folder).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
+}
+
+#[cfg(windows)]
+fn is_own(_: &Path) -> bool {
+    true
 }
 
 /// Makes the folder, if need be, and sees that nobody else can put anything there.

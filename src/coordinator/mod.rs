@@ -11,6 +11,7 @@ mod relay;
 mod shared;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use interprocess::local_socket::traits::Listener as _;
@@ -34,6 +35,7 @@ pub struct Member {
     remote: String,
     open: Open,
     role: Mutex<Option<Role>>,
+    has_left: AtomicBool,
 }
 
 /// What a member does with its objects.
@@ -49,7 +51,8 @@ impl Member {
     /// A member of the command that has started this process, for the objects of one session. `open` is called
     /// if this is the one that needs an engine.
     pub fn new(direction: Direction, remote: &str, open: Open) -> Self {
-        Self { direction, remote: remote.to_owned(), open, role: Mutex::default() }
+        let (role, has_left) = (Mutex::default(), AtomicBool::new(false));
+        Self { direction, remote: remote.to_owned(), open, role, has_left }
     }
 
     fn locked(&self) -> MutexGuard<'_, Option<Role>> {
@@ -62,8 +65,9 @@ impl Member {
     }
 
     fn join(&self) -> Role {
+        let wanted = || !self.has_left.load(Ordering::Relaxed);
         let command = Command::of_this_process(self.direction, &self.remote);
-        match Meeting::of(&command).and_then(|meeting| meeting.join()) {
+        match Meeting::of(&command).and_then(|meeting| meeting.join(wanted)) {
             Ok(Outcome::Sits(seat, listener)) => {
                 let shared = Arc::new(Shared::new(self.open.clone(), None));
                 serve(listener, &shared);
@@ -84,6 +88,7 @@ impl Member {
         here: impl Fn(&Shared) -> Result<Option<PathBuf>>,
     ) -> Result<Option<PathBuf>> {
         for _ in 0..limit::ELECTIONS {
+            progress.check()?;
             let relay = match self.role() {
                 Role::Serves(shared, _) => return here(&shared),
                 Role::Relays(relay) => relay,
@@ -148,6 +153,8 @@ impl Transfer for Member {
     }
 
     fn leave(&self) {
+        // whoever is about to join ends that soon
+        self.has_left.store(true, Ordering::Relaxed);
         if let Some(Role::Serves(_, Some(seat))) = self.locked().take() {
             seat.leave();
         }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
@@ -45,13 +45,16 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Sees that it is a coordinator that answers there.
-    pub(super) fn greet(connection: Stream, direction: Direction) -> io::Result<Self> {
+    /// Sees that it is a coordinator that answers there, before nobody `goes_on` waiting for it.
+    pub(super) fn greet(
+        connection: Stream,
+        direction: Direction,
+        goes_on: impl Fn() -> bool,
+    ) -> io::Result<Self> {
         // where reads can't time out, what nobody wants any more ends with this process
         let _ = connection.set_recv_timeout(Some(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)));
         let (input, output) = halves(connection);
-        let until = Instant::now() + Duration::from_millis(limit::GREETING_MS);
-        let client = Client::begin(input, output, direction, until)?;
+        let client = Client::begin(input, output, direction, goes_on)?;
         Ok(Self { client: Mutex::new(Some(client)) })
     }
 

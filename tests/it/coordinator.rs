@@ -1,11 +1,8 @@
 //! Several agents of one command: they find each other, work together, and outlive each other.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -13,18 +10,18 @@ use serde_json::json;
 use crate::play::{Agent, Object, Sandbox};
 
 /// Where the agents of a sandbox meet.
-fn meeting(sandbox: &Sandbox) -> PathBuf {
+pub fn meeting(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("runtime/git-lfs-cdc")
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path()).collect();
     files.sort();
     files
 }
 
 #[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let since = Instant::now();
     while !is_so() {
         assert!(since.elapsed() < Duration::from_secs(20), "not in 20 s: {what}");
@@ -33,7 +30,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// So many agents, the first of which is the coordinator.
-fn agents(sandbox: &Sandbox, operation: &str, count: usize) -> Vec<Agent> {
+pub fn agents(sandbox: &Sandbox, operation: &str, count: usize) -> Vec<Agent> {
     let first = sandbox.session(operation);
     let listens =
         || files(&meeting(sandbox)).iter().any(|file| file.extension().is_some_and(|e| e == "sock"));
@@ -48,32 +45,32 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     out
 }
 
-fn objects(sandbox: &Sandbox, seeds: std::ops::Range<u64>, bytes: usize) -> Vec<Object> {
+pub fn objects(sandbox: &Sandbox, seeds: std::ops::Range<u64>, bytes: usize) -> Vec<Object> {
     seeds.map(|seed| sandbox.object(&noise(seed, bytes))).collect()
 }
 
 #[track_caller]
-fn assert_uploads(agents: &mut [Agent], objects: &[Object]) {
+pub fn assert_uploads(agents: &mut [Agent], objects: &[Object]) {
     agents.iter_mut().zip(objects).for_each(|(agent, object)| agent.say(&object.upload()));
     assert_uploaded(agents, objects);
 }
 
 #[track_caller]
-fn assert_uploaded(agents: &mut [Agent], objects: &[Object]) {
+pub fn assert_uploaded(agents: &mut [Agent], objects: &[Object]) {
     for (agent, object) in agents.iter_mut().zip(objects) {
         assert_eq!(agent.hear_answer().1, json!({"event": "complete", "oid": object.oid}));
     }
 }
 
 /// Ends all at once, as git-lfs does.
-fn terminate(mut agents: Vec<Agent>) {
+pub fn terminate(mut agents: Vec<Agent>) {
     agents.iter_mut().for_each(|agent| agent.say(&json!({"event": "terminate"})));
     agents.into_iter().for_each(Agent::end);
 }
 
 /// Hears what comes of downloads that were asked for, and takes them as git-lfs does.
 #[track_caller]
-fn assert_downloaded(agents: &mut [Agent], objects: &[Object]) {
+pub fn assert_downloaded(agents: &mut [Agent], objects: &[Object]) {
     for (agent, object) in agents.iter_mut().zip(objects) {
         let answer = agent.hear_answer().1;
         let path = answer["path"].as_str().unwrap_or_else(|| panic!("{answer}"));
@@ -83,7 +80,7 @@ fn assert_downloaded(agents: &mut [Agent], objects: &[Object]) {
 }
 
 #[track_caller]
-fn assert_come_back(sandbox: &Sandbox, objects: &[Object]) {
+pub fn assert_come_back(sandbox: &Sandbox, objects: &[Object]) {
     let mut agents = agents(sandbox, "download", objects.len().min(8));
     for part in objects.chunks(agents.len()) {
         agents.iter_mut().zip(part).for_each(|(agent, object)| agent.say(&object.download()));
@@ -188,100 +185,4 @@ fn what_killed_agents_left_is_taken_over_and_swept() {
     assert_uploads(&mut all, &objects);
     terminate(all);
     assert_eq!(files(&meeting(&sandbox)), [meeting(&sandbox).join("alive.lock")]);
-}
-
-/// An agent whose environment is changed.
-fn changed(sandbox: &Sandbox, change: impl Fn(&mut Command) -> &mut Command) -> Agent {
-    let mut command = sandbox.command(env!("CARGO_BIN_EXE_git-lfs-cdc"));
-    change(&mut command);
-    let mut agent = sandbox.agent_by(command);
-    agent.begin("upload");
-    agent
-}
-
-fn log(sandbox: &Sandbox) -> String {
-    fs::read_to_string(sandbox.repository().join(".git/lfs/cdc/log")).unwrap()
-}
-
-#[test]
-fn agents_without_a_folder_of_their_own_work_for_themselves() {
-    let sandbox = Sandbox::new();
-    // others could put a socket of theirs there
-    fs::set_permissions(sandbox.path("runtime"), fs::Permissions::from_mode(0o777)).unwrap();
-    fs::DirBuilder::new().mode(0o700).create(meeting(&sandbox)).unwrap();
-    fs::set_permissions(meeting(&sandbox), fs::Permissions::from_mode(0o770)).unwrap();
-    fs::create_dir_all(sandbox.path("cache/git-lfs-cdc")).unwrap();
-    std::os::unix::fs::symlink(sandbox.path("runtime"), sandbox.path("cache/git-lfs-cdc/run")).unwrap();
-    let nowhere = sandbox.path("nowhere");
-    let mut all: Vec<Agent> =
-        (0..3).map(|_| changed(&sandbox, |command| command.env("TMPDIR", &nowhere))).collect();
-    let objects = objects(&sandbox, 400..403, 1000);
-    assert_uploads(&mut all, &objects);
-    terminate(all);
-    let log = log(&sandbox);
-    let alone = log.lines().filter(|line| line.contains("this agent works for itself"));
-    let alone: Vec<&str> = alone.collect();
-    assert_eq!(alone.len(), 3, "{log}");
-    assert!(alone[0].contains("open to other users") && alone[0].contains("not a folder"), "{}", alone[0]);
-}
-
-#[test]
-fn where_a_path_is_too_long_for_a_socket_agents_meet_elsewhere() {
-    let sandbox = Sandbox::new();
-    let (long, short) = (sandbox.path(&"long".repeat(20)), sandbox.path("t"));
-    for folder in [&long, &short] {
-        fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
-    }
-    let there = || changed(&sandbox, |command| command.env("XDG_RUNTIME_DIR", &long).env("TMPDIR", &short));
-    let mut all: Vec<Agent> = (0..2).map(|_| there()).collect();
-    let objects = objects(&sandbox, 500..502, 1000);
-    assert_uploads(&mut all, &objects);
-    let folder = files(&short).pop().unwrap();
-    assert!(folder.file_name().unwrap().to_str().unwrap().starts_with("git-lfs-cdc-"));
-    assert_eq!(files(&folder).len(), 2);
-    terminate(all);
-    assert!(files(&folder).is_empty() && !log(&sandbox).contains("for itself"));
-}
-
-#[test]
-fn whatever_sits_on_the_seat_and_is_no_coordinator_costs_seconds_only() {
-    for answer in [&b""[..], b"garbage\n", b"{}\n{}\n", b"{\"event\":\"complete\",\"oid\":\"0\"}\n"] {
-        let sandbox = Sandbox::new();
-        for mut agent in agents(&sandbox, "upload", 1) {
-            agent.child.kill().unwrap();
-            agent.child.wait().unwrap();
-        }
-        let [lock, socket] = &files(&meeting(&sandbox))[..] else { panic!("a lock and a socket are there") };
-        let seat = File::options().write(true).open(lock).unwrap();
-        seat.lock().unwrap();
-        fs::remove_file(socket).unwrap();
-        let listener = UnixListener::bind(socket).unwrap();
-        std::thread::spawn(move || {
-            let mut kept = Vec::new();
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let mut line = String::new();
-                let _ = BufReader::new(&connection).read_line(&mut line);
-                let _ = connection.write_all(answer);
-                kept.push(connection);
-            }
-        });
-        let mut all: Vec<Agent> = (0..2).map(|_| sandbox.session("upload")).collect();
-        let objects = objects(&sandbox, 600..602, 1000);
-        if answer == b"{}\n{}\n" {
-            // it greets as one, and then talks nonsense for every object: that is the object's error
-            all.iter_mut().zip(&objects).for_each(|(agent, object)| agent.say(&object.upload()));
-            for agent in &mut all {
-                let answer = agent.hear_answer().1;
-                assert!(
-                    answer["error"]["message"].as_str().unwrap().contains("was lost 10 times"),
-                    "{answer}"
-                );
-            }
-        } else {
-            assert_uploads(&mut all, &objects);
-            assert!(log(&sandbox).contains("does not answer"), "{}", log(&sandbox));
-        }
-        terminate(all);
-    }
 }

@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod format;
+mod meeting;
 mod play;
 mod protocol;
 mod session;
