@@ -1,7 +1,7 @@
 //! Where the agents of a command meet: a lock that one of them holds, and the socket that it listens on, in a
 //! folder that belongs to this user alone.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::command::Command;
 use super::relay::Relay;
 use crate::error::{Error, Result};
 use crate::limit;
+use crate::local::lock;
 use crate::repo::Direction;
 
 /// Counts what agents say to each other; those of different numbers don't meet.
@@ -49,7 +50,7 @@ impl Seat {
     /// Leaves nothing behind: the socket goes first, so that whoever has the lock next makes its own. If
     /// somebody has removed the lock meanwhile, what stands there now is another's.
     pub(super) fn leave(&self) {
-        if is_at(&self.file, &self.lock) {
+        if lock::is_at(&self.file, &self.lock) {
             for path in [&self.socket, &self.lock] {
                 let _ = fs::remove_file(path);
             }
@@ -85,7 +86,8 @@ impl Meeting {
             return Err(Error::invalid(format!("{} is too long", self.socket.display())));
         }
         prepare(&self.folder)?;
-        open_lock(&self.lock).map(drop)
+        let opened = lock_options().open(&self.lock);
+        opened.map(drop).map_err(|e| Error::io(format!("opening {}", self.lock.display()), &e))
     }
 
     /// Takes the seat if it is free, else connects to whoever has it. Nobody needs an answer any more when it
@@ -124,19 +126,9 @@ impl Meeting {
     }
 
     fn try_sit(&self) -> Result<Option<Seat>> {
-        let failed = |e| Error::io(format!("locking {}", self.lock.display()), &e);
-        loop {
-            let file = open_lock(&self.lock)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(e)) => return Err(failed(e)),
-            }
-            // whoever had it may have removed the file between
-            if is_at(&file, &self.lock) {
-                return Ok(Some(Seat { file, lock: self.lock.clone(), socket: self.socket.clone() }));
-            }
-        }
+        let locked = lock::try_lock(&lock_options(), &self.lock);
+        let file = locked.map_err(|e| Error::io(format!("locking {}", self.lock.display()), &e))?;
+        Ok(file.map(|file| Seat { file, lock: self.lock.clone(), socket: self.socket.clone() }))
     }
 
     /// Only the one with the seat comes here: a socket that is there was left by one that was killed.
@@ -168,10 +160,7 @@ impl Meeting {
             if lock.extension().is_none_or(|e| e != "lock") || lock == self.lock {
                 continue;
             }
-            if let Ok(file) = File::options().write(true).open(&lock)
-                && file.try_lock().is_ok()
-                && is_at(&file, &lock)
-            {
+            if let Ok(Some(file)) = lock::try_lock(File::options().write(true), &lock) {
                 let socket = lock.with_extension("sock");
                 Seat { file, lock, socket }.leave();
             }
@@ -179,26 +168,12 @@ impl Meeting {
     }
 }
 
-fn open_lock(path: &Path) -> Result<File> {
+fn lock_options() -> OpenOptions {
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|e| Error::io(format!("opening {}", path.display()), &e))
-}
-
-/// Whether an open file is the one that stands at `path` now.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
-}
-
-/// An open file can't be removed there.
-#[cfg(windows)]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
+    options
 }
 
 /// Where agents may meet, the best first: what the system has for this, and is gone when the user has left;

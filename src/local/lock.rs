@@ -22,15 +22,15 @@ pub fn try_lock(options: &OpenOptions, path: &Path) -> io::Result<Option<File>> 
 
 /// Whether an open file is the one that stands at `path` now.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
 }
 
-/// There an open file keeps its place.
+/// Whether a file stands at `path`: there an open one keeps its place.
 #[cfg(windows)]
-fn is_at(_: &File, path: &Path) -> bool {
+pub fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
