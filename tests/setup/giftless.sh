@@ -45,7 +45,7 @@ stop() {
     read -r -d '' -a pids < <(echo "$pid" && ps -o pid= --ppid "$pid") || true
     kill -KILL "${pids[@]}" 2>/dev/null || true
   fi
-  rm -rf "${dir:?}"/{env,data,giftless.pid,giftless.log,giftless.yaml,access.log,files.py,__pycache__}
+  rm -rf "${dir:?}"/{env,data,giftless.pid,giftless.log,giftless.yaml,access.log,plain.py}
 }
 
 start() {
@@ -54,10 +54,14 @@ start() {
   stop
   install_program
   port=$(free_ports 1)
-  mkdir -p "$dir/data"
-  # As it is, it sends a file line by line, which for 2 GB without lines takes minutes.
-  cat >"$dir/files.py" <<'PY'
+  # of uploads that come at once only one would succeed in making the folder, and git-lfs would send the others again
+  mkdir -p "$dir/data/bench/compare"
+  # As it is, giftless sends a file line by line, which for 2 GB without lines takes minutes; and it refuses some of the
+  # first uploads if they come at once, as each begins to set up who may do what.
+  cat >"$dir/plain.py" <<'PY'
 from flask import request
+from giftless.app import init_app
+from giftless.auth import authentication
 from giftless.storage.local_storage import LocalStorage
 from werkzeug.wsgi import wrap_file
 
@@ -65,11 +69,16 @@ from werkzeug.wsgi import wrap_file
 class Files(LocalStorage):
     def get(self, prefix, oid):
         return wrap_file(request.environ, super().get(prefix, oid), 1 << 20)
+
+
+app = init_app()
+with app.app_context():
+    authentication.init_authenticators()
 PY
   # JSON is YAML, and has quotes for every path
   python3 - "$dir/data" >"$dir/giftless.yaml" <<'PY'
 import json, sys
-storage = {"storage_class": "files:Files", "storage_options": {"path": sys.argv[1]}}
+storage = {"storage_class": "plain:Files", "storage_options": {"path": sys.argv[1]}}
 json.dump({
     "AUTH_PROVIDERS": ["giftless.auth.allow_anon:read_write"],
     "LEGACY_ENDPOINTS": True,
@@ -81,7 +90,7 @@ PY
   # as many threads as git-lfs has transfers, in a process for each core
   GIFTLESS_CONFIG_FILE="$dir/giftless.yaml" PYTHONPATH=$dir PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore launch giftless \
     "$venv/bin/gunicorn" --worker-class gthread --workers "$(nproc)" --threads 8 --keep-alive 60 --bind "$address:$port" \
-    --access-logfile "$dir/access.log" --access-logformat '%(m)s %(s)s %(U)s' giftless.wsgi_entrypoint:app
+    --no-control-socket --access-logfile "$dir/access.log" --access-logformat '%(m)s %(s)s %(U)s' plain:app
   wait_for giftless "http://$address:$port"
   cat >"$dir/env.part" <<ENV
 export GIT_LFS_CDC_PLAIN=http://$address:$port/bench/compare/
