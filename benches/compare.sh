@@ -70,7 +70,7 @@ while [ $# -gt 0 ]; do
     --tmpfs) tmpfs=yes && shift && continue ;;
     --quick) quick=yes && shift && continue ;;
     -h | --help)
-      sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'
+      sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
     *) fail "unknown option: $1" "$0 --help" ;;
@@ -208,6 +208,7 @@ timed() {
   fields=$(printf '{"corpus":"%s","way":"%s","round":%s,"step":"%s","version":%s,"transfers":%s}' \
     "$corpus" "$way" "$round" "$1" "$2" "$concurrent")
   printf '%-8s %-8s %-6s %2s ' "$corpus" "$way" "$1" "$2"
+  [ ${#transfers[@]} = 0 ] || printf '%3s transfers ' "$concurrent"
   # what was written until now is not to be written to the disk meanwhile
   sync -f "$area"
   # in the background, as bash hears no signal while it waits for a command in the foreground

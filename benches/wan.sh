@@ -8,6 +8,7 @@
 # when it has arrived, and that part is theirs. The link is a network namespace and two TUN devices: where this machine
 # doesn't allow them (they need root), it is skipped.
 # Needs curl, python3, and on the disk of ${TMPDIR:-/tmp} five times MB and twice MB for each round. Short: benches/wan.sh 100 1
+# shellcheck disable=SC2329 # functions are called by name
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
