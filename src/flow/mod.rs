@@ -17,6 +17,7 @@ mod ordered;
 mod pack;
 mod progress;
 mod resume;
+mod silence;
 pub mod stats;
 #[cfg(test)]
 mod tests;

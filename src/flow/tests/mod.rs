@@ -4,6 +4,7 @@ mod collectors;
 mod faults;
 mod groups;
 mod journal;
+mod progress;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
