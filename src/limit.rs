@@ -100,6 +100,8 @@ pub const GROUP_WAIT_MS: u64 = 200;
 pub const GROUP_QUIET_SHARE: u32 = 4;
 /// But for so long they are, whatever a commit costs: git-lfs starts its agents some 3 ms apart.
 pub const GROUP_QUIET_MS: u64 = 10;
+/// When nothing of a push has moved for so long, the log says what is waited for.
+pub const SILENCE_SECONDS: u64 = 5;
 /// How often an upload starts again because what it relied on was condemned meanwhile.
 pub const COMMIT_ATTEMPTS: usize = 5;
 /// How often the index is listed again because a segment vanished while it was read.

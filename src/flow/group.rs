@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Progress;
+use super::silence::Silence;
 use crate::error::{Error, Result};
 use crate::id::Oid;
 use crate::limit;
@@ -109,6 +110,7 @@ impl Uploads {
     /// Waits until an upload is answered or may lead. One that nobody wants any more is given up, unless the
     /// leader has it.
     pub(super) fn turn(&self, wanted: &Arc<Wanted>) -> Turn<'_> {
+        let mut silence = Silence::new((), Instant::now());
         let mut state = self.state();
         loop {
             if let Some(answer) = wanted.answer().take() {
@@ -121,7 +123,11 @@ impl Uploads {
             }
             if !state.is_led && place.is_some() {
                 state.is_led = true;
-                return Turn::Lead(Lead { uploads: self, taken: Mutex::default() });
+                return Turn::Lead(Lead { uploads: self, taken: Mutex::default(), stage: Mutex::default() });
+            }
+            if let (Some(lasts), Some(_)) = (silence.look((), Instant::now()), place) {
+                let (oid, seconds) = (wanted.oid, lasts.as_secs());
+                tracing::info!("object {oid} waits since {seconds} s for those that are pushed before it");
             }
             let wait = self.changed.wait_timeout(state, Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
@@ -133,9 +139,23 @@ impl Uploads {
 pub(super) struct Lead<'u> {
     uploads: &'u Uploads,
     taken: Mutex<Vec<Arc<Wanted>>>,
+    /// What is waited for.
+    stage: Mutex<&'static str>,
 }
 
 impl Lead<'_> {
+    /// From now on, this is waited for.
+    pub(super) fn waits_for(&self, what: &'static str) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// How many objects there are, how many of their bytes are done, and what is waited for.
+    pub(super) fn standing(&self) -> (usize, u64, &'static str) {
+        let taken = self.taken();
+        let done = taken.iter().map(|wanted| wanted.progress.done()).sum();
+        (taken.len(), done, *self.stage.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn taken(&self) -> MutexGuard<'_, Vec<Arc<Wanted>>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

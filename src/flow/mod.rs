@@ -18,6 +18,7 @@ mod pack;
 mod partial;
 mod progress;
 mod resume;
+mod silence;
 pub mod stats;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use super::cut::ReadObject;
 use super::group::{Lead, Turn, Wanted};
 use super::index::Found;
 use super::pack::{self, BlocksInFlight, Packed, PackedObject, Packing};
-use super::{Engine, Progress, View, resume};
+use super::{Engine, Progress, View, resume, silence};
 use crate::error::{Error, Kind, Result};
 use crate::format::block::Summary;
 use crate::format::shard::Shard;
@@ -37,7 +37,7 @@ pub(super) fn upload(
         match engine.uploads.turn(&wanted) {
             Turn::Answered(answer) => return answer,
             Turn::Lead(lead) => {
-                if let Err(e) = upload_group(engine, &lead) {
+                if let Err(e) = silence::explained(&lead, || upload_group(engine, &lead)) {
                     lead.fail(&e);
                 }
             }
@@ -52,6 +52,7 @@ type Standing = (Arc<Wanted>, Relied);
 fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let view = &mut *view;
+    lead.waits_for("the store's index");
     if !view.listed {
         read_index(engine, view)?;
         view.condemned.refresh(&engine.store, &engine.cache)?;
@@ -74,6 +75,7 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
         change.add(record.oid, record.size_bytes, record.terms, &blocks, named);
         changed.push(wanted);
     }
+    lead.waits_for("the last blocks to be stored, and the commit");
     if change.is_empty() {
         in_flight.settle()?;
         return answer_sound(engine, view, lead, standing);
@@ -146,10 +148,12 @@ fn pack_group<'e>(
     // git-lfs asks for the largest of a batch first
     learn_chunks(engine, view, first.size_bytes)?;
     if !view.resumed {
+        lead.waits_for("the blocks of an interrupted push to be looked for");
         resume::read_journal(engine, view)?;
     }
     // until it is committed, only the journal knows what this group stores
     view.resumed = false;
+    lead.waits_for("files to be read, or blocks to be stored");
     let view = &*view;
     let (begun, full_blocks) = (Instant::now(), AtomicUsize::new(0));
     let level = engine.settings.compression_level;
@@ -292,6 +296,7 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
     if standing.is_empty() {
         return Ok(());
     }
+    lead.waits_for("the check of what was committed");
     engine.store.confirm()?;
     // both at the same time: a block that is gone and not yet condemned is as lost as one gone later
     let asked = look_for(engine, view, standing.iter().flat_map(|(_, relied)| &relied.blocks));

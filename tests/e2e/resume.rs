@@ -7,9 +7,13 @@ use crate::kill::start;
 use crate::process::{Running, say, wait_until};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, full};
-use crate::storage::Storage;
+use crate::storage::{Kind, Storage};
 
-const BLOCK_BYTES: u64 = 64 << 20;
+/// One block; a server may finish another when its writer is dead, and the next push has looked already.
+fn a_block_or_two() -> u64 {
+    let blocks = if Kind::asked_for() == Kind::Folders { 1 } else { 2 };
+    blocks << 26
+}
 
 /// The lengths of the objects, incompressible all of them.
 fn lengths() -> Vec<usize> {
@@ -46,7 +50,7 @@ fn end_at_half(work: &Repo, storage: &Storage, end: impl Fn(&Running), half: u64
     stored_bytes(storage)
 }
 
-/// What is stored twice in the end was sent again: at most 5 %, or a block if that is more.
+/// What is stored twice in the end was sent again: at most 5 %, or a block if that is more, two on a server.
 #[track_caller]
 fn goes_on(how: &str, end: impl Fn(&Running)) {
     let sandbox = Sandbox::new();
@@ -65,7 +69,7 @@ fn goes_on(how: &str, end: impl Fn(&Running)) {
          {unused} blocks that nothing refers to"
     ));
     assert!(left >= content / 2, "{left} of {content} bytes");
-    assert!(again <= (content / 20).max(BLOCK_BYTES), "{again} bytes were sent again");
+    assert!(again <= (content / 20).max(a_block_or_two()), "{again} bytes were sent again");
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("resumed").path);
 }
 
@@ -93,6 +97,6 @@ fn a_push_that_is_killed_again_and_again() {
     say(&format!(
         "a push of {content} bytes, killed three times: {again} bytes more than the content in the end"
     ));
-    assert!(again <= (content / 20).max(BLOCK_BYTES), "{again} bytes were sent again");
+    assert!(again <= (content / 20).max(a_block_or_two()), "{again} bytes were sent again");
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("resumed").path);
 }

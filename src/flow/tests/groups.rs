@@ -120,3 +120,34 @@ fn a_store_that_fails_during_a_group_loses_nothing_acknowledged() {
     }
     assert!(failures >= 12, "only {failures} failures were noticed");
 }
+
+/// Fails unless a call `first` of a push, the `number`th of its kind, is under way when `second` begins.
+#[track_caller]
+fn assert_together(first: fn(&Call) -> bool, number: usize, second: fn(&Call) -> bool) {
+    let place = Place::new();
+    let (begun, begins) = crossbeam_channel::unbounded();
+    let seen = AtomicUsize::new(0);
+    let engine = place.watched(Arc::new(move |when, call| {
+        if when == When::After {
+            return true;
+        }
+        if second(call) {
+            begun.send(()).unwrap();
+        }
+        let waits = first(call) && seen.fetch_add(1, Ordering::SeqCst) + 1 == number;
+        // where the second waits for the first, this ends as a fault of the store
+        !waits || begins.recv_timeout(Duration::from_secs(20)).is_ok()
+    }));
+    place.object(&noise(120, 100_000)).push(&engine).unwrap();
+}
+
+#[test]
+fn what_a_commit_need_not_do_in_order_it_does_at_the_same_time() {
+    let block = |call: &Call| matches!(call, Call::Put(path) if path.starts_with("blocks/"));
+    let shard = |call: &Call| matches!(call, Call::Put(path) if path.starts_with("shards/"));
+    assert_together(block, 1, shard);
+    // the first LIST is before the lookup, the second is the check
+    let list = |call: &Call| *call == Call::List("condemned".into());
+    let look = |call: &Call| matches!(call, Call::Get(path) if path.starts_with("blocks/"));
+    assert_together(list, 2, look);
+}

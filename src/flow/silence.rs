@@ -1,0 +1,82 @@
+//! Long silences of a push are explained in the log: for how long nothing has moved, and what is waited for.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use super::group::Lead;
+use crate::limit;
+
+/// How often is looked.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Does a leader's work, and explains its silences meanwhile.
+pub(super) fn explained<T>(lead: &Lead<'_>, work: impl FnOnce() -> T) -> T {
+    let (working, ended) = bounded(0);
+    std::thread::scope(|scope| {
+        // ends with the work, were it by a panic
+        let _working = working;
+        scope.spawn(move || explain(lead, &ended));
+        work()
+    })
+}
+
+fn explain(lead: &Lead<'_>, ended: &Receiver<Infallible>) {
+    let mut silence = Silence::new((0, ""), Instant::now());
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
+        let (objects, moved, stage) = lead.standing();
+        if let Some(lasts) = silence.look((moved, stage), Instant::now()) {
+            tracing::info!("nothing has moved for {} s, {objects} objects wait for {stage}", lasts.as_secs());
+        }
+    }
+}
+
+/// What stays the same, and since when.
+pub(super) struct Silence<T> {
+    state: T,
+    since: Instant,
+    /// It is said after so long.
+    due: Duration,
+}
+
+impl<T: PartialEq> Silence<T> {
+    pub(super) fn new(state: T, now: Instant) -> Self {
+        Self { state, since: now, due: Duration::from_secs(limit::SILENCE_SECONDS) }
+    }
+
+    /// How long nothing has changed, if that is to be said now: after a while, and again whenever that has doubled.
+    pub(super) fn look(&mut self, state: T, now: Instant) -> Option<Duration> {
+        if state != self.state {
+            *self = Self::new(state, now);
+        }
+        let lasts = now.duration_since(self.since);
+        let is_due = lasts >= self.due;
+        if is_due {
+            self.due = 2 * lasts;
+        }
+        is_due.then_some(lasts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_is_said_when_it_has_lasted_and_whenever_that_has_doubled() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut silence = Silence::new(0, start);
+        let mut said =
+            |seconds: u64, state: u64| silence.look(state, at(seconds)).map(|lasts| lasts.as_secs());
+        assert_eq!(said(limit::SILENCE_SECONDS - 1, 0), None);
+        assert_eq!(said(limit::SILENCE_SECONDS, 1), None, "something has moved");
+        assert_eq!(said(2 * limit::SILENCE_SECONDS, 1), Some(limit::SILENCE_SECONDS));
+        assert_eq!(said(3 * limit::SILENCE_SECONDS - 1, 1), None);
+        assert_eq!(said(3 * limit::SILENCE_SECONDS, 1), Some(2 * limit::SILENCE_SECONDS));
+        assert_eq!(said(4 * limit::SILENCE_SECONDS, 1), None);
+        assert_eq!(said(4 * limit::SILENCE_SECONDS, 2), None);
+        assert_eq!(said(5 * limit::SILENCE_SECONDS, 2), Some(limit::SILENCE_SECONDS));
+    }
+}
