@@ -4,11 +4,8 @@ mod collectors;
 mod faults;
 mod groups;
 mod journal;
-<<<<<<< HEAD
 mod partial;
-=======
 mod progress;
->>>>>>> journal
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
