@@ -1,6 +1,7 @@
 //! What happens to an object, each way told top to bottom: [`upload`] and [`download`], and what the
 //! two share.
 
+mod buffers;
 mod commit;
 mod condemned;
 mod copies;
@@ -19,7 +20,9 @@ mod progress;
 pub mod stats;
 #[cfg(test)]
 mod tests;
+mod unpack;
 pub mod upload;
+mod windows;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -31,7 +34,6 @@ use crate::error::Result;
 use crate::id::{BlockId, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Cache;
-use crate::local::scratch::Scratch;
 use crate::store::Store;
 
 /// Moves objects to and from a store, one or several at a time.
@@ -74,9 +76,9 @@ pub struct Engine {
     store: Store,
     cache: Cache,
     settings: Settings,
-    scratch: Mutex<Option<Scratch>>,
     view: Mutex<View>,
     uploads: group::Uploads,
+    downloads: download::Downloads,
 }
 
 /// What is known of the store; each part is read at the first need.
@@ -111,8 +113,9 @@ impl Engine {
     /// An engine on an open store. Reads nothing yet.
     pub fn new(store: Store, settings: Settings) -> Self {
         let cache = Cache::for_store(&store.description().id, &store.location());
-        let (scratch, view, uploads) = (Mutex::default(), Mutex::default(), group::Uploads::default());
-        Self { store, cache, settings, scratch, view, uploads }
+        let (view, uploads) = (Mutex::default(), group::Uploads::default());
+        let downloads = download::Downloads::new(&store, &settings);
+        Self { store, cache, settings, view, uploads, downloads }
     }
 
     /// So many may ask for an object at the same time; one if it was never said.
