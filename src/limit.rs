@@ -83,6 +83,20 @@ pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
 pub const DIRECTORY_FETCHES_IN_FLIGHT: usize = 8;
 /// Fetches from a service under way at a time, for one object; each may hold [`NETWORK_FETCH_BYTES`].
 pub const NETWORK_FETCHES_IN_FLIGHT: usize = 6;
+/// A fetch for a small object is widened to at most this much of a block: some ten times what its request costs.
+pub const NETWORK_READ_AHEAD_BYTES: u32 = 4 * MIB as u32;
+/// So much may be read ahead in vain at first. Each saved request adds [`NETWORK_FETCH_GAP_BYTES`], what it would cost.
+pub const READ_AHEAD_CREDIT_BYTES: u64 = 16 * MIB as u64;
+/// With so much left it is plain that small objects are wanted together: the first of a block is reason enough.
+pub const READ_AHEAD_PLENTY_BYTES: u64 = 32 * MIB as u64;
+/// No more is ever left, so no more is read in vain, whatever was saved before.
+pub const READ_AHEAD_CREDIT_AT_MOST_BYTES: u64 = 48 * MIB as u64;
+/// A part of a block that is kept counts as at least this much, so that there are never many.
+pub const WINDOW_COST_BYTES: u64 = 64 * KIB as u64;
+/// One part in this many of the memory is left to decoders, connections and the allocator.
+pub const MEMORY_RESERVE_SHARE: u64 = 8;
+/// One part in this many of the rest may hold parts of blocks that nobody waits for.
+pub const WINDOWS_SHARE: u64 = 4;
 /// Files of the index and shards that are read at a time.
 pub const COPIES_IN_FLIGHT: usize = 16;
 

@@ -1,16 +1,35 @@
 //! A pull, one object: find its recipe, plan the ranges to fetch, fetch them in parallel, write every
-//! chunk at its place and verify every term.
+//! chunk at its place and verify every term. Many may be under way at once.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commit::Relied;
 use super::fetch;
 use super::index::{Found, Lookup};
-use super::{Engine, Progress, View};
+use super::{Engine, Progress, Settings, View, partial};
 use crate::error::{Error, Kind, Result};
 use crate::id::Oid;
 use crate::local::scratch::Scratch;
+use crate::store::Store;
+
+/// What the downloads of an engine share.
+pub(super) struct Downloads {
+    scratch: Mutex<Option<Scratch>>,
+    /// How often a look at the store's index was begun, and the number of the last that succeeded.
+    looks: AtomicU64,
+    last_look: AtomicU64,
+    pub fetching: fetch::Shared,
+}
+
+impl Downloads {
+    pub(super) fn new(store: &Store, settings: &Settings) -> Self {
+        let fetching = fetch::Shared::new(store.reach(), settings);
+        let (looks, last_look) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { scratch: Mutex::default(), looks, last_look, fetching }
+    }
+}
 
 /// Puts the object into a temporary file and returns its path. Whatever fails, no file is left.
 pub(super) fn download(
@@ -20,10 +39,13 @@ pub(super) fn download(
     progress: &Arc<Progress>,
 ) -> Result<PathBuf> {
     let scratch = scratch(engine)?;
+    let looks = || engine.downloads.looks.load(Ordering::SeqCst);
+    let at_first = looks();
     let mut failed = None;
-    // what was read of the index may be old: one more look before giving up
+    // what was read of the index may be old: one more look before giving up, after what has failed
     for again in [false, true] {
-        let Lookup { found, damaged } = find(engine, oid, size_bytes, again)?;
+        let newer_than = again.then(|| if failed.is_some() { looks() } else { at_first });
+        let Lookup { found, damaged } = find(engine, oid, size_bytes, newer_than)?;
         failed = failed.or(damaged);
         for found in found {
             match assemble(engine, &scratch, &found, progress) {
@@ -56,24 +78,28 @@ pub(super) fn download(
 
 /// The folder for downloads; opened, and swept, at the first one.
 fn scratch(engine: &Engine) -> Result<Scratch> {
-    let mut scratch = engine.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut scratch = engine.downloads.scratch.lock().unwrap_or_else(PoisonError::into_inner);
     match &*scratch {
         Some(scratch) => Ok(scratch.clone()),
         None => Ok(scratch.insert(Scratch::open(&engine.settings.lfs_storage)?).clone()),
     }
 }
 
-/// Every record of the object: those without condemned blocks first, then the newest.
-fn find(engine: &Engine, oid: &Oid, size_bytes: u64, again: bool) -> Result<Lookup> {
+/// Every record of the object: those without condemned blocks first, then the newest. By any look, or by one
+/// that was begun after look number `newer_than`: many that miss something at the same time share one.
+fn find(engine: &Engine, oid: &Oid, size_bytes: u64, newer_than: Option<u64>) -> Result<Lookup> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let View { listed, index, condemned, .. } = &mut *view;
-    if again || !*listed {
+    let Downloads { looks, last_look, .. } = &engine.downloads;
+    if !*listed || newer_than.is_some_and(|look| last_look.load(Ordering::SeqCst) <= look) {
+        let number = looks.fetch_add(1, Ordering::SeqCst) + 1;
         index.refresh(&engine.store, &engine.cache)?;
         // here it only says which record to try first
         if let Err(e) = condemned.refresh(&engine.store, &engine.cache) {
             tracing::warn!("the condemned lists are not used: {e}");
         }
         *listed = true;
+        last_look.store(number, Ordering::SeqCst);
     }
     let mut lookup = index.find(oid);
     lookup.found.retain(|f| f.record.size_bytes == size_bytes);
@@ -84,6 +110,8 @@ fn find(engine: &Engine, oid: &Oid, size_bytes: u64, again: bool) -> Result<Look
 fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progress) -> Result<PathBuf> {
     progress.restart();
     let file = scratch.create(&found.record.oid, found.record.size_bytes)?;
-    fetch::fetch(&engine.store, found, &file, progress)?;
+    let shared = (&engine.store, &engine.downloads.fetching);
+    let missing = partial::missing(fetch::terms(found), &file, progress)?;
+    fetch::fetch(shared, found, missing, &file, progress)?;
     file.hand_over()
 }

@@ -1,238 +1,314 @@
 //! Fetching the terms of an object: neighbouring ranges of a block merged into one request, several
-//! requests under way, every frame unpacked once, every term verified.
+//! requests under way, in the memory that all downloads share. A range that another download is fetching, or
+//! has just fetched, is taken from there.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use xxhash_rust::xxh3::Xxh3;
+use crossbeam_channel::{Receiver, bounded};
 
+use super::Settings;
+use super::buffers::{Buffers, Share};
 use super::index::Found;
-use super::partial;
 use super::progress::{Moving, Progress};
-use crate::error::{Error, Result};
-use crate::format::frame::{Decoder, Frame};
+use super::unpack::{self, Decoders, Failed};
+use super::windows::{Arrival, Source, Wanted, Window, Windows};
+use crate::error::{Error, Kind, Result};
+use crate::format::block::Summary;
 use crate::format::recipe::Term;
-use crate::id::{BlockId, Oid};
+use crate::id::Oid;
 use crate::limit;
 use crate::local::scratch::ScratchFile;
-use crate::store::{Moved, Pending, Reach, Store};
+use crate::store::{Reach, Store};
 
-/// One request: a range of a block, and the terms that it serves, each with its offset in the object.
-struct Fetch {
-    block: BlockId,
-    range: Range<u32>,
-    content_bytes: u64,
-    terms: Vec<(Term, u64)>,
+/// A term, and where it begins in the object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub term: Term,
+    pub start: u64,
 }
 
-/// Orders the terms of an object that are not `present` by block and place, and merges what lies close together.
-fn plan(found: &Found, present: &[bool], reach: Reach) -> Vec<Fetch> {
-    let mut offset = 0;
+/// One request: a range of a block, and the terms that it serves.
+pub(super) struct Fetch {
+    block: Summary,
+    pub range: Range<u32>,
+    content_bytes: u64,
+    pub terms: Vec<Placed>,
+    /// What others fetched could not be used: this time by itself.
+    is_alone: bool,
+}
+
+/// What the downloads of an engine share.
+pub(super) struct Shared {
+    buffers: Arc<Buffers>,
+    windows: Windows,
+    decoders: Decoders,
+}
+
+impl Shared {
+    pub(super) fn new(reach: Reach, settings: &Settings) -> Self {
+        let most_bytes = settings.memory_bytes - settings.memory_bytes / limit::MEMORY_RESERVE_SHARE;
+        let windows = Windows::new(reach, most_bytes / limit::WINDOWS_SHARE);
+        Self { buffers: Buffers::new(most_bytes), windows, decoders: Decoders::default() }
+    }
+
+    /// The most memory that fetched bytes ever took.
+    #[cfg(test)]
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.buffers.peak_bytes()
+    }
+}
+
+/// The terms of an object, in their order.
+pub(super) fn terms(found: &Found) -> Vec<Placed> {
+    let mut end = 0;
     let place = |term: &Term| {
-        let start = offset;
-        offset += u64::from(term.content_bytes);
-        (*term, start)
+        let start = end;
+        end += u64::from(term.content_bytes);
+        Placed { term: *term, start }
     };
-    let terms = found.record.terms.iter().map(place).zip(present);
-    let mut terms: Vec<(Term, u64)> = terms.filter(|(_, present)| !**present).map(|(term, _)| term).collect();
-    terms.sort_by_key(|(term, start)| (term.block, term.frames_offset, term.skip_bytes, *start));
+    found.record.terms.iter().map(place).collect()
+}
+
+/// Orders terms by block and place, and merges what lies close together.
+fn plan(found: &Found, mut terms: Vec<Placed>, reach: Reach) -> VecDeque<Fetch> {
+    terms.sort_by_key(|Placed { term, start }| (term.block, term.frames_offset, term.skip_bytes, *start));
     let mut fetches: Vec<Fetch> = Vec::new();
-    for (term, start) in terms {
-        let block = found.blocks[term.block as usize].id;
+    for placed in terms {
+        let term = placed.term;
+        let block = found.blocks[term.block as usize];
         match fetches.last_mut() {
             Some(last)
-                if last.block == block
+                if last.block.id == block.id
                     && term.frames_offset <= last.range.end.saturating_add(reach.fetch_gap_bytes)
                     && last.range.len() < reach.fetch_bytes as usize
                     && last.content_bytes < limit::FETCH_CONTENT_BYTES =>
             {
                 last.range.end = last.range.end.max(term.frames_end());
-                last.terms.push((term, start));
+                last.terms.push(placed);
                 last.content_bytes += u64::from(term.content_bytes);
             }
             _ => {
                 let range = term.frames_offset..term.frames_end();
                 let content_bytes = u64::from(term.content_bytes);
-                fetches.push(Fetch { block, range, content_bytes, terms: vec![(term, start)] });
+                fetches.push(Fetch { block, range, content_bytes, terms: vec![placed], is_alone: false });
             }
         }
     }
     // in the order of the object, so that progress is steady
-    fetches.sort_by_key(|fetch| fetch.terms.iter().map(|(_, start)| *start).min());
-    fetches
+    fetches.sort_by_key(|fetch| fetch.terms.iter().map(|placed| placed.start).min());
+    fetches.into()
 }
 
-/// Fetches every term of a record into `file`.
-pub(super) fn fetch(store: &Store, found: &Found, file: &ScratchFile, progress: &Progress) -> Result<()> {
+/// Fetches `terms` of an object into `file`.
+pub(super) fn fetch(
+    (store, shared): (&Store, &Shared),
+    found: &Found,
+    terms: Vec<Placed>,
+    file: &ScratchFile,
+    progress: &Progress,
+) -> Result<()> {
     let reach = store.reach();
-    let present = partial::present(&found.record.terms, file, progress)?;
-    let fetches = plan(found, &present, reach);
-    let workers = rayon::current_num_threads().clamp(1, reach.fetches_in_flight).min(fetches.len());
-    let queue = Queue { waiting: fetches.into_iter(), under_way: VecDeque::new(), buffers: Vec::new() };
-    let job = Job {
-        store,
-        oid: &found.record.oid,
-        file,
-        progress,
-        in_flight: reach.fetches_in_flight,
-        queue: Mutex::new(queue),
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| job.work())).collect();
-        let panicked = |_| Err(Error::internal("unpacking an object panicked"));
-        // all are joined before the first error counts
-        let results: Vec<Result<()>> =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(panicked)).collect();
-        results.into_iter().collect()
-    })
+    let mut fetches = plan(found, terms, reach);
+    let job = Job { store, shared, reach, found, file, progress, outcome: Mutex::default() };
+    while !fetches.is_empty() {
+        job.run(fetches);
+        let mut outcome = job.outcome();
+        if let Some(error) = outcome.failed.take() {
+            return Err(error);
+        }
+        fetches = std::mem::take(&mut outcome.again);
+    }
+    Ok(())
 }
 
-/// What the workers share: whoever is ready takes the oldest request, so that none waits while another
-/// has work in store.
-struct Queue<'a> {
-    waiting: std::vec::IntoIter<Fetch>,
-    under_way: VecDeque<(Fetch, Coming<'a>)>,
-    /// Buffers to be used again.
-    buffers: Vec<Vec<u8>>,
-}
-
-/// A request that was sent.
-struct Coming<'a> {
-    moving: Arc<Moving>,
-    bytes: Pending<'a, Vec<u8>>,
-}
-
+/// One object's fetches.
 struct Job<'a> {
     store: &'a Store,
-    oid: &'a Oid,
+    shared: &'a Shared,
+    reach: Reach,
+    found: &'a Found,
     file: &'a ScratchFile,
     progress: &'a Progress,
-    in_flight: usize,
-    queue: Mutex<Queue<'a>>,
+    outcome: Mutex<Outcome>,
 }
 
-impl<'a> Job<'a> {
-    fn queue(&self) -> MutexGuard<'_, Queue<'a>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Default)]
+struct Outcome {
+    failed: Option<Error>,
+    /// Fetches that are made once more, alone.
+    again: VecDeque<Fetch>,
+}
+
+/// A fetch that is on its way.
+struct Coming {
+    fetch: Fetch,
+    moving: Arc<Moving>,
+    window: Arc<Window>,
+    /// Whether the request was made for this fetch, and for nothing else.
+    is_own: bool,
+}
+
+impl Job<'_> {
+    fn oid(&self) -> Oid {
+        self.found.record.oid
     }
 
-    /// The oldest request; as many as may be are sent before it is taken.
-    fn next(&self) -> Option<(Fetch, Coming<'a>)> {
-        let mut queue = self.queue();
-        while queue.under_way.len() < self.in_flight
-            && let Some(fetch) = queue.waiting.next()
-        {
-            let buffer = queue.buffers.pop().unwrap_or_default();
-            let (content_bytes, stored_bytes) = (fetch.content_bytes, fetch.range.len() as u64);
-            let moving = self.progress.depart(content_bytes, stored_bytes, Moved::default());
-            let range = fetch.range.clone();
-            let bytes = self.store.get_block_range(&fetch.block, range, buffer, &moving.moved);
-            queue.under_way.push_back((fetch, Coming { moving, bytes }));
-        }
-        queue.under_way.pop_front()
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes requests until none is left, or one has failed.
-    fn work(&self) -> Result<()> {
-        let mut decoder = Decoder::new()?;
-        while let Some((fetch, coming)) = self.next() {
-            let done = self.progress.check().and_then(|()| {
-                let bytes = coming.bytes.wait().map_err(|e| e.context(self.names(&fetch)))?;
-                self.progress.arrive(&coming.moving);
-                self.unpack(&fetch, &bytes, &mut decoder)?;
-                self.queue().buffers.push(bytes);
-                Ok(())
-            });
-            if done.is_err() {
-                // nothing is left for the others
-                let mut queue = self.queue();
-                queue.waiting = Vec::new().into_iter();
-                queue.under_way.clear();
-                return done;
+    /// Sends requests, and has what comes of them unpacked on all cores. Returns when all is done, or one has
+    /// failed and no more is under way.
+    fn run(&self, mut fetches: VecDeque<Fetch>) {
+        let workers = rayon::current_num_threads().clamp(1, self.reach.fetches_in_flight);
+        let (slot, slots) = bounded(workers);
+        rayon::in_place_scope_fifo(|scope| {
+            let mut under_way = VecDeque::new();
+            loop {
+                let next = self.progress.check().and_then(|()| {
+                    self.send(&mut fetches, &mut under_way)?;
+                    let Some(coming) = under_way.pop_front() else { return Ok(None) };
+                    self.receive(coming)
+                });
+                let coming = match next {
+                    Ok(Some(coming)) => coming,
+                    // what is left is made again, or nothing is
+                    Ok(None) if under_way.is_empty() && fetches.is_empty() => return,
+                    Ok(None) => continue,
+                    Err(error) => return self.fail(error),
+                };
+                // as many as there are cores: the others keep their memory until it is their turn
+                let slots: Receiver<()> = slots.clone();
+                if self.outcome().failed.is_some() || slot.send(()).is_err() {
+                    return;
+                }
+                scope.spawn_fifo(move |_| {
+                    // rayon would unwind in the thread that waits for it
+                    let work = std::panic::AssertUnwindSafe(|| self.unpack(coming));
+                    if std::panic::catch_unwind(work).is_err() {
+                        self.fail(Error::internal("unpacking an object panicked"));
+                    }
+                    let _ = slots.recv();
+                });
             }
+        });
+    }
+
+    /// Sends as many requests as may be under way; one at least, when there is memory for it.
+    fn send(&self, fetches: &mut VecDeque<Fetch>, under_way: &mut VecDeque<Coming>) -> Result<()> {
+        while under_way.len() < self.reach.fetches_in_flight
+            && let Some(fetch) = fetches.front()
+        {
+            let Some(source) = self.source(fetch, under_way.is_empty())? else { break };
+            let Some(fetch) = fetches.pop_front() else { break };
+            under_way.push_back(self.begin(fetch, source));
         }
         Ok(())
     }
 
-    fn names(&self, fetch: &Fetch) -> String {
-        format!("object {}, block {}", self.oid, fetch.block)
+    /// Where a fetch's bytes are to come from. Nothing if there is no memory for it now, unless `waits`.
+    fn source(&self, fetch: &Fetch, waits: bool) -> Result<Option<Source>> {
+        let Shared { buffers, windows, .. } = self.shared;
+        let source = |take: &dyn Fn(usize) -> Option<(Vec<u8>, Share)>| {
+            if fetch.is_alone {
+                let (buffer, share) = take(fetch.range.len())?;
+                return Some(Source::New(Window::new(fetch.range.clone(), share), buffer));
+            }
+            let most = self.reach.fetch_gap_bytes;
+            let is_small =
+                self.found.record.size_bytes <= u64::from(most) && fetch.range.len() <= most as usize;
+            let (block, range) = (&fetch.block, fetch.range.clone());
+            windows.source(&Wanted { block, range, object: self.oid(), is_small }, take)
+        };
+        let source_now = source(&|bytes| buffers.try_take(bytes));
+        if source_now.is_some() || !waits {
+            return Ok(source_now);
+        }
+        // others may fetch the same meanwhile, and then it is given back
+        let reserved = Cell::new(Some(buffers.take(fetch.range.len(), self.progress)?));
+        let take = |bytes: usize| match bytes == fetch.range.len() {
+            true => reserved.take(),
+            false => buffers.try_take(bytes),
+        };
+        Ok(source(&take))
     }
 
-    /// Unpacks each frame of the range that a term needs, once, and writes what the terms take of it.
-    fn unpack(&self, fetch: &Fetch, bytes: &[u8], decoder: &mut Decoder) -> Result<()> {
-        let mut waiting = fetch.terms.iter().peekable();
-        // terms that go on in the next frame
-        let mut open: Vec<OpenTerm> = Vec::new();
-        let mut position = fetch.range.start;
-        loop {
-            match waiting.peek() {
-                None if open.is_empty() => return Ok(()),
-                // between terms may lie frames that nobody wants
-                Some((next, _)) if open.is_empty() => position = position.max(next.frames_offset),
-                _ => {}
-            }
-            let damaged = |e: Error| {
-                e.context(format!("{}, frame at byte {position}", self.names(fetch)))
-                    .remedy("the block is damaged in the store: restore it from a backup")
-            };
-            let rest = bytes.get((position - fetch.range.start) as usize..).unwrap_or_default();
-            let frame = Frame::first(rest).map_err(damaged)?;
-            let content = decoder.decode(&frame).map_err(damaged)?;
-            let end = position + frame.stored.len() as u32;
-            let mut still_open = Vec::new();
-            let begins_here = |(term, _): &&(Term, u64)| term.frames_offset <= position;
-            let beginning = std::iter::from_fn(|| waiting.next_if(begins_here)).map(OpenTerm::new);
-            for mut term in open.into_iter().chain(beginning) {
-                let piece = term.take(content, position).map_err(damaged)?;
-                self.file.write_at(piece, term.start + u64::from(term.done) - piece.len() as u64)?;
-                self.progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                match end >= term.term.frames_end() {
-                    true => term.verify().map_err(damaged)?,
-                    false => still_open.push(term),
+    fn begin(&self, fetch: Fetch, source: Source) -> Coming {
+        let (window, buffer) = match source {
+            Source::Shared(window) => (window, None),
+            Source::New(window, buffer) => (window, Some(buffer)),
+        };
+        let (is_own, stored_bytes) = (buffer.is_some() && window.range == fetch.range, window.range.len());
+        let moving = self.progress.depart(fetch.content_bytes, stored_bytes as u64, window.moved.clone());
+        if let Some(buffer) = buffer {
+            let (arrival, range) = (Arrival::of(&window), window.range.clone());
+            let pending = self.store.get_block_range(&fetch.block.id, range, buffer, &window.moved);
+            pending.hand_to(|answer| arrival.arrive(answer));
+        }
+        Coming { fetch, moving, window, is_own }
+    }
+
+    /// Waits for a fetch's bytes. Nothing if it is to be made again.
+    fn receive(&self, coming: Coming) -> Result<Option<Coming>> {
+        let came = coming.window.wait(&coming.fetch.range, self.progress).map(drop);
+        self.progress.arrive(&coming.moving);
+        match came {
+            Ok(()) => Ok(Some(coming)),
+            Err(e) => {
+                self.progress.check()?;
+                // of a part that is not ours, perhaps
+                if !coming.is_own && matches!(e.kind(), Kind::Corrupt | Kind::Internal) {
+                    self.make_again(coming);
+                    return Ok(None);
                 }
+                Err(e.context(self.names(&coming.fetch)))
             }
-            open = still_open;
-            position = end;
         }
     }
-}
 
-/// A term whose frames are being unpacked.
-struct OpenTerm {
-    term: Term,
-    /// Where it begins in the object.
-    start: u64,
-    done: u32,
-    checksum: Xxh3,
-}
-
-impl OpenTerm {
-    fn new((term, start): &(Term, u64)) -> Self {
-        Self { term: *term, start: *start, done: 0, checksum: Xxh3::new() }
+    fn unpack(&self, coming: Coming) {
+        let Coming { fetch, window, is_own, .. } = &coming;
+        let mut written_bytes = 0;
+        let written = |bytes| {
+            written_bytes += bytes;
+            self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let unpacked = window.bytes(&fetch.range).and_then(|bytes| {
+            let decoders = &self.shared.decoders;
+            decoders.lend(|decoder| Ok(unpack::unpack(fetch, bytes, decoder, self.file, written)))
+        });
+        let error = match unpacked {
+            Ok(Ok(())) => return,
+            Ok(Err(Failed::Damaged(_))) if !is_own => {
+                self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
+                self.shared.windows.forget(&fetch.block.id, window);
+                return self.make_again(coming);
+            }
+            Ok(Err(Failed::Damaged(e))) => {
+                self.shared.windows.forget(&fetch.block.id, window);
+                e.context(self.names(fetch))
+                    .remedy("the block is damaged in the store: restore it from a backup")
+            }
+            Ok(Err(Failed::Unwritten(e))) | Err(e) => e,
+        };
+        self.fail(error);
     }
 
-    /// What belongs to the term of the content of the frame at `position`.
-    fn take<'c>(&mut self, content: &'c [u8], position: u32) -> Result<&'c [u8]> {
-        let begins_here = self.term.frames_offset == position;
-        if !begins_here && self.done == 0 {
-            return Err(Error::corrupt("a term begins inside a frame"));
-        }
-        let from = if begins_here { self.term.skip_bytes as usize } else { 0 };
-        let wanted = (self.term.content_bytes - self.done) as usize;
-        let to = content.len().min(from.saturating_add(wanted));
-        let piece = content.get(from..to).filter(|piece| !piece.is_empty());
-        let piece = piece.ok_or_else(|| Error::corrupt("a term ends before its frames"))?;
-        self.done += piece.len() as u32;
-        self.checksum.update(piece);
-        Ok(piece)
+    fn make_again(&self, coming: Coming) {
+        tracing::debug!("{}: fetched once more, alone", self.names(&coming.fetch));
+        self.outcome().again.push_back(Fetch { is_alone: true, ..coming.fetch });
     }
 
-    fn verify(&self) -> Result<()> {
-        if self.done == self.term.content_bytes && self.checksum.digest() == self.term.checksum {
-            return Ok(());
-        }
-        Err(Error::corrupt("a term's content fails its checksum"))
+    /// The first error counts.
+    fn fail(&self, error: Error) {
+        self.outcome().failed.get_or_insert(error);
+    }
+
+    fn names(&self, fetch: &Fetch) -> String {
+        format!("object {}, block {}", self.oid(), fetch.block.id)
     }
 }

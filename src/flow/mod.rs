@@ -1,6 +1,7 @@
 //! What happens to an object, each way told top to bottom: [`upload`] and [`download`], and what the
 //! two share.
 
+mod buffers;
 mod commit;
 mod condemned;
 mod copies;
@@ -22,7 +23,9 @@ mod silence;
 pub mod stats;
 #[cfg(test)]
 mod tests;
+mod unpack;
 pub mod upload;
+mod windows;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -35,7 +38,6 @@ use crate::id::{BlockId, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Cache;
 use crate::local::journal::Journal;
-use crate::local::scratch::Scratch;
 use crate::store::Store;
 
 /// Moves objects to and from a store, one or several at a time.
@@ -90,9 +92,9 @@ pub struct Engine {
     cache: Cache,
     journal: Journal,
     settings: Settings,
-    scratch: Mutex<Option<Scratch>>,
     view: Mutex<View>,
     uploads: group::Uploads,
+    downloads: download::Downloads,
 }
 
 /// What is known of the store; each part is read at the first need.
@@ -131,8 +133,9 @@ impl Engine {
     pub fn new(store: Store, settings: Settings) -> Self {
         let (id, location) = (store.description().id, store.location());
         let (cache, journal) = (Cache::for_store(&id, &location), Journal::for_store(&id, &location));
-        let (scratch, view, uploads) = (Mutex::default(), Mutex::default(), group::Uploads::default());
-        Self { store, cache, journal, settings, scratch, view, uploads }
+        let (view, uploads) = (Mutex::default(), group::Uploads::default());
+        let downloads = download::Downloads::new(&store, &settings);
+        Self { store, cache, journal, settings, view, uploads, downloads }
     }
 
     /// So many may ask for an object at the same time; one if it was never said.

@@ -87,6 +87,8 @@ pub struct Reach {
     pub fetch_bytes: u32,
     /// Fetches under way at a time, for one object.
     pub fetches_in_flight: usize,
+    /// How far a fetch of a small object is widened when others are wanted too.
+    pub read_ahead_bytes: u32,
     /// Blocks on their way to the store while the next is filled.
     pub blocks_in_flight: usize,
 }
@@ -117,6 +119,15 @@ impl<T> Pending<'_, T> {
     /// Waits for the answer.
     pub fn wait(self) -> Result<T> {
         self.runtime.block_on(self.task).unwrap_or_else(stopped)
+    }
+
+    /// Hands the answer to `receive`, on a thread of the store, which must not wait there.
+    pub fn hand_to(self, receive: impl FnOnce(Result<T>) + Send + 'static)
+    where
+        T: Send + 'static,
+    {
+        let task = self.task;
+        self.runtime.spawn(async move { receive(task.await.unwrap_or_else(stopped)) });
     }
 
     /// Waits for the first answer to any of several requests, and returns which it was.
@@ -194,12 +205,15 @@ impl Store {
                 fetch_gap_bytes: limit::DIRECTORY_FETCH_GAP_BYTES,
                 fetch_bytes: limit::DIRECTORY_FETCH_BYTES,
                 fetches_in_flight: limit::DIRECTORY_FETCHES_IN_FLIGHT,
+                // what the system reads ahead is enough
+                read_ahead_bytes: 0,
                 blocks_in_flight: limit::DIRECTORY_BLOCKS_IN_FLIGHT,
             },
             Place::Network(_) => Reach {
                 fetch_gap_bytes: limit::NETWORK_FETCH_GAP_BYTES,
                 fetch_bytes: limit::NETWORK_FETCH_BYTES,
                 fetches_in_flight: limit::NETWORK_FETCHES_IN_FLIGHT,
+                read_ahead_bytes: limit::NETWORK_READ_AHEAD_BYTES,
                 blocks_in_flight: limit::NETWORK_BLOCKS_IN_FLIGHT,
             },
         }

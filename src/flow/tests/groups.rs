@@ -4,7 +4,7 @@
 use super::*;
 
 /// Pushes all through one engine, which begins when all wait; their results in order.
-fn push_all(engine: &Engine, objects: &[Object]) -> Vec<Result<()>> {
+pub(super) fn push_all(engine: &Engine, objects: &[Object]) -> Vec<Result<()>> {
     engine.set_askers(objects.len());
     std::thread::scope(|scope| {
         let held = engine.view.lock();
