@@ -164,6 +164,7 @@ impl<'a> Job<'a> {
         let mut open: Vec<OpenTerm> = Vec::new();
         let mut position = fetch.range.start;
         loop {
+            self.progress.check()?;
             match waiting.peek() {
                 None if open.is_empty() => return Ok(()),
                 // between terms may lie frames that nobody wants
