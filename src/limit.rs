@@ -62,6 +62,13 @@ pub const MEETING_MS: u64 = 3000;
 /// How often an agent looks for another one that works for all, when it was lost, for one object.
 pub const ELECTIONS: usize = 10;
 
+/// Files and connections that an agent may have open, if the system lets it: some refuse more, whatever they say.
+pub const OPEN_FILES: u64 = 10_240;
+/// How long a coordinator that has no more objects waits for those of the others.
+pub const LAST_OBJECTS_MS: u64 = 10_000;
+/// How long one that ends waits for the others to end.
+pub const PARTING_MS: u64 = 400;
+
 /// Bytes read from an object at a time.
 pub const READ_BYTES: usize = MIB;
 /// In a directory small ranges cost little.

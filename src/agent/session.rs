@@ -33,7 +33,16 @@ enum Event {
     Oversized,
     End,
     /// What came of an object.
-    Done(Result<Option<PathBuf>>),
+    Done(Result<Option<Download>>),
+}
+
+/// A finished download that git-lfs was not told of yet: if it never is, nobody will come for it.
+struct Download(PathBuf);
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Why a session ended.
@@ -64,17 +73,9 @@ pub fn run<T: Transfer + 'static>(
     let (events, received) = unbounded();
     let lines = events.clone();
     std::thread::spawn(move || read_lines(std::io::BufReader::new(input), &lines));
-    let mut session = Session {
-        output,
-        events,
-        received,
-        waiting: VecDeque::new(),
-        engine,
-        state: State::New,
-        handed_over: None,
-    };
+    let mut session =
+        Session { output, events, received, waiting: VecDeque::new(), engine, state: State::New };
     let served = session.serve();
-    session.clear_handed_over();
     if matches!(served, Ok(Ending::Asked)) {
         session.finish();
     }
@@ -116,8 +117,6 @@ struct Session<T, W, F> {
     waiting: VecDeque<Event>,
     engine: F,
     state: State<T>,
-    /// The last download that git-lfs was given.
-    handed_over: Option<PathBuf>,
 }
 
 impl<T, W, F> Session<T, W, F>
@@ -192,7 +191,6 @@ where
         size_bytes: u64,
         work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> std::io::Result<ControlFlow<()>> {
-        self.clear_handed_over();
         let oid = oid.to_string();
         let mut reported = Reported { oid: &oid, size_bytes, bytes: 0, at: Instant::now() };
         // git-lfs holds the other agents back until it sees progress above zero
@@ -208,12 +206,13 @@ where
             Err(error) => Err(error),
         };
         match done {
-            Ok(path) => {
+            Ok(download) => {
                 if let Some(last) = reported.advance(size_bytes) {
                     self.say(&last)?;
                 }
-                self.handed_over.clone_from(&path);
+                let path = download.as_ref().map(|download| download.0.clone());
                 self.say(&Reply::Complete(Complete { oid: &oid, path, error: None }))?;
+                download.into_iter().for_each(|mut told| told.0.clear());
             }
             Err(error) => self.reject(&oid, &error)?,
         }
@@ -239,42 +238,37 @@ where
             let work = std::panic::AssertUnwindSafe(|| work(&engine, &progress));
             let panicked = Error::internal("the transfer panicked, which is a bug of ours");
             let done = std::panic::catch_unwind(work).unwrap_or(Err(panicked));
-            let _ = events.send(Event::Done(done));
+            let _ = events.send(Event::Done(done.map(|path| path.map(Download))));
         });
         Ok(())
     }
 
-    /// Reports progress until the transfer is done. Nothing comes of it if git-lfs has ended the session:
-    /// then the transfer is asked to stop, and gets a moment to clean up.
+    /// Reports progress until the transfer is done. Nothing comes of it if git-lfs has ended the session, or
+    /// hears nothing any more: then the transfer is asked to stop, and gets a moment to clean up.
     fn follow(
         &mut self,
         progress: &Progress,
         reported: &mut Reported<'_>,
-    ) -> std::io::Result<Option<Result<Option<PathBuf>>>> {
-        loop {
+    ) -> std::io::Result<Option<Result<Option<Download>>>> {
+        let mut said = Ok(());
+        while said.is_ok() {
             match self.received.recv_timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)) {
                 Ok(Event::Done(done)) => return Ok(Some(done)),
                 Ok(Event::End) => break,
                 Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
                 // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
                 Ok(event) => self.waiting.push_back(event),
-                Err(_) => {
-                    if let Some(now) = reported.advance(progress.done()) {
-                        self.say(&now)?;
-                    }
-                }
+                Err(_) => said = reported.advance(progress.done()).map_or(Ok(()), |now| self.say(&now)),
             }
         }
         progress.cancel();
         let farewell = Instant::now() + FAREWELL;
         while let Ok(event) = self.received.recv_deadline(farewell) {
-            if let Event::Done(done) = event {
-                // a download that was finished in this very moment: nobody will come for it
-                self.handed_over = done.ok().flatten();
+            if matches!(event, Event::Done(_)) {
                 break;
             }
         }
-        Ok(None)
+        said.map(|()| None)
     }
 
     /// Lets the engine finish, for a while: nobody waits for what it does then.
@@ -286,16 +280,6 @@ where
             let _ = done.send(());
         });
         let _ = finished.recv_timeout(FINISH);
-    }
-
-    /// git-lfs has renamed a download before it asks for the next object, or ends: if it is still there,
-    /// git-lfs was interrupted or did not want it, and nobody will come for it.
-    fn clear_handed_over(&mut self) {
-        if let Some(path) = self.handed_over.take()
-            && std::fs::remove_file(&path).is_ok()
-        {
-            tracing::info!("removed {}, which git-lfs did not take", path.display());
-        }
     }
 
     /// The final answer to a line that can't be served.

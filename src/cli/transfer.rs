@@ -10,6 +10,8 @@ use crate::agent;
 use crate::coordinator::{Member, Opened};
 use crate::error::{Error, Result};
 use crate::flow::Engine;
+#[cfg(unix)]
+use crate::limit;
 use crate::local::log;
 use crate::repo::{Direction, Repo};
 use crate::store::{SCHEME, Store, StoreUrl};
@@ -27,6 +29,8 @@ impl Transfer {
         // Ctrl-C reaches the whole process group: git-lfs ends by it, and we by the end of our input, which
         // leaves time to clean up
         ctrlc::set_handler(|| {}).map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
+        #[cfg(unix)]
+        allow_files();
         let member = |direction, remote: &str| {
             let name = remote.to_owned();
             Arc::new(Member::new(direction, remote, Arc::new(move || open(direction, &name))))
@@ -34,6 +38,17 @@ impl Transfer {
         agent::run(std::io::stdin(), print::protocol(), member)
             .map_err(|e| Error::io("answering git-lfs", &e))?;
         Ok(Outcome::Fine)
+    }
+}
+
+/// A coordinator has a connection for each agent, and files for what it moves for them: as many as it may.
+#[cfg(unix)]
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(limit::OPEN_FILES).min(limit::OPEN_FILES);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }
 }
 

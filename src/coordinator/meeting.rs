@@ -103,7 +103,7 @@ impl Meeting {
                 return Ok(Outcome::Sits(seat, listener));
             }
             // the one that has the seat may be about to listen, or to go
-            match self.connect(self.name()?, &goes_on) {
+            match self.connect(self.name()?, goes_on) {
                 Ok(relay) => return Ok(Outcome::Meets(relay)),
                 Err(e) => refused = e.to_string(),
             }

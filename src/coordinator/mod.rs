@@ -13,6 +13,7 @@ mod shared;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{Listener, Stream};
@@ -36,6 +37,8 @@ pub struct Member {
     open: Open,
     role: Mutex<Option<Role>>,
     has_left: AtomicBool,
+    /// The last download that git-lfs was given.
+    handed_over: Mutex<Option<PathBuf>>,
 }
 
 /// What a member does with its objects.
@@ -51,8 +54,14 @@ impl Member {
     /// A member of the command that has started this process, for the objects of one session. `open` is called
     /// if this is the one that needs an engine.
     pub fn new(direction: Direction, remote: &str, open: Open) -> Self {
-        let (role, has_left) = (Mutex::default(), AtomicBool::new(false));
-        Self { direction, remote: remote.to_owned(), open, role, has_left }
+        Self {
+            direction,
+            remote: remote.to_owned(),
+            open,
+            role: Mutex::default(),
+            has_left: AtomicBool::new(false),
+            handed_over: Mutex::default(),
+        }
     }
 
     fn locked(&self) -> MutexGuard<'_, Option<Role>> {
@@ -103,6 +112,17 @@ impl Member {
             .remedy("look whether something kills it, such as a lack of memory, and try again"))
     }
 
+    /// git-lfs has renamed a download before it asks for the next object, or ends: if it is still there,
+    /// git-lfs was interrupted or did not want it, and nobody will come for it.
+    fn hand_over(&self, next: Option<PathBuf>) {
+        let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = std::mem::replace(&mut *handed_over, next)
+            && std::fs::remove_file(&path).is_ok()
+        {
+            tracing::info!("removed {}, which git-lfs did not take", path.display());
+        }
+    }
+
     fn forget(&self, lost: &Arc<Relay>) {
         let mut role = self.locked();
         if matches!(&*role, Some(Role::Relays(relay)) if Arc::ptr_eq(relay, lost)) {
@@ -125,9 +145,11 @@ impl Transfer for Member {
     }
 
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf> {
+        self.hand_over(None);
         let object = Object { oid, size_bytes, path: None };
         let here = |shared: &Shared| shared.download(oid, size_bytes, progress).map(Some);
         let path = self.carry_out(object, progress, here)?;
+        self.hand_over(path.clone());
         path.ok_or_else(|| Error::internal("a download came without a file"))
     }
 
@@ -135,7 +157,7 @@ impl Transfer for Member {
     fn finish(&self) {
         let role = self.locked().clone();
         if let Some(Role::Serves(shared, _)) = role {
-            shared.wait_for_others();
+            shared.wait_for_others(Duration::from_millis(limit::LAST_OBJECTS_MS));
             shared.finish();
         }
     }
@@ -153,10 +175,12 @@ impl Transfer for Member {
     }
 
     fn leave(&self) {
+        self.hand_over(None);
         // whoever is about to join ends that soon
         self.has_left.store(true, Ordering::Relaxed);
-        if let Some(Role::Serves(_, Some(seat))) = self.locked().take() {
+        if let Some(Role::Serves(shared, Some(seat))) = self.locked().take() {
             seat.leave();
+            shared.part();
         }
     }
 }
@@ -171,7 +195,7 @@ fn serve(listener: Listener, shared: &Arc<Shared>) {
                 Err(e) => {
                     tracing::warn!("an agent of this command could not connect: {e}");
                     // as when there are too many open files
-                    std::thread::sleep(std::time::Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+                    std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
                 }
             }
         }
@@ -179,8 +203,9 @@ fn serve(listener: Listener, shared: &Arc<Shared>) {
 }
 
 fn serve_one(connection: Stream, shared: Arc<Shared>) {
-    let (input, output) = relay::halves(connection);
-    let present = shared.one_more();
+    let connection = Arc::new(connection);
+    let (input, output) = relay::halves(connection.clone());
+    let present = shared.one_more(connection);
     std::thread::spawn(move || {
         if let Err(e) = agent::run(input, output, |_, _| shared.clone()) {
             tracing::debug!("an agent of this command is gone: {e}");

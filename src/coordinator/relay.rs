@@ -17,10 +17,20 @@ use crate::repo::Direction;
 pub(super) struct Half(Arc<Stream>);
 
 /// What is read from a connection, and what is written to it.
-pub(super) fn halves(connection: Stream) -> (Half, Half) {
-    let connection = Arc::new(connection);
+pub(super) fn halves(connection: Arc<Stream>) -> (Half, Half) {
     (Half(connection.clone()), Half(connection))
 }
+
+/// Ends a connection for both sides.
+#[cfg(unix)]
+pub(super) fn close(connection: &Stream) {
+    let Stream::UdSocket(connection) = connection;
+    let _ = connection.inner().shutdown(std::net::Shutdown::Both);
+}
+
+/// Nothing does this to a pipe that is being read; it ends with this process.
+#[cfg(windows)]
+pub(super) fn close(_: &Stream) {}
 
 impl Read for Half {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -53,7 +63,7 @@ impl Relay {
     ) -> io::Result<Self> {
         // where reads can't time out, what nobody wants any more ends with this process
         let _ = connection.set_recv_timeout(Some(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)));
-        let (input, output) = halves(connection);
+        let (input, output) = halves(Arc::new(connection));
         let client = Client::begin(input, output, direction, goes_on)?;
         Ok(Self { client: Mutex::new(Some(client)) })
     }

@@ -1,12 +1,16 @@
 //! The engine of a command: opened when the first object needs it, and used by all its agents.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use interprocess::local_socket::Stream;
+
+use super::relay;
 use crate::error::{Error, Result};
 use crate::flow::{Engine, Progress, Transfer};
 use crate::id::Oid;
+use crate::limit;
 
 /// What came of opening an engine.
 pub struct Opened {
@@ -25,13 +29,11 @@ pub(super) struct Shared {
     /// Why other agents can't come here.
     alone: Option<Error>,
     engine: OnceLock<Arc<Engine>>,
-    /// Held by whoever opens the engine; what it failed by last.
-    opening: Mutex<Option<Error>>,
-    /// How often that was tried.
-    attempts: AtomicUsize,
+    /// Held by whoever opens the engine; what it failed by last, and until when that is believed.
+    opening: Mutex<Option<(Error, Instant)>>,
     log: Mutex<Option<PathBuf>>,
     /// The sessions of other agents.
-    others: Mutex<usize>,
+    others: Mutex<Vec<Arc<Stream>>>,
     one_less: Condvar,
 }
 
@@ -46,69 +48,73 @@ impl Shared {
             alone,
             engine: OnceLock::new(),
             opening: Mutex::default(),
-            attempts: AtomicUsize::new(0),
             log: Mutex::default(),
             others: Mutex::default(),
             one_less: Condvar::new(),
         }
     }
 
-    /// The engine. Where it can't be opened, all that wait meanwhile hear why, and the next one tries again.
+    /// The engine. Where it can't be opened, all that wait meanwhile hear why, and so does everybody else for as
+    /// long as that took to find out: with thousands of objects each must not wait for it anew.
     fn engine(&self) -> Result<Arc<Engine>> {
-        let attempts = self.attempts.load(Ordering::Acquire);
         let mut failure = locked(&self.opening);
         if let Some(engine) = self.engine.get() {
             return Ok(engine.clone());
         }
-        if let Some(failure) = &*failure
-            && self.attempts.load(Ordering::Acquire) != attempts
-        {
-            return Err(failure.clone());
+        match &*failure {
+            Some((failure, until)) if Instant::now() < *until => return Err(failure.clone()),
+            _ => {}
         }
+        let begun = Instant::now();
         let Opened { engine, log } = (self.open)();
-        self.attempts.fetch_add(1, Ordering::AcqRel);
         *locked(&self.log) = log;
         if let Some(reason) = &self.alone {
             tracing::warn!("this agent works for itself, not for all of its command: {reason}");
         }
-        let engine = engine.inspect_err(|e| *failure = Some(e.clone()))?;
+        let believed = Instant::now() + begun.elapsed();
+        let engine = engine.inspect_err(|e| *failure = Some((e.clone(), believed)))?;
         let engine = self.engine.get_or_init(|| Arc::new(engine)).clone();
         self.count_askers();
         Ok(engine)
     }
 
     /// Another agent has come; it is gone when what this returns is dropped.
-    pub(super) fn one_more(self: &Arc<Self>) -> Present {
-        *locked(&self.others) += 1;
+    pub(super) fn one_more(self: &Arc<Self>, connection: Arc<Stream>) -> Present {
+        locked(&self.others).push(connection.clone());
         self.count_askers();
-        Present { shared: self.clone() }
+        Present { shared: self.clone(), connection }
     }
 
     /// This process asks too.
     fn count_askers(&self) {
         let others = locked(&self.others);
         if let Some(engine) = self.engine.get() {
-            engine.set_askers(*others + 1);
+            engine.set_askers(others.len() + 1);
         }
     }
 
-    /// Waits until all other agents are gone.
-    pub(super) fn wait_for_others(&self) {
-        let mut others = locked(&self.others);
-        while *others > 0 {
-            others = self.one_less.wait(others).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits until all other agents are gone, but not longer than this.
+    pub(super) fn wait_for_others(&self, longest: Duration) {
+        let others = locked(&self.others);
+        let _ = self.one_less.wait_timeout_while(others, longest, |others| !others.is_empty());
+    }
+
+    /// Ends the sessions of all other agents, and gives them a moment to remove what they were fetching.
+    pub(super) fn part(&self) {
+        locked(&self.others).iter().for_each(|connection| relay::close(connection));
+        self.wait_for_others(Duration::from_millis(limit::PARTING_MS));
     }
 }
 
 /// That an agent is there.
 pub(super) struct Present {
     shared: Arc<Shared>,
+    connection: Arc<Stream>,
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
-        *locked(&self.shared.others) -= 1;
+        locked(&self.shared.others).retain(|other| !Arc::ptr_eq(other, &self.connection));
         self.shared.one_less.notify_all();
         self.shared.count_askers();
     }
@@ -136,5 +142,35 @@ impl Transfer for Shared {
 
     fn log(&self) -> Option<PathBuf> {
         locked(&self.log).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn why_an_engine_cannot_be_opened_is_believed_for_as_long_as_it_took_to_find_out() {
+        let times = Arc::new(AtomicUsize::new(0));
+        let count = times.clone();
+        let open = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(1));
+            Opened { engine: Err(Error::busy("as the test wants it")), log: None }
+        };
+        let shared = Shared::new(Arc::new(open), None);
+        let fails = || assert!(shared.engine().is_err_and(|e| e.to_string().contains("wants it")));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(fails);
+            }
+        });
+        fails();
+        assert_eq!(times.load(Ordering::Relaxed), 1);
+        std::thread::sleep(Duration::from_secs(2));
+        fails();
+        assert_eq!(times.load(Ordering::Relaxed), 2);
     }
 }

@@ -186,3 +186,57 @@ fn what_killed_agents_left_is_taken_over_and_swept() {
     terminate(all);
     assert_eq!(files(&meeting(&sandbox)), [meeting(&sandbox).join("alive.lock")]);
 }
+
+/// A store that has these objects.
+fn filled(sandbox: &Sandbox, objects: &[Object]) {
+    let mut all = agents(sandbox, "upload", objects.len());
+    assert_uploads(&mut all, objects);
+    terminate(all);
+}
+
+#[test]
+fn an_interruption_leaves_no_files_of_what_was_fetched() {
+    let sandbox = Sandbox::new();
+    let objects = objects(&sandbox, 1500..1503, 60_000_000);
+    filled(&sandbox, &objects);
+    // the coordinator has no object itself, and would be gone first
+    let mut all = agents(&sandbox, "download", 4);
+    all[1..].iter_mut().zip(&objects).for_each(|(agent, object)| agent.say(&object.download()));
+    wait_until("objects are fetched", || sandbox.scratch_files() > 0);
+    all.iter_mut().for_each(|agent| drop(agent.input.take()));
+    all.iter_mut().for_each(Agent::assert_ends);
+    assert_eq!((sandbox.scratch_files(), files(&meeting(&sandbox))), (0, Vec::new()));
+}
+
+#[test]
+fn a_coordinator_that_ends_early_harms_no_other() {
+    let sandbox = Sandbox::new();
+    let objects = objects(&sandbox, 1600..1602, 20_000_000);
+    filled(&sandbox, &objects);
+    let mut all = agents(&sandbox, "download", 3);
+    all[1].say(&objects[0].download());
+    let answer = all[1].hear_answer().1;
+    all[2].say(&objects[1].download());
+    wait_until("the other is fetched", || sandbox.scratch_files() > 1);
+    all.remove(0).end();
+    assert!(Path::new(answer["path"].as_str().unwrap()).exists(), "git-lfs has yet to take it");
+    assert_downloaded(&mut all[1..], &objects[1..]);
+    terminate(all);
+    assert_eq!((sandbox.scratch_files(), files(&meeting(&sandbox))), (0, Vec::new()));
+}
+
+#[test]
+fn many_agents_work_where_few_files_may_be_open_at_first() {
+    let sandbox = Sandbox::new();
+    let start = || {
+        let mut command = sandbox.command("sh");
+        command.args(["-c", "ulimit -S -n 40 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_git-lfs-cdc")]);
+        let mut agent = sandbox.agent_by(command);
+        agent.begin("upload");
+        agent
+    };
+    let mut all: Vec<Agent> = (0..60).map(|_| start()).collect();
+    assert_uploads(&mut all, &objects(&sandbox, 1700..1760, 1000));
+    terminate(all);
+    assert!(files(&sandbox.path("store/index")).len() < 20, "they have met");
+}

@@ -19,6 +19,8 @@ enum Engine {
     /// With every object.
     Hangs,
     Panics,
+    /// Downloads to this file, when there is one of that name with the ending `go`.
+    Waits(&'static Path),
 }
 
 impl Transfer for Engine {
@@ -33,12 +35,18 @@ impl Transfer for Engine {
     fn upload(&self, _: &Oid, _: u64, _: &Path, _: &Arc<Progress>) -> Result<()> {
         match self {
             Self::NeverBegins | Self::Hangs => hang(),
-            Self::Panics => panic!("as the test wants it"),
+            Self::Panics | Self::Waits(_) => panic!("as the test wants it"),
         }
     }
 
     fn download(&self, _: &Oid, _: u64, _: &Arc<Progress>) -> Result<PathBuf> {
-        Err(Error::busy("not asked for"))
+        let Self::Waits(path) = self else { return Err(Error::busy("not asked for")) };
+        while !path.with_extension("go").exists() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::fs::write(path, b"done").unwrap();
+        std::fs::rename(path.with_extension("go"), path.with_extension("done")).unwrap();
+        Ok(path.to_path_buf())
     }
 }
 
@@ -60,12 +68,16 @@ fn session(engine: Engine) -> (PipeWriter, BufReader<PipeReader>, Receiver<()>) 
 }
 
 fn ask_for_an_object(to: &mut PipeWriter, from: &mut BufReader<PipeReader>) {
+    ask("upload", to, from);
+}
+
+fn ask(operation: &str, to: &mut PipeWriter, from: &mut BufReader<PipeReader>) {
     let mut line = String::new();
-    writeln!(to, r#"{{"event":"init","operation":"upload","remote":"origin"}}"#).unwrap();
+    writeln!(to, r#"{{"event":"init","operation":"{operation}","remote":"origin"}}"#).unwrap();
     from.read_line(&mut line).unwrap();
     assert_eq!(line, "{}\n");
     let oid = "0".repeat(64);
-    writeln!(to, r#"{{"event":"upload","oid":"{oid}","size":3,"path":"/x"}}"#).unwrap();
+    writeln!(to, r#"{{"event":"{operation}","oid":"{oid}","size":3,"path":"/x"}}"#).unwrap();
     line.clear();
     from.read_line(&mut line).unwrap();
     assert!(line.contains("progress"), "{line}");
@@ -101,4 +113,20 @@ fn a_panic_is_an_error_of_one_object() {
     assert!(line.contains("panicked") && line.contains("complete"), "{line}");
     drop(to);
     assert_ends(&end);
+}
+
+#[test]
+fn a_download_that_is_finished_when_its_session_is_over_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: &'static Path = Box::leak(folder.path().join("download").into_boxed_path());
+    let (mut to, mut from, end) = session(Engine::Waits(path));
+    ask("download", &mut to, &mut from);
+    drop(to);
+    assert_ends(&end);
+    std::fs::write(path.with_extension("go"), b"").unwrap();
+    let since = std::time::Instant::now();
+    while !path.with_extension("done").exists() || path.exists() {
+        assert!(since.elapsed() < Duration::from_secs(20), "the file is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
