@@ -104,6 +104,8 @@ pub const WINDOW_COST_BYTES: u64 = 64 * KIB as u64;
 pub const MEMORY_RESERVE_SHARE: u64 = 8;
 /// One part in this many of the rest may hold parts of blocks that nobody waits for.
 pub const WINDOWS_SHARE: u64 = 4;
+/// And no more than this: objects that lie side by side are asked for one after the other.
+pub const WINDOWS_BYTES: u64 = 64 * MIB as u64;
 /// Files of the index and shards that are read at a time.
 pub const COPIES_IN_FLIGHT: usize = 16;
 
@@ -120,7 +122,7 @@ pub const GROUP_WAIT_MS: u64 = 200;
 /// No more are waited for when none has come for this part of what a commit costs.
 pub const GROUP_QUIET_SHARE: u32 = 4;
 /// But for so long they are, whatever a commit costs: git-lfs starts its agents some 3 ms apart.
-pub const GROUP_QUIET_MS: u64 = 10;
+pub const GROUP_QUIET_MS: u64 = 25;
 /// When nothing of a push has moved for so long, the log says what is waited for.
 pub const SILENCE_SECONDS: u64 = 5;
 /// How often an upload starts again because what it relied on was condemned meanwhile.
