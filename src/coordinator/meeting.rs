@@ -95,23 +95,26 @@ impl Meeting {
     pub(super) fn join(&self, wanted: impl Fn() -> bool) -> Result<Outcome> {
         let until = Instant::now() + Duration::from_millis(limit::MEETING_MS);
         let goes_on = || wanted() && Instant::now() < until;
-        let (mut pause, mut refused) = (Duration::from_millis(1), "nobody waits for it".to_owned());
-        while goes_on() {
+        let mut pause = Duration::from_millis(1);
+        // whoever has made the lock sits down once, even if only to leave: then it is removed
+        loop {
             if let Some(seat) = self.try_sit()? {
                 let listener = self.listen().inspect_err(|_| seat.leave())?;
                 self.sweep();
                 return Ok(Outcome::Sits(seat, listener));
             }
             // the one that has the seat may be about to listen, or to go
-            match self.connect(self.name()?, goes_on) {
+            let refused = match self.connect(self.name()?, goes_on) {
                 Ok(relay) => return Ok(Outcome::Meets(relay)),
-                Err(e) => refused = e.to_string(),
+                Err(e) => e,
+            };
+            if !goes_on() {
+                let place = self.socket.display();
+                return Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")));
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
         }
-        let place = self.socket.display();
-        Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")))
     }
 
     /// One that was stopped takes no connections, and then to connect would last as long as that.
@@ -227,4 +230,20 @@ fn prepare(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_joins_and_is_not_wanted_any_more_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = Command::of_this_process(Direction::Upload, "origin");
+        let meeting = Meeting::in_folder(folder.path().join("run"), &command);
+        meeting.prepare().unwrap();
+        let Ok(Outcome::Sits(seat, _)) = meeting.join(|| false) else { panic!("the seat was free") };
+        seat.leave();
+        assert_eq!(fs::read_dir(&meeting.folder).unwrap().count(), 0);
+    }
 }

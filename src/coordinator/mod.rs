@@ -75,8 +75,13 @@ impl Member {
 
     fn join(&self) -> Role {
         let wanted = || !self.has_left.load(Ordering::Relaxed);
-        let command = Command::of_this_process(self.direction, &self.remote);
-        match Meeting::of(&command).and_then(|meeting| meeting.join(wanted)) {
+        let meet = || {
+            // whoever has left takes no seat any more
+            let is_over = || Error::busy("the session is over");
+            wanted().then_some(()).ok_or_else(is_over)?;
+            Meeting::of(&Command::of_this_process(self.direction, &self.remote))?.join(wanted)
+        };
+        match meet() {
             Ok(Outcome::Sits(seat, listener)) => {
                 let shared = Arc::new(Shared::new(self.open.clone(), None));
                 serve(listener, &shared);
@@ -212,4 +217,18 @@ fn serve_one(connection: Stream, shared: Arc<Shared>) {
         }
         drop(present);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_left_takes_no_seat() {
+        let open = || Opened { engine: Err(Error::busy("as the test wants it")), log: None };
+        let member = Member::new(Direction::Upload, "of this test", Arc::new(open));
+        member.leave();
+        member.prepare();
+        assert!(matches!(member.role(), Role::Serves(_, None)));
+    }
 }
