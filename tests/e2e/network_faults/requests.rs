@@ -10,11 +10,12 @@ fn count(record: &[Exchange], verb: &str, thing: Thing) -> usize {
     record.iter().filter(|exchange| exchange.is(verb, thing)).count()
 }
 
-/// No request failed. That there is no manifest is an answer like any other.
+/// No request failed. That there is no manifest is an answer like any other; so it is that a block hasn't arrived yet, which another agent
+/// has noted.
 #[track_caller]
 fn everything_succeeded(record: &[Exchange]) {
     let answered = |e: &Exchange| match e.status {
-        Some(404) => e.request.thing == Thing::Manifest,
+        Some(404) => e.request.thing == Thing::Manifest || e.is("HEAD", Thing::Block),
         status => status.is_some_and(|status| status < 400),
     };
     let failed: Vec<_> = record.iter().filter(|exchange| !answered(exchange)).collect();
