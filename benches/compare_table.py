@@ -177,6 +177,7 @@ def heading(about, lines):
     transfers = sorted({(line["way"], line["transfers"]) for line in lines if line.get("step") == "push" and line["transfers"]})
     print("* Parallel transfers of a push: " + ", ".join(f"{way} {count}" for way, count in transfers) + "; of clones and pulls 8.")
     print("* git-lfs asks for objects in batches of 100, and takes the SHA-256 of each; both are in all figures but restic's.")
+    print("* Requests are counted by the servers; SeaweedFS counts HEAD as GET.")
     print("* In clones and pulls the largest process is often git, which holds a file from git-lfs in memory as a whole.")
 
 
