@@ -104,8 +104,6 @@ pub const WINDOW_COST_BYTES: u64 = 64 * KIB as u64;
 pub const MEMORY_RESERVE_SHARE: u64 = 8;
 /// One part in this many of the rest may hold parts of blocks that nobody waits for.
 pub const WINDOWS_SHARE: u64 = 4;
-/// And no more than this: objects that lie side by side are asked for one after the other.
-pub const WINDOWS_BYTES: u64 = 64 * MIB as u64;
 /// Files of the index and shards that are read at a time.
 pub const COPIES_IN_FLIGHT: usize = 16;
 

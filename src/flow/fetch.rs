@@ -51,11 +51,11 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(reach: Reach, settings: &Settings) -> Self {
         let memory_bytes = settings.memory_bytes - settings.memory_bytes / limit::MEMORY_RESERVE_SHARE;
-        let windows_bytes = (memory_bytes / limit::WINDOWS_SHARE).min(limit::WINDOWS_BYTES);
         // as much as fills a link: what is on its way when downloads are interrupted is fetched again
         let on_its_way = reach.fetches_in_flight as u64 * u64::from(reach.fetch_bytes);
-        let buffers = Buffers::new(memory_bytes.min(on_its_way + windows_bytes));
-        Self { buffers, windows: Windows::new(reach, windows_bytes), decoders: Decoders::default() }
+        let most_bytes = memory_bytes.min(on_its_way);
+        let windows = Windows::new(reach, most_bytes / limit::WINDOWS_SHARE);
+        Self { buffers: Buffers::new(most_bytes), windows, decoders: Decoders::default() }
     }
 
     /// The most memory that fetched bytes ever took.

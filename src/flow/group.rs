@@ -181,13 +181,11 @@ impl Lead<'_> {
         let longest = Duration::from_millis(limit::GROUP_WAIT_MS);
         let mut state = self.uploads.state();
         loop {
-            let last = begun + state.commit_cost + longest;
-            if last <= Instant::now() {
-                return None;
-            }
+            // those that are here need no waiting: there is one of each that may ask
             if let Some(next) = self.take(&mut state) {
                 return Some(next);
             }
+            let last = begun + state.commit_cost + longest;
             if self.taken().len() >= state.askers {
                 return None;
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const BYTES: usize = 24_000_000;
+const BYTES: usize = 60_000_000;
 
 fn pushed(place: &Place) -> Object {
     let object = place.object(&noise(40, BYTES));
