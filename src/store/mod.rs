@@ -7,6 +7,7 @@ mod directory;
 mod files;
 mod layout;
 mod network;
+mod pending;
 pub mod probe;
 mod retry;
 #[cfg(test)]
@@ -19,18 +20,18 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use object_store::PutPayload;
 use object_store::path::Path;
-use tokio::runtime::{Handle, Runtime};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::runtime::Handle;
 
 pub use self::access::Access;
 pub use self::create::Creation;
 pub use self::directory::Sharing;
 use self::files::Files;
+pub use self::pending::{Moved, Pending};
+use self::pending::{OwnRuntime, runtime, stopped};
 pub use self::url::{SCHEME, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::format::manifest;
@@ -53,28 +54,6 @@ enum Place {
     Network(Arc<network::Place>),
 }
 
-/// A runtime that nobody waits for: a write that hangs must not keep the process from ending.
-struct OwnRuntime {
-    runtime: Option<Runtime>,
-    handle: Handle,
-}
-
-impl std::ops::Deref for OwnRuntime {
-    type Target = Handle;
-
-    fn deref(&self) -> &Handle {
-        &self.handle
-    }
-}
-
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Known names with their sizes, and unknown names.
 type Listing<T> = (Vec<(T, u64)>, Vec<String>);
 
@@ -91,56 +70,6 @@ pub struct Reach {
     pub read_ahead_bytes: u32,
     /// Blocks on their way to the store while the next is filled.
     pub blocks_in_flight: usize,
-}
-
-/// Bytes of a file that have passed so far. Another try begins anew, and takes nothing back.
-#[derive(Clone, Debug, Default)]
-pub struct Moved(Arc<AtomicU64>);
-
-impl Moved {
-    /// So many bytes of the file.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// So many have passed, if not more before.
-    pub(crate) fn reached(&self, bytes: u64) {
-        self.0.fetch_max(bytes, Ordering::Relaxed);
-    }
-}
-
-/// A request under way.
-pub struct Pending<'a, T> {
-    runtime: &'a Handle,
-    task: JoinHandle<Result<T>>,
-}
-
-impl<T> Pending<'_, T> {
-    /// Waits for the answer.
-    pub fn wait(self) -> Result<T> {
-        self.runtime.block_on(self.task).unwrap_or_else(stopped)
-    }
-
-    /// Hands the answer to `receive`, on a thread of the store, which must not wait there.
-    pub fn hand_to(self, receive: impl FnOnce(Result<T>) + Send + 'static)
-    where
-        T: Send + 'static,
-    {
-        let task = self.task;
-        self.runtime.spawn(async move { receive(task.await.unwrap_or_else(stopped)) });
-    }
-
-    /// Waits for the first answer to any of several requests, and returns which it was.
-    pub fn first(mut requests: Vec<&mut Self>) -> Option<(usize, Result<T>)> {
-        let runtime = requests.first()?.runtime;
-        let tasks = requests.iter_mut().map(|request| &mut request.task);
-        let (answer, which, _) = runtime.block_on(futures::future::select_all(tasks));
-        Some((which, answer.unwrap_or_else(stopped)))
-    }
-}
-
-fn stopped<T>(why: JoinError) -> Result<T> {
-    Err(Error::internal(format!("a request of the store stopped: {why}")))
 }
 
 impl Store {
@@ -485,14 +414,6 @@ fn find(url: &StoreUrl, top: &FilePath, access: &Access, runtime: &Handle) -> Re
 /// Names in a directory are unique, and plain puts are renames: they overwrite nothing.
 fn directory_files(place: directory::Place) -> Result<Files> {
     Ok(Files { objects: place.backend()?, place: Place::Directory(place), creates: false })
-}
-
-fn runtime() -> Result<OwnRuntime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).thread_name("store").enable_all().build();
-    let runtime = runtime.map_err(|e| Error::io("starting the threads for the store", &e))?;
-    let handle = runtime.handle().clone();
-    Ok(OwnRuntime { runtime: Some(runtime), handle })
 }
 
 async fn read_description(files: &Files) -> Result<StoreDescription> {
