@@ -125,6 +125,13 @@ fn lfsconfig(work_tree: Option<&Path>) -> Config {
 }
 
 impl Config {
+    /// One that holds these.
+    #[cfg(test)]
+    pub(crate) fn of(entries: &[(&str, &str)]) -> Self {
+        let own = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
+        Self { entries: entries.iter().map(own).collect() }
+    }
+
     /// Git's configuration where this process is, which may be outside of any repository.
     pub fn here() -> Result<Self> {
         Self::read(&["config", "-z", "--list"])
@@ -212,15 +219,10 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn config(entries: &[(&str, &str)]) -> Config {
-        let own = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
-        Config { entries: entries.iter().map(own).collect() }
-    }
-
     #[test]
     fn the_lfs_url_is_found_in_git_lfs_order() {
         let mut all = vec![("remote.origin.url", "git@host:a"), ("remote.fork.url", "git@host:b")];
-        let url = |all: &[_], remote, direction| config(all).lfs_url(remote, direction);
+        let url = |all: &[_], remote, direction| Config::of(all).lfs_url(remote, direction);
         use Direction::{Download, Upload};
         assert_eq!(url(&all, "origin", Upload), None);
         all.push(("remote.origin.lfsurl", "cdc::origin"));
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn settings_of_a_store_beat_general_ones_and_unknown_ones_are_named() {
-        let config = config(&[
+        let config = Config::of(&[
             ("lfs-cdc.compressionlevel", "5"),
             ("lfs-cdc.cdc::/srv/x.y.compressionlevel", "7"),
             ("lfs-cdc.compresionlevel", "9"),

@@ -13,7 +13,8 @@ use crate::repo::{Direction, Repo, git};
 use crate::store::{Creation, Sharing, Store, StoreUrl};
 
 /// Creates the store, or joins it if it is there, and writes its URL to .lfsconfig, which you commit,
-/// and to this clone's configuration, so that commits older than .lfsconfig work too.
+/// and to this clone's configuration, so that commits older than .lfsconfig work too. Has git-lfs ask for 100
+/// objects at a time in this clone, unless lfs.concurrenttransfers is set.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  git lfs-cdc init /mnt/nas/lfs-store\n  \
                         git lfs-cdc init --shared /srv/lfs-store      a group of users shares it\n  \

@@ -119,3 +119,28 @@ impl Of<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_as_git_writes_it_and_anything_else_is_an_error_that_says_what_is_right() {
+        let read = |text: &str| {
+            let config = Config::of(&[("lfs-cdc.memory", text)]);
+            Of { config: &config, store: "cdc::/store" }.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)
+        };
+        for (text, bytes) in
+            [("201326592", 192 << 20), ("300M", 300 << 20), ("1g", 1 << 30), ("500000k", 512_000_000)]
+        {
+            assert_eq!(read(text).unwrap(), Some(bytes), "{text}");
+        }
+        assert_eq!(read(" ").unwrap(), None);
+        for wrong in
+            ["191m", "0", "-1g", "1.5g", "g", "1t", "1mb", "much", "99999999999g", "999999999999999999999"]
+        {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains("lfs-cdc.memory") && error.contains("192m or more"), "{error}");
+        }
+    }
+}

@@ -31,7 +31,8 @@ impl Downloads {
     }
 }
 
-/// Puts the object into a temporary file and returns its path. Whatever fails, no file is left.
+/// Puts the object into a temporary file and returns its path. Of what fails, only the partial file of a large
+/// object is left, for the next download.
 pub(super) fn download(
     engine: &Engine,
     oid: &Oid,

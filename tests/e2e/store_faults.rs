@@ -169,3 +169,27 @@ fn full_disk() {
     disk.grow("remount,size=200m");
     push_succeeds(&sandbox, &work);
 }
+
+/// What an interrupted download of another object has left gives way; where that is not enough, nothing stays.
+#[test]
+fn full_disk_of_a_clone() {
+    let sandbox = Sandbox::new();
+    let work = with_unpushed_commit(&sandbox, 20_000_000);
+    push_succeeds(&sandbox, &work);
+    let copy = sandbox.other_machine("small").with_variable("GIT_LFS_SKIP_SMUDGE", "1");
+    let copy = copy.clone_of(&sandbox.remote("work"), "small/copy");
+    let Some(disk) = SmallDisk::mount(copy.file(".git/lfs"), "size=12m,mode=755") else {
+        return say("skipped: full_disk_of_a_clone, mounting is not allowed here");
+    };
+    let left = copy.file(".git/lfs/tmp/cdc").join(format!("{}.partial", "0".repeat(64)));
+    fs::create_dir_all(left.parent().unwrap()).unwrap();
+    let leave = || fs::write(&left, noise(3, 8_400_000)).unwrap();
+    leave();
+    let fetch = ["lfs", "fetch", "origin", "HEAD"];
+    copy.machine.expect_failure(copy.git(fetch), &["space", LOG]);
+    assert_eq!(fs::read_dir(left.parent().unwrap()).unwrap().count(), 0, "it would be in the way");
+    disk.grow("remount,size=26m");
+    leave();
+    copy.must(fetch);
+    assert!(!left.exists() && copy.local_object("waiting.bin").exists());
+}

@@ -99,14 +99,4 @@ ENV
   mv "$dir/env.part" "$dir/env"
 }
 
-case $action in
-  start)
-    mkdir -p "$dir" "$programs"
-    dir=$(cd "$dir" && pwd)
-    start
-    ;;
-  stop)
-    [ ! -d "$dir" ] || { dir=$(cd "$dir" && pwd) && stop; }
-    ;;
-  *) fail "no such action: $action" "$usage" ;;
-esac
+act "$action"

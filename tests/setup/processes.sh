@@ -35,6 +35,21 @@ PY
   fail "$1 did not start" "see the last lines of its log above; if a port was taken, run this again"
 }
 
+# act start|stop: what the script that sources this does with its DIR; its own start and stop do it.
+act() {
+  case $1 in
+    start)
+      mkdir -p "$dir" "$programs"
+      dir=$(cd "$dir" && pwd)
+      start
+      ;;
+    stop)
+      [ ! -d "$dir" ] || { dir=$(cd "$dir" && pwd) && stop; }
+      ;;
+    *) fail "no such action: $1" "$usage" ;;
+  esac
+}
+
 # Prints free ports, one a line, below those that systems give to outgoing connections.
 free_ports() {
   python3 - "$1" <<'PY'

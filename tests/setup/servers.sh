@@ -203,14 +203,4 @@ start() {
   write_env "${ports[0]}" "${ports[@]:8:5}"
 }
 
-case $action in
-  start)
-    mkdir -p "$dir" "$programs"
-    dir=$(cd "$dir" && pwd)
-    start
-    ;;
-  stop)
-    [ ! -d "$dir" ] || { dir=$(cd "$dir" && pwd) && stop; }
-    ;;
-  *) fail "no such action: $action" "$usage" ;;
-esac
+act "$action"

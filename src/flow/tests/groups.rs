@@ -151,3 +151,12 @@ fn what_a_commit_need_not_do_in_order_it_does_at_the_same_time() {
     let look = |call: &Call| matches!(call, Call::Get(path) if path.starts_with("blocks/"));
     assert_together(list, 2, look);
 }
+
+#[test]
+fn the_memory_bounds_the_blocks_on_their_way() {
+    let settings = Place::new().engine().settings;
+    for (memory_bytes, blocks) in [(limit::MEMORY_AT_LEAST_BYTES, 1), (limit::MEMORY_BYTES, 6), (1 << 30, 14)]
+    {
+        assert_eq!(Settings { memory_bytes, ..settings.clone() }.blocks_in_flight(), blocks);
+    }
+}
