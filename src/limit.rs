@@ -180,6 +180,8 @@ pub const SCRATCH_PART_STALE_SECONDS: u64 = 10;
 pub const PARTIAL_BYTES: u64 = 8 * MIB as u64;
 /// And removed at this age.
 pub const PARTIAL_STALE_SECONDS: u64 = 3 * 24 * 60 * 60;
+/// After so long whoever was given a finished download holds it, or is dead.
+pub const HAND_OVER_MS: u64 = 1000;
 /// A finished download that git-lfs did not take is removed at this age.
 pub const SCRATCH_STALE_SECONDS: u64 = 60 * 60;
 

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
+use crate::local::scratch;
 use crate::repo::Direction;
 
 /// How long a transfer may take to clean up when the input has ended.
@@ -41,7 +42,7 @@ struct Download(PathBuf);
 
 impl Drop for Download {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        scratch::give_back(&self.0);
     }
 }
 

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
+use crate::local::scratch::Finished;
 use crate::repo::Direction;
 
 /// What an agent is to the others of its command. It joins them at the first need.
@@ -38,7 +39,7 @@ pub struct Member {
     role: Mutex<Option<Role>>,
     has_left: AtomicBool,
     /// The last download that git-lfs was given.
-    handed_over: Mutex<Option<PathBuf>>,
+    handed_over: Mutex<Option<Finished>>,
 }
 
 /// What a member does with its objects.
@@ -117,15 +118,10 @@ impl Member {
             .remedy("look whether something kills it, such as a lack of memory, and try again"))
     }
 
-    /// git-lfs has renamed a download before it asks for the next object, or ends: if it is still there,
-    /// git-lfs was interrupted or did not want it, and nobody will come for it.
+    /// git-lfs has renamed a download before it asks for the next object, or ends; if not, it goes back.
     fn hand_over(&self, next: Option<PathBuf>) {
         let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = std::mem::replace(&mut *handed_over, next)
-            && std::fs::remove_file(&path).is_ok()
-        {
-            tracing::info!("removed {}, which git-lfs did not take", path.display());
-        }
+        *handed_over = next.map(Finished::at);
     }
 
     fn forget(&self, lost: &Arc<Relay>) {

@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::lock;
 use crate::error::{Error, Result};
@@ -77,10 +77,44 @@ impl Scratch {
             return Ok(None);
         }
         let path = self.folder.join(format!("{oid}.{PARTIAL}"));
-        // git-lfs takes it as it is: like its own files, it has the mode that the umask leaves
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        Ok(lock::try_lock(&options, &path)?.map(|file| (file, path)))
+        let Some(file) = lock_partial(&path)? else { return Ok(None) };
+        let found = if file.metadata()?.len() == 0 { self.adopt(oid, size_bytes, &path) } else { None };
+        Ok(Some((found.unwrap_or(file), path)))
+    }
+
+    /// Puts a finished download at `path`, whose lock is held, if there is one of which nobody knows any more: git-lfs
+    /// was told of it, and was killed with its agent before it took it.
+    fn adopt(&self, oid: &Oid, size_bytes: u64, path: &Path) -> Option<File> {
+        let prefix = format!("{oid}-");
+        let is_finished = |name: &str| name.starts_with(&prefix) && !name.contains('.');
+        let adopted = |finished: &Path| -> std::io::Result<Option<File>> {
+            let held = || lock::try_lock(File::options().read(true).write(true), finished);
+            let Some(mut file) = held()? else { return Ok(None) };
+            let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if let Some(rest) = Duration::from_millis(limit::HAND_OVER_MS).checked_sub(age) {
+                // whoever was given it just now gets the time to hold it
+                drop(file);
+                std::thread::sleep(rest);
+                match held()? {
+                    Some(again) => file = again,
+                    None => return Ok(None),
+                }
+            }
+            if file.metadata()?.len() != size_bytes {
+                return Ok(None);
+            }
+            fs::rename(finished, path)?;
+            Ok(Some(file))
+        };
+        let entries = fs::read_dir(&self.folder).ok()?.flatten();
+        let mut finished = entries.filter(|e| e.file_name().to_str().is_some_and(is_finished));
+        let found = finished.find_map(|e| adopted(&e.path()).ok().flatten());
+        if found.is_some() {
+            tracing::info!(
+                "object {oid}: going on with a download that git-lfs was told of and did not take"
+            );
+        }
+        found
     }
 
     fn create_part(&self, oid: &Oid) -> std::io::Result<(File, tempfile::TempPath)> {
@@ -188,6 +222,8 @@ impl ScratchFile {
     /// Leaves the file to the caller, under a name that says that it is finished.
     pub fn hand_over(self) -> Result<PathBuf> {
         let failed = |e| Error::io("keeping a finished download", &e);
+        // since when it is waited for that somebody holds it
+        self.file.set_modified(SystemTime::now()).map_err(failed)?;
         match self.kept {
             Kept::Not(path) => {
                 let finished = path.with_extension("");
@@ -201,6 +237,74 @@ impl ScratchFile {
             }
         }
     }
+}
+
+/// A finished download that git-lfs was told of. It is git-lfs's as soon as that renames it. If it never does, it was
+/// interrupted or did not want it, and nobody will come for it: then a large one is kept for the next download, and
+/// others vanish.
+#[derive(Debug)]
+pub struct Finished {
+    path: PathBuf,
+    /// Says to other downloads that git-lfs may be about to take it.
+    _held: Option<File>,
+}
+
+impl Finished {
+    /// The file at `path`, which [`ScratchFile::hand_over`] gave, here or in another process just now.
+    pub fn at(path: PathBuf) -> Self {
+        Self { _held: hold(&path), path }
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        give_back(&self.path);
+    }
+}
+
+#[cfg(unix)]
+fn hold(path: &Path) -> Option<File> {
+    lock::try_lock(File::options().read(true), path).ok().flatten()
+}
+
+/// There a lock would keep git-lfs from reading it; and while git-lfs reads it, it can't be moved away.
+#[cfg(windows)]
+fn hold(_: &Path) -> Option<File> {
+    None
+}
+
+/// Takes a finished download back that nobody was told of, or that git-lfs has not taken.
+pub fn give_back(path: &Path) {
+    let Ok(about) = fs::metadata(path) else { return };
+    if about.len() >= limit::PARTIAL_BYTES && keep_for_next(path).unwrap_or(false) {
+        tracing::info!("kept {} for the next download, as git-lfs did not take it", path.display());
+    } else if fs::remove_file(path).is_ok() {
+        tracing::info!("removed {}, which git-lfs did not take", path.display());
+    }
+}
+
+/// Makes a finished download one that the next goes on with, unless there is such a one.
+fn keep_for_next(finished: &Path) -> std::io::Result<bool> {
+    let name = finished.file_name().and_then(|n| n.to_str());
+    let Some((oid, _)) = name.and_then(|n| n.split_once('-')) else { return Ok(false) };
+    let path = finished.with_file_name(format!("{oid}.{PARTIAL}"));
+    let Some(file) = lock_partial(&path)? else { return Ok(false) };
+    if file.metadata()?.len() > 0 {
+        return Ok(false);
+    }
+    let renamed = fs::rename(finished, &path);
+    if renamed.is_err() {
+        fs::remove_file(&path)?;
+    }
+    renamed.map(|()| true)
+}
+
+/// Opens what a download goes on with, or makes it, unless another download is at it.
+fn lock_partial(path: &Path) -> std::io::Result<Option<File>> {
+    // git-lfs takes it as it is: like its own files, it has the mode that the umask leaves
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    lock::try_lock(&options, path)
 }
 
 fn is_full(e: &std::io::Error) -> bool {
@@ -270,7 +374,77 @@ mod tests {
         let finished = second.hand_over().unwrap();
         assert_eq!(finished.metadata().unwrap().len(), LARGE);
         assert_eq!(files(&scratch), [finished.file_name().unwrap().to_str().unwrap()]);
+        let _held = Finished::at(finished);
         assert!(!scratch.create(&oid, LARGE).unwrap().has_content(), "what is finished is git-lfs's");
+    }
+
+    #[test]
+    fn what_git_lfs_does_not_take_is_kept_if_it_is_large() {
+        let storage = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(storage.path()).unwrap();
+        let finished = |oid: &Oid, size_bytes: u64| {
+            let file = scratch.create(oid, size_bytes).unwrap();
+            file.write_at(b"here", 2).unwrap();
+            Finished::at(file.hand_over().unwrap())
+        };
+        let oid = Oid([7; 32]);
+        let taken = finished(&oid, LARGE);
+        fs::rename(&taken.path, storage.path().join("object")).unwrap();
+        drop(taken);
+        drop(finished(&oid, 10));
+        assert_eq!(files(&scratch), [""; 0]);
+        drop(finished(&oid, LARGE));
+        assert_eq!(files(&scratch), [format!("{oid}.partial")]);
+
+        let (first, second) = (finished(&oid, LARGE), finished(&oid, LARGE));
+        drop((first, second));
+        assert_eq!(files(&scratch), [format!("{oid}.partial")], "one is enough");
+        let at_it = scratch.create(&oid, LARGE).unwrap();
+        let untaken = Finished::at(scratch.create(&oid, LARGE).unwrap().hand_over().unwrap());
+        drop(untaken);
+        let mut read = [0; 4];
+        at_it.read_at(&mut read, 2).unwrap();
+        assert!(&read == b"here" && files(&scratch).len() == 1, "what another download is at was touched");
+    }
+
+    #[test]
+    fn a_finished_download_that_nobody_holds_is_gone_on_with() {
+        let storage = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(storage.path()).unwrap();
+        let oid = Oid([7; 32]);
+        let left = || {
+            let file = scratch.create(&oid, LARGE).unwrap();
+            file.write_at(b"here", 2).unwrap();
+            file.hand_over().unwrap()
+        };
+        let old = |path: &Path, seconds: u64| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+        };
+        let path = left();
+        let about_to_hold = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                std::thread::sleep(Duration::from_millis(limit::HAND_OVER_MS / 20));
+                hold(&path).unwrap()
+            }
+        });
+        let other = scratch.create(&oid, LARGE).unwrap();
+        assert!(!other.has_content() && path.exists(), "somebody was about to hold it");
+        drop(other);
+        fs::remove_file(scratch.folder.join(format!("{oid}.partial"))).unwrap();
+
+        let held = about_to_hold.join().unwrap();
+        old(&path, 60);
+        assert!(!scratch.create(&oid, LARGE).unwrap().has_content(), "git-lfs may be about to take it");
+        fs::remove_file(scratch.folder.join(format!("{oid}.partial"))).unwrap();
+
+        drop(held);
+        let found = scratch.create(&oid, LARGE).unwrap();
+        let mut read = [0; 4];
+        found.read_at(&mut read, 2).unwrap();
+        assert!(found.has_content() && &read == b"here" && files(&scratch) == [format!("{oid}.partial")]);
+        assert!(!scratch.create(&oid, LARGE).unwrap().has_content(), "it is locked");
     }
 
     #[test]
