@@ -86,6 +86,9 @@ pub const DIRECTORY_BLOCKS_IN_FLIGHT: usize = 2;
 pub const NETWORK_BLOCKS_IN_FLIGHT: usize = 3;
 /// A fetch is closed once it serves this much content, however little of the block it spans.
 pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
+/// The first block that is on its way to a service is so small, as until then the link is idle; each further one of a
+/// group is twice as large, until they are full.
+pub const NETWORK_FIRST_BLOCK_BYTES: usize = 4 * MIB;
 /// Fetches from a directory under way at a time, for one object.
 pub const DIRECTORY_FETCHES_IN_FLIGHT: usize = 8;
 /// Fetches from a service under way at a time, for one object; each may hold [`NETWORK_FETCH_BYTES`].
@@ -117,6 +120,8 @@ pub const LEARN_FILE_BYTES: u64 = MIB as u64;
 pub const LEARN_INTERVAL: u32 = 10;
 /// How long objects wait for others that are to be committed with them, beyond what a commit costs.
 pub const GROUP_WAIT_MS: u64 = 200;
+/// Nor do they when so many bytes of them are on their way: beside these, a commit costs little.
+pub const GROUP_BYTES: usize = BLOCK_BYTES / 2;
 /// No more are waited for when none has come for this part of what a commit costs.
 pub const GROUP_QUIET_SHARE: u32 = 4;
 /// But for so long they are, whatever a commit costs: git-lfs starts its agents some 3 ms apart.

@@ -8,11 +8,22 @@ use crate::error::{Error, Kind, Result};
 use crate::id::Oid;
 use crate::repo::Direction;
 
+/// How git-lfs begins a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Init {
+    /// Which way objects go.
+    pub direction: Direction,
+    /// The remote's name, or its URL.
+    pub remote: String,
+    /// For how many objects it asks at a time, of this agent and others of the same command.
+    pub transfers: usize,
+}
+
 /// What git-lfs asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// Begins a session.
-    Init { direction: Direction, remote: String },
+    Init(Init),
     /// Asks for one object to be sent.
     Upload { oid: Oid, size_bytes: u64, path: PathBuf },
     /// Asks for one object to be fetched.
@@ -24,9 +35,23 @@ pub(super) enum Request {
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Line {
-    Init { operation: String, remote: String },
-    Upload { oid: String, size: u64, path: PathBuf },
-    Download { oid: String, size: u64 },
+    Init {
+        operation: String,
+        remote: String,
+        #[serde(default)]
+        concurrent: bool,
+        #[serde(default)]
+        concurrenttransfers: i64,
+    },
+    Upload {
+        oid: String,
+        size: u64,
+        path: PathBuf,
+    },
+    Download {
+        oid: String,
+        size: u64,
+    },
     Terminate,
 }
 
@@ -36,13 +61,14 @@ impl Request {
         let wrong =
             |e: serde_json::Error| Error::invalid(format!("git-lfs sent a line that is not understood: {e}"));
         Ok(match serde_json::from_slice(line).map_err(wrong)? {
-            Line::Init { operation, remote } => {
+            Line::Init { operation, remote, concurrent, concurrenttransfers } => {
                 let direction = match operation.as_str() {
                     "upload" => Direction::Upload,
                     "download" => Direction::Download,
                     other => return Err(Error::invalid(format!("git-lfs asks for the operation {other:?}"))),
                 };
-                Self::Init { direction, remote }
+                let transfers = usize::try_from(concurrenttransfers).ok().filter(|_| concurrent);
+                Self::Init(Init { direction, remote, transfers: transfers.unwrap_or(1).max(1) })
             }
             Line::Upload { oid, size, path } => {
                 Self::Upload { oid: Oid::parse(&oid)?, size_bytes: size, path }

@@ -5,4 +5,5 @@ mod message;
 mod session;
 
 pub use self::client::{Answer, Client, Object};
+pub use self::message::Init;
 pub use self::session::run;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::message::{self, Complete, Failure, Reply, Request};
+use super::message::{self, Complete, Failure, Init, Reply, Request};
 use crate::error::{Error, Result};
 use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
@@ -63,13 +63,12 @@ enum State<T> {
     Ready { direction: Direction, engine: Arc<T> },
 }
 
-/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `engine` makes what moves objects for
-/// a direction and a remote; it must not wait for anything, as `init` is answered after it. Fails only if
+/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `engine` makes what moves its objects; it must not wait for anything, as `init` is answered after it. Fails only if
 /// answers can't be written any more.
 pub fn run<T: Transfer + 'static>(
     input: impl Read + Send + 'static,
     output: impl Write,
-    engine: impl Fn(Direction, &str) -> Arc<T>,
+    engine: impl Fn(Init) -> Arc<T>,
 ) -> std::io::Result<()> {
     let (events, received) = unbounded();
     let lines = events.clone();
@@ -124,7 +123,7 @@ impl<T, W, F> Session<T, W, F>
 where
     T: Transfer + 'static,
     W: Write,
-    F: Fn(Direction, &str) -> Arc<T>,
+    F: Fn(Init) -> Arc<T>,
 {
     fn serve(&mut self) -> std::io::Result<Ending> {
         loop {
@@ -157,13 +156,14 @@ where
     /// Answers one request. Breaks when the session ended meanwhile.
     fn answer(&mut self, request: Request) -> std::io::Result<ControlFlow<()>> {
         match (request, &self.state) {
-            (Request::Init { direction, remote }, State::New) => {
-                let engine = (self.engine)(direction, &remote);
+            (Request::Init(init), State::New) => {
+                let direction = init.direction;
+                let engine = (self.engine)(init);
                 self.state = State::Ready { direction, engine: engine.clone() };
                 self.say(&Reply::Ready {})?;
                 std::thread::spawn(move || engine.prepare());
             }
-            (Request::Init { .. }, State::Ready { .. }) => {
+            (Request::Init(_), State::Ready { .. }) => {
                 self.reject("", &Error::invalid("git-lfs sent init twice"))?;
             }
             (Request::Upload { oid, size_bytes, path }, _) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Outcome, print, settings};
-use crate::agent;
+use crate::agent::{self, Init};
 use crate::coordinator::{Member, Opened};
 use crate::error::{Error, Result};
 use crate::flow::Engine;
@@ -31,9 +31,9 @@ impl Transfer {
         ctrlc::set_handler(|| {}).map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
         #[cfg(unix)]
         allow_files();
-        let member = |direction, remote: &str| {
-            let name = remote.to_owned();
-            Arc::new(Member::new(direction, remote, Arc::new(move || open(direction, &name))))
+        let member = |init: Init| {
+            let asked = init.clone();
+            Arc::new(Member::new(init, Arc::new(move || open(asked.direction, &asked.remote))))
         };
         agent::run(std::io::stdin(), print::protocol(), member)
             .map_err(|e| Error::io("answering git-lfs", &e))?;

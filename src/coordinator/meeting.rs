@@ -98,9 +98,7 @@ impl Meeting {
         let mut pause = Duration::from_millis(1);
         // whoever has made the lock sits down once, even if only to leave: then it is removed
         loop {
-            if let Some(seat) = self.try_sit()? {
-                let listener = self.listen().inspect_err(|_| seat.leave())?;
-                self.sweep();
+            if let Some((seat, listener)) = self.sit()? {
                 return Ok(Outcome::Sits(seat, listener));
             }
             // the one that has the seat may be about to listen, or to go
@@ -115,6 +113,14 @@ impl Meeting {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
         }
+    }
+
+    /// Takes the seat if it is free.
+    pub(super) fn sit(&self) -> Result<Option<(Seat, Listener)>> {
+        let Some(seat) = self.try_sit()? else { return Ok(None) };
+        let listener = self.listen().inspect_err(|_| seat.leave())?;
+        self.sweep();
+        Ok(Some((seat, listener)))
     }
 
     /// One that was stopped takes no connections, and then to connect would last as long as that.

@@ -23,18 +23,17 @@ use self::meeting::{Meeting, Outcome, Seat};
 use self::relay::Relay;
 use self::shared::Shared;
 pub use self::shared::{Open, Opened};
-use crate::agent::{self, Answer, Object};
+use crate::agent::{self, Answer, Init, Object};
 use crate::error::{Error, Result};
 use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
 use crate::local::scratch::Finished;
-use crate::repo::Direction;
 
-/// What an agent is to the others of its command. It joins them at the first need.
+/// What an agent is to the others of its command. One of them makes everything ready; the others join when they are
+/// asked for an object.
 pub struct Member {
-    direction: Direction,
-    remote: String,
+    init: Init,
     open: Open,
     role: Mutex<Option<Role>>,
     has_left: AtomicBool,
@@ -54,10 +53,9 @@ enum Role {
 impl Member {
     /// A member of the command that has started this process, for the objects of one session. `open` is called
     /// if this is the one that needs an engine.
-    pub fn new(direction: Direction, remote: &str, open: Open) -> Self {
+    pub fn new(init: Init, open: Open) -> Self {
         Self {
-            direction,
-            remote: remote.to_owned(),
+            init,
             open,
             role: Mutex::default(),
             has_left: AtomicBool::new(false),
@@ -74,24 +72,30 @@ impl Member {
         self.locked().get_or_insert_with(|| self.join()).clone()
     }
 
+    /// The place of this command, for whoever has not left.
+    fn meeting(&self) -> Result<Meeting> {
+        let is_over = || Error::busy("the session is over");
+        self.is_wanted().then_some(()).ok_or_else(is_over)?;
+        Meeting::of(&Command::of_this_process(self.init.direction, &self.init.remote))
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.has_left.load(Ordering::Relaxed)
+    }
+
     fn join(&self) -> Role {
-        let wanted = || !self.has_left.load(Ordering::Relaxed);
-        let meet = || {
-            // whoever has left takes no seat any more
-            let is_over = || Error::busy("the session is over");
-            wanted().then_some(()).ok_or_else(is_over)?;
-            Meeting::of(&Command::of_this_process(self.direction, &self.remote))?.join(wanted)
-        };
-        match meet() {
-            Ok(Outcome::Sits(seat, listener)) => {
-                let shared = Arc::new(Shared::new(self.open.clone(), None));
-                serve(listener, &shared);
-                Role::Serves(shared, Some(Arc::new(seat)))
-            }
+        match self.meeting().and_then(|meeting| meeting.join(|| self.is_wanted())) {
+            Ok(Outcome::Sits(seat, listener)) => self.serves(seat, listener),
             Ok(Outcome::Meets(relay)) => Role::Relays(Arc::new(relay)),
             // alone everything works, only with more requests and memory
-            Err(e) => Role::Serves(Arc::new(Shared::new(self.open.clone(), Some(e))), None),
+            Err(e) => Role::Serves(Arc::new(Shared::new(&self.init, self.open.clone(), Some(e))), None),
         }
+    }
+
+    fn serves(&self, seat: Seat, listener: Listener) -> Role {
+        let shared = Arc::new(Shared::new(&self.init, self.open.clone(), None));
+        serve(listener, &shared);
+        Role::Serves(shared, Some(Arc::new(seat)))
     }
 
     /// Does `here` with the engine if that is here, else has `object` moved where it is. If that process
@@ -133,8 +137,19 @@ impl Member {
 }
 
 impl Transfer for Member {
+    /// git-lfs starts all its agents, however few objects there are: only the first to come takes the seat, and the
+    /// others do nothing yet.
     fn prepare(&self) {
-        if let Role::Serves(shared, _) = self.role() {
+        let seat = || self.meeting().and_then(|meeting| meeting.sit());
+        let mut role = self.locked();
+        if role.is_none()
+            && let Ok(Some((seat, listener))) = seat()
+        {
+            *role = Some(self.serves(seat, listener));
+        }
+        let here = role.clone();
+        drop(role);
+        if let Some(Role::Serves(shared, _)) = here {
             shared.prepare();
         }
     }
@@ -208,7 +223,7 @@ fn serve_one(connection: Stream, shared: Arc<Shared>) {
     let (input, output) = relay::halves(connection.clone());
     let present = shared.one_more(connection);
     std::thread::spawn(move || {
-        if let Err(e) = agent::run(input, output, |_, _| shared.clone()) {
+        if let Err(e) = agent::run(input, output, |_| shared.clone()) {
             tracing::debug!("an agent of this command is gone: {e}");
         }
         drop(present);
@@ -218,11 +233,13 @@ fn serve_one(connection: Stream, shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repo::Direction;
 
     #[test]
     fn whoever_has_left_takes_no_seat() {
         let open = || Opened { engine: Err(Error::busy("as the test wants it")), log: None };
-        let member = Member::new(Direction::Upload, "of this test", Arc::new(open));
+        let init = Init { direction: Direction::Upload, remote: "of this test".to_owned(), transfers: 1 };
+        let member = Member::new(init, Arc::new(open));
         member.leave();
         member.prepare();
         assert!(matches!(member.role(), Role::Serves(_, None)));

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use interprocess::local_socket::Stream;
 
 use super::relay;
+use crate::agent::Init;
 use crate::error::{Error, Result};
 use crate::flow::{Engine, Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
+use crate::repo::Direction;
 
 /// What came of opening an engine.
 pub struct Opened {
@@ -25,6 +27,9 @@ pub type Open = Arc<dyn Fn() -> Opened + Send + Sync>;
 
 /// One engine for several sessions.
 pub(super) struct Shared {
+    direction: Direction,
+    /// How many objects it is asked for at a time.
+    transfers: usize,
     open: Open,
     /// Why other agents can't come here.
     alone: Option<Error>,
@@ -42,8 +47,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(open: Open, alone: Option<Error>) -> Self {
+    /// For the agents of the command that began a session so, or for one of them that is `alone`.
+    pub(super) fn new(init: &Init, open: Open, alone: Option<Error>) -> Self {
         Self {
+            direction: init.direction,
+            transfers: if alone.is_some() { 1 } else { init.transfers },
             open,
             alone,
             engine: OnceLock::new(),
@@ -73,24 +81,14 @@ impl Shared {
         }
         let believed = Instant::now() + begun.elapsed();
         let engine = engine.inspect_err(|e| *failure = Some((e.clone(), believed)))?;
-        let engine = self.engine.get_or_init(|| Arc::new(engine)).clone();
-        self.count_askers();
-        Ok(engine)
+        engine.set_askers(self.transfers);
+        Ok(self.engine.get_or_init(|| Arc::new(engine)).clone())
     }
 
     /// Another agent has come; it is gone when what this returns is dropped.
     pub(super) fn one_more(self: &Arc<Self>, connection: Arc<Stream>) -> Present {
         locked(&self.others).push(connection.clone());
-        self.count_askers();
         Present { shared: self.clone(), connection }
-    }
-
-    /// This process asks too.
-    fn count_askers(&self) {
-        let others = locked(&self.others);
-        if let Some(engine) = self.engine.get() {
-            engine.set_askers(others.len() + 1);
-        }
     }
 
     /// Waits until all other agents are gone, but not longer than this.
@@ -116,13 +114,14 @@ impl Drop for Present {
     fn drop(&mut self) {
         locked(&self.shared.others).retain(|other| !Arc::ptr_eq(other, &self.connection));
         self.shared.one_less.notify_all();
-        self.shared.count_askers();
     }
 }
 
 impl Transfer for Shared {
     fn prepare(&self) {
-        let _ = self.engine();
+        if let Ok(engine) = self.engine() {
+            engine.prepare(self.direction);
+        }
     }
 
     fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()> {
@@ -160,7 +159,8 @@ mod tests {
             std::thread::sleep(Duration::from_secs(1));
             Opened { engine: Err(Error::busy("as the test wants it")), log: None }
         };
-        let shared = Shared::new(Arc::new(open), None);
+        let init = Init { direction: Direction::Upload, remote: String::new(), transfers: 8 };
+        let shared = Shared::new(&init, Arc::new(open), None);
         let fails = || assert!(shared.engine().is_err_and(|e| e.to_string().contains("wants it")));
         std::thread::scope(|scope| {
             for _ in 0..8 {

@@ -90,22 +90,31 @@ fn scratch(engine: &Engine) -> Result<Scratch> {
 /// that was begun after look number `newer_than`: many that miss something at the same time share one.
 fn find(engine: &Engine, oid: &Oid, size_bytes: u64, newer_than: Option<u64>) -> Result<Lookup> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
-    let View { listed, index, condemned, .. } = &mut *view;
-    let Downloads { looks, last_look, .. } = &engine.downloads;
-    if !*listed || newer_than.is_some_and(|look| last_look.load(Ordering::SeqCst) <= look) {
-        let number = looks.fetch_add(1, Ordering::SeqCst) + 1;
-        index.refresh(&engine.store, &engine.cache)?;
-        // here it only says which record to try first
-        if let Err(e) = condemned.refresh(&engine.store, &engine.cache) {
-            tracing::warn!("the condemned lists are not used: {e}");
-        }
-        *listed = true;
-        last_look.store(number, Ordering::SeqCst);
+    if let Some(e) = view.failed.take() {
+        return Err(e);
     }
-    let mut lookup = index.find(oid);
+    let last_look = || engine.downloads.last_look.load(Ordering::SeqCst);
+    if !view.listed || newer_than.is_some_and(|number| last_look() <= number) {
+        look(engine, &mut view)?;
+    }
+    let mut lookup = view.index.find(oid);
     lookup.found.retain(|f| f.record.size_bytes == size_bytes);
-    lookup.found.sort_by_key(|f| Relied::on(f).is_condemned(condemned));
+    lookup.found.sort_by_key(|f| Relied::on(f).is_condemned(&view.condemned));
     Ok(lookup)
+}
+
+/// Reads what is new in the index.
+pub(super) fn look(engine: &Engine, view: &mut View) -> Result<()> {
+    let number = engine.downloads.looks.fetch_add(1, Ordering::SeqCst) + 1;
+    let (index, condemned) = view.look(engine);
+    index?;
+    // here it only says which record to try first
+    if let Err(e) = condemned {
+        tracing::warn!("the condemned lists are not used: {e}");
+    }
+    view.listed = true;
+    engine.downloads.last_look.store(number, Ordering::SeqCst);
+    Ok(())
 }
 
 fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progress) -> Result<PathBuf> {

@@ -33,11 +33,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::progress::Progress;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{BlockId, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Cache;
 use crate::local::journal::Journal;
+use crate::repo::Direction;
 use crate::store::Store;
 
 /// Moves objects to and from a store, one or several at a time.
@@ -108,6 +109,8 @@ struct View {
     known: known::KnownChunks,
     /// The shards that were read for it, or could not be.
     shards: HashSet<ShardId>,
+    /// What it failed by to read the index before the first object came, until one hears of it.
+    failed: Option<Error>,
     /// When that was done last, and how long it took.
     learned: Option<(Instant, Duration)>,
     /// Whether all that the journal holds is in `known`: not before it was read, and not while there may be
@@ -122,6 +125,18 @@ struct View {
 }
 
 impl View {
+    /// Reads what is new in the index and in the condemned lists, at the same time.
+    fn look(&mut self, engine: &Engine) -> (Result<()>, Result<()>) {
+        let Self { index, condemned, .. } = self;
+        let (store, cache) = (&engine.store, &engine.cache);
+        std::thread::scope(|scope| {
+            let condemned = scope.spawn(|| condemned.refresh(store, cache));
+            let index = index.refresh(store, cache);
+            let panicked = |_| Err(Error::internal("reading the condemned lists panicked"));
+            (index, condemned.join().unwrap_or_else(panicked))
+        })
+    }
+
     /// Whether a new commit may refer to a block.
     fn may_use(&self, block: &BlockId) -> bool {
         !self.condemned.has_block(block) && !self.lost.contains(block)
@@ -136,6 +151,20 @@ impl Engine {
         let (view, uploads) = (Mutex::default(), group::Uploads::default());
         let downloads = download::Downloads::new(&store, &settings);
         Self { store, cache, journal, settings, view, uploads, downloads }
+    }
+
+    /// Reads what the first object that goes this way will need of the store's metadata: git-lfs takes a while to start its
+    /// agents. If that fails, the first object does, by the same error. Does nothing while another one is at it.
+    pub fn prepare(&self, direction: Direction) {
+        let Ok(mut view) = self.view.try_lock() else { return };
+        if view.listed || view.failed.is_some() {
+            return;
+        }
+        let prepared = match direction {
+            Direction::Upload => upload::prepare(self, &mut view),
+            Direction::Download => download::look(self, &mut view),
+        };
+        view.failed = prepared.err();
     }
 
     /// So many may ask for an object at the same time; one if it was never said.

@@ -19,6 +19,7 @@ use crate::format::block::{Builder, Chunk, FramePlace, Summary};
 use crate::format::frame::{Encoded, Encoder};
 use crate::format::recipe::Term;
 use crate::id::Nonce;
+use crate::limit;
 use crate::local::journal::{Entry, Journal};
 use crate::store::{Moved, Pending, Store};
 
@@ -52,8 +53,8 @@ pub(super) struct Packing<'a, 's> {
     pub level: i32,
     /// Blocks that may be on their way while the next is filled.
     pub blocks_in_flight: usize,
-    /// Counts the blocks that are full and on their way.
-    pub full_blocks: &'a AtomicUsize,
+    /// Counts the bytes of blocks that are on their way, or were.
+    pub departed_bytes: &'a AtomicUsize,
 }
 
 /// Reads objects once, one after the other, and packs them together: a chunk that several have is stored once.
@@ -175,6 +176,8 @@ impl BlocksInFlight<'_> {
 struct Assembly<'a, 's> {
     packing: Packing<'a, 's>,
     open: Builder,
+    /// At this size the open block is closed.
+    enough_bytes: usize,
     /// What each object has in the open block.
     shares: Vec<(Arc<Progress>, u64)>,
     new: Vec<Entry>,
@@ -191,6 +194,7 @@ impl<'a, 's> Assembly<'a, 's> {
         Self {
             packing,
             open: Builder::default(),
+            enough_bytes: packing.store.reach().first_block_bytes,
             shares: Vec::new(),
             new: Vec::new(),
             in_flight: BlocksInFlight::default(),
@@ -201,8 +205,9 @@ impl<'a, 's> Assembly<'a, 's> {
     }
 
     fn add(&mut self, frame: &NovelFrame, encoded: Encoded, progress: &Arc<Progress>) -> Result<()> {
-        if !self.open.fits(encoded.stored.len(), frame.chunks.len()) {
-            self.packing.full_blocks.fetch_add(1, Ordering::Relaxed);
+        let is_enough = self.open.frames_bytes() >= self.enough_bytes;
+        if is_enough || !self.open.fits(encoded.stored.len(), frame.chunks.len()) {
+            self.enough_bytes = limit::BLOCK_BYTES.min(2 * self.enough_bytes);
             self.close_block()?;
         }
         let place = self.open.push(encoded, &frame.chunks)?;
@@ -255,6 +260,7 @@ impl<'a, 's> Assembly<'a, 's> {
         let sealed = std::mem::take(&mut self.open).finish(Nonce::random()?);
         let summary = sealed.summary;
         tracing::debug!("block {} of {} bytes", summary.id, summary.size_bytes);
+        self.packing.departed_bytes.fetch_add(summary.size_bytes as usize, Ordering::Relaxed);
         let moved = Moved::default();
         let depart = |(progress, content_bytes): (Arc<Progress>, u64)| {
             let moving = progress.depart(content_bytes, summary.size_bytes.into(), moved.clone());

@@ -53,10 +53,11 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let view = &mut *view;
     lead.waits_for("the store's index");
+    if let Some(e) = view.failed.take() {
+        return Err(e);
+    }
     if !view.listed {
-        read_index(engine, view)?;
-        view.condemned.refresh(&engine.store, &engine.cache)?;
-        view.listed = true;
+        look(engine, view)?;
     }
     let mut group = Group::default();
     let absent = std::iter::from_fn(|| lead.next_waiting()).find(|w| group.lacks(engine, view, w));
@@ -137,7 +138,7 @@ impl Group {
     }
 }
 
-/// Stores the novel chunks of `first`, and of what comes until the group is complete or a block is full.
+/// Stores the novel chunks of `first`, and of what comes until the group is complete or has about as much as a block takes.
 fn pack_group<'e>(
     engine: &'e Engine,
     view: &mut View,
@@ -155,7 +156,7 @@ fn pack_group<'e>(
     view.resumed = false;
     lead.waits_for("files to be read, or blocks to be stored");
     let view = &*view;
-    let (begun, full_blocks) = (Instant::now(), AtomicUsize::new(0));
+    let (begun, departed_bytes) = (Instant::now(), AtomicUsize::new(0));
     let level = engine.settings.compression_level;
     let store = &engine.store;
     let packing = Packing {
@@ -164,7 +165,7 @@ fn pack_group<'e>(
         journal: &engine.journal,
         level,
         blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
-        full_blocks: &full_blocks,
+        departed_bytes: &departed_bytes,
     };
     let mut first = Some(first);
     let objects = std::iter::from_fn(|| {
@@ -172,7 +173,7 @@ fn pack_group<'e>(
             return first.take();
         }
         loop {
-            let is_open = full_blocks.load(Ordering::Relaxed) == 0;
+            let is_open = departed_bytes.load(Ordering::Relaxed) < limit::GROUP_BYTES;
             let next = is_open.then(|| lead.next(begun)).flatten()?;
             if group.lacks(engine, view, &next) {
                 return Some(next);
@@ -199,6 +200,21 @@ fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
     .remedy("restore the file from another clone, or remove it and `git add` the original again"))
 }
 
+/// Reads what the first object will need.
+pub(super) fn prepare(engine: &Engine, view: &mut View) -> Result<()> {
+    look(engine, view)?;
+    learn_chunks(engine, view, 0)
+}
+
+/// Reads what is new in the index, and what was condemned meanwhile.
+fn look(engine: &Engine, view: &mut View) -> Result<()> {
+    let (index, condemned) = view.look(engine);
+    index.and(condemned)?;
+    engine.store.settle_segments()?;
+    view.listed = true;
+    Ok(())
+}
+
 /// Reads what is new in the index. What is relied on must not be lost with the power, even if another
 /// pusher has only just written it.
 fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
@@ -215,7 +231,10 @@ fn learn_chunks(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()>
     let due = view.learned.is_none_or(due);
     if due {
         let start = Instant::now();
-        read_index(engine, view)?;
+        // before the first time, it has just been read
+        if view.learned.is_some() {
+            read_index(engine, view)?;
+        }
         read_shards(engine, view)?;
         view.learned = Some((Instant::now(), start.elapsed()));
     }

@@ -307,6 +307,7 @@ mod tests {
         fetches_in_flight: 6,
         read_ahead_bytes: limit::NETWORK_READ_AHEAD_BYTES,
         blocks_in_flight: 3,
+        first_block_bytes: 1,
     };
 
     struct Place {

@@ -264,6 +264,11 @@ impl Builder {
         self.pieces.is_empty()
     }
 
+    /// Bytes of its frames.
+    pub fn frames_bytes(&self) -> usize {
+        self.frames_bytes
+    }
+
     /// Whether a frame of so many bytes and chunks still goes in.
     pub fn fits(&self, stored_bytes: usize, chunk_count: usize) -> bool {
         let chunks = self.directory.chunks.len() + chunk_count;

@@ -144,6 +144,7 @@ impl Place {
 
     /// Makes the names in a folder of the store durable.
     pub(super) fn settle(&self, folder: &str) -> Result<()> {
+        self.check_folder_of(&Path::from(folder).join("any"))?;
         let folder = self.0.join(folder);
         sync(&folder).map_err(|e| Error::io(format!("syncing {}", folder.display()), &e))
     }

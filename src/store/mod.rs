@@ -70,6 +70,8 @@ pub struct Reach {
     pub read_ahead_bytes: u32,
     /// Blocks on their way to the store while the next is filled.
     pub blocks_in_flight: usize,
+    /// The first block of several is closed at this size, and each further one at twice as much.
+    pub first_block_bytes: usize,
 }
 
 impl Store {
@@ -137,6 +139,7 @@ impl Store {
                 // what the system reads ahead is enough
                 read_ahead_bytes: 0,
                 blocks_in_flight: limit::DIRECTORY_BLOCKS_IN_FLIGHT,
+                first_block_bytes: limit::BLOCK_BYTES,
             },
             Place::Network(_) => Reach {
                 fetch_gap_bytes: limit::NETWORK_FETCH_GAP_BYTES,
@@ -144,6 +147,7 @@ impl Store {
                 fetches_in_flight: limit::NETWORK_FETCHES_IN_FLIGHT,
                 read_ahead_bytes: limit::NETWORK_READ_AHEAD_BYTES,
                 blocks_in_flight: limit::NETWORK_BLOCKS_IN_FLIGHT,
+                first_block_bytes: limit::NETWORK_FIRST_BLOCK_BYTES,
             },
         }
     }

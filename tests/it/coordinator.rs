@@ -212,7 +212,7 @@ fn an_interruption_leaves_no_files_of_what_was_fetched() {
 #[test]
 fn a_coordinator_that_ends_early_harms_no_other() {
     let sandbox = Sandbox::new();
-    let objects = objects(&sandbox, 1600..1602, 20_000_000);
+    let objects = objects(&sandbox, 1600..1602, 7_000_000);
     filled(&sandbox, &objects);
     let mut all = agents(&sandbox, "download", 3);
     all[1].say(&objects[0].download());

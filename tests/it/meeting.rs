@@ -134,10 +134,16 @@ fn the_end_of_input_ends_an_agent_that_waits_for_a_coordinator() {
     let sandbox = Sandbox::new();
     let (_seat, socket) = take_seat(&sandbox);
     let _stopped = UnixListener::bind(&socket).unwrap();
-    let (ends, waits) = (sandbox.session("upload"), sandbox.session("upload"));
+    let [mut ends, mut waits] = [(); 2].map(|()| sandbox.session("upload"));
+    let objects = objects(&sandbox, 750..752, 1000);
+    for (agent, object) in [&mut ends, &mut waits].into_iter().zip(&objects) {
+        agent.say(&object.upload());
+        assert_eq!(agent.hear()["event"], "progress");
+    }
     ends.end();
     assert!(!log(&sandbox).contains("does not answer"), "the other one still waits");
     wait_until("it gives up", || log(&sandbox).contains("does not answer"));
+    assert!(waits.hear_answer().1.get("error").is_none(), "it works for itself");
     waits.end();
 }
 

@@ -61,7 +61,7 @@ fn session(engine: Engine) -> (PipeWriter, BufReader<PipeReader>, Receiver<()>) 
     let ((input, to), (from, output)) = (pipe().unwrap(), pipe().unwrap());
     let (ended, end) = channel();
     std::thread::spawn(move || {
-        run(input, output, move |_, _| Arc::new(engine)).unwrap();
+        run(input, output, move |_| Arc::new(engine)).unwrap();
         ended.send(()).unwrap();
     });
     (to, BufReader::new(from), end)
