@@ -121,7 +121,7 @@ pub const LEARN_INTERVAL: u32 = 10;
 /// How long objects wait for others that are to be committed with them, beyond what a commit costs.
 pub const GROUP_WAIT_MS: u64 = 200;
 /// Nor do they when so many bytes of them are on their way: beside these, a commit costs little.
-pub const GROUP_BYTES: usize = BLOCK_BYTES / 2;
+pub const GROUP_BYTES: usize = BLOCK_BYTES / 4 * 3;
 /// No more are waited for when none has come for this part of what a commit costs.
 pub const GROUP_QUIET_SHARE: u32 = 4;
 /// But for so long they are, whatever a commit costs: git-lfs starts its agents some 3 ms apart.

@@ -75,6 +75,11 @@ impl Change {
         self.objects.is_empty()
     }
 
+    /// The blocks that other commits name already.
+    pub(super) fn old_blocks(&self) -> impl Iterator<Item = &Summary> {
+        self.blocks[self.new.len()..].iter().map(|block| &block.summary)
+    }
+
     fn number(&mut self, block: Summary) -> u32 {
         let blocks = &mut self.blocks;
         *self.numbers.entry(block.id).or_insert_with(|| {

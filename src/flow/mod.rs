@@ -109,6 +109,8 @@ struct View {
     known: known::KnownChunks,
     /// The shards that were read for it, or could not be.
     shards: HashSet<ShardId>,
+    /// What it took to read index and condemned lists last.
+    look_cost: Duration,
     /// What it failed by to read the index before the first object came, until one hears of it.
     failed: Option<Error>,
     /// When that was done last, and how long it took.
@@ -120,21 +122,23 @@ struct View {
     seen: HashSet<BlockId>,
     /// Blocks that a commit names and that are not there, or cut short.
     lost: HashSet<BlockId>,
-    /// Whether this process has committed anything.
-    has_committed: bool,
+    /// Whether this process has committed anything that belongs into the store's manifest.
+    owes_manifest: bool,
 }
 
 impl View {
     /// Reads what is new in the index and in the condemned lists, at the same time.
     fn look(&mut self, engine: &Engine) -> (Result<()>, Result<()>) {
-        let Self { index, condemned, .. } = self;
-        let (store, cache) = (&engine.store, &engine.cache);
-        std::thread::scope(|scope| {
+        let Self { index, condemned, look_cost, .. } = self;
+        let (store, cache, start) = (&engine.store, &engine.cache, Instant::now());
+        let looked = std::thread::scope(|scope| {
             let condemned = scope.spawn(|| condemned.refresh(store, cache));
             let index = index.refresh(store, cache);
             let panicked = |_| Err(Error::internal("reading the condemned lists panicked"));
             (index, condemned.join().unwrap_or_else(panicked))
-        })
+        });
+        *look_cost = start.elapsed();
+        looked
     }
 
     /// Whether a new commit may refer to a block.
@@ -184,14 +188,9 @@ impl Transfer for Engine {
 
     fn finish(&self) {
         let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        if !view.has_committed || !self.settings.writes_manifest {
-            return;
-        }
-        let done = self.store.keeps_manifest().and_then(|keeps| match keeps {
-            true => manifest::write(&self.store).map(drop),
-            false => Ok(()),
-        });
-        if let Err(e) = done {
+        if view.owes_manifest
+            && let Err(e) = manifest::write(&self.store)
+        {
             tracing::warn!("the manifest is not brought up to date: {e}");
         }
     }

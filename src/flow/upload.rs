@@ -81,12 +81,28 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
         in_flight.settle()?;
         return answer_sound(engine, view, lead, standing);
     }
+    // while blocks are on their way; what is lost of these is noticed before it is relied on
+    let asked = look_for(engine, view, change.old_blocks());
     let (relied, begun) = commit_change(engine, view, change, in_flight)?;
+    take_found(view, asked)?;
     view.resumed |= has_packed;
     standing.extend(changed.into_iter().zip(relied));
+    let manifest = looks_for_manifest(engine, view).then(|| engine.store.keeps_manifest());
     answer_sound(engine, view, lead, standing)?;
     lead.has_committed(begun.elapsed());
+    if let Some(keeps) = manifest {
+        view.owes_manifest = keeps.wait().unwrap_or_else(|e| {
+            tracing::warn!("the manifest is not brought up to date: {e}");
+            false
+        });
+    }
     Ok(())
+}
+
+/// Whether it is to be found out that the manifest is to be written at the end. That is done after each commit: if it is
+/// made meanwhile by somebody else, either that one sees the commit, or this one sees the manifest.
+fn looks_for_manifest(engine: &Engine, view: &View) -> bool {
+    engine.settings.writes_manifest && !view.owes_manifest
 }
 
 /// What is to be committed of the objects that were packed, in this order, and what is on its way; those that
@@ -228,16 +244,17 @@ fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
 fn learn_chunks(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()> {
     let worth = size_bytes >= limit::LEARN_FILE_BYTES;
     let due = |(at, cost): (Instant, Duration)| worth && at.elapsed() >= cost * limit::LEARN_INTERVAL;
-    let due = view.learned.is_none_or(due);
-    if due {
-        let start = Instant::now();
-        // before the first time, it has just been read
-        if view.learned.is_some() {
-            read_index(engine, view)?;
-        }
-        read_shards(engine, view)?;
-        view.learned = Some((Instant::now(), start.elapsed()));
+    if !view.learned.is_none_or(due) {
+        return Ok(());
     }
+    let start = Instant::now();
+    let looked = match view.learned {
+        // the index has just been read
+        None => view.look_cost,
+        Some(_) => read_index(engine, view).map(|()| Duration::ZERO)?,
+    };
+    read_shards(engine, view)?;
+    view.learned = Some((Instant::now(), looked + start.elapsed()));
     Ok(())
 }
 
@@ -299,7 +316,6 @@ fn commit_change(
 ) -> Result<(Vec<Relied>, Instant)> {
     let repository = &engine.settings.repository;
     let committed = commit::commit(&engine.store, &mut view.index, repository, change, in_flight)?;
-    view.has_committed = true;
     let Committed { relied, shards, begun } = committed;
     for (id, blocks) in shards {
         view.shards.insert(id);

@@ -296,14 +296,17 @@ impl Store {
         Ok(segments)
     }
 
-    /// Whether pushes are to keep the manifest up to date: a directory's always, as a web server may stand
-    /// in front of it; a bucket's if it has one.
-    pub fn keeps_manifest(&self) -> Result<bool> {
-        match &self.files.place {
-            Place::Directory(_) => Ok(true),
-            Place::Network(_) if self.is_read_only() => Ok(false),
-            Place::Network(_) => Ok(self.runtime.block_on(self.files.size(&layout::manifest()))?.is_some()),
-        }
+    /// Begins to see whether pushes are to keep the manifest up to date: a directory's always, as a web server may
+    /// stand in front of it; a bucket's if it has one.
+    pub fn keeps_manifest(&self) -> Pending<'_, bool> {
+        let (files, is_read_only) = (self.files.clone(), self.is_read_only());
+        self.begin(async move {
+            match &files.place {
+                Place::Directory(_) => Ok(true),
+                Place::Network(_) if is_read_only => Ok(false),
+                Place::Network(_) => Ok(files.size(&layout::manifest()).await?.is_some()),
+            }
+        })
     }
 
     /// Writes the manifest of these segments, over the one that is there.

@@ -92,7 +92,7 @@ fn keeps_the_contract(store: &Store) {
     // the manifest is no segment, and is the one name that is written again
     for listed in [&before, &expected] {
         store.put_manifest(listed).unwrap();
-        assert!(store.keeps_manifest().unwrap());
+        assert!(store.keeps_manifest().wait().unwrap());
         assert_eq!(store.read_manifest().unwrap(), *listed);
     }
     assert_eq!(store.list_segments().unwrap(), expected);

@@ -3,12 +3,14 @@
 use super::scene::{Scene, side_by_side};
 use crate::proxy::{Answer, Fault, Hits, Request, Thing};
 
-const LEN: usize = 20_000_000;
-/// A part has 8 MiB.
-const PARTS: usize = 3;
+/// Blocks of about 4, 8 and 16 MiB, and the rest.
+const LEN: usize = 40_000_000;
+/// A part has 8 MiB; the first block is none, and a little more than 8 and 16 MiB are two and three.
+const IN_PARTS: [usize; 3] = [2, 3, 2];
 
 fn is_whole(request: &Request) -> bool {
-    request.verb == "PUT" && request.thing == Thing::Block && request.query.is_empty()
+    let is_large = request.body_bytes > 8 << 20;
+    request.verb == "PUT" && request.thing == Thing::Block && request.query.is_empty() && is_large
 }
 
 fn is_part(request: &Request) -> bool {
@@ -37,7 +39,8 @@ fn a_link_on_which_no_block_passes() {
     scene.push_survives("whole blocks", &hits);
     let record = scene.proxy.record();
     let count = |matches: fn(&Request) -> bool| record.iter().filter(|e| matches(&e.request)).count();
-    assert_eq!((count(begins), count(is_part), count(completes)), (1, PARTS, 1), "{record:?}");
+    let (blocks, parts) = (IN_PARTS.len(), IN_PARTS.iter().sum());
+    assert_eq!((count(begins), count(is_part), count(completes)), (blocks, parts, blocks), "{record:?}");
     scene.everything_is_there();
 }
 
@@ -78,7 +81,7 @@ fn faults_in_parts() {
 fn parts_are_denied() {
     let Some(scene) = Scene::new("parts_are_denied") else { return };
     scene.add("a.bin", LEN);
-    let hits = scene.proxy.times(3, is_whole, Fault::ResetInRequest);
+    let hits = scene.proxy.times(3 * IN_PARTS.len(), is_whole, Fault::ResetInRequest);
     let denied =
         scene.proxy.whenever(|request| request.verb == "POST", Fault::Refuse(Answer::access_denied()));
     scene.push_survives("whole blocks", &hits);

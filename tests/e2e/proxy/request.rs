@@ -23,6 +23,8 @@ pub struct Request {
     pub path: String,
     pub query: String,
     pub range: Option<String>,
+    /// What it says of the length of its body.
+    pub body_bytes: u64,
     /// `If-None-Match: *`: only if nothing is there.
     pub only_new: bool,
     /// This proxy saw the upstream store something under that name.
@@ -53,6 +55,7 @@ impl Request {
             path: path.to_owned(),
             query: query.to_owned(),
             range: head.field("range").map(str::to_owned),
+            body_bytes: head.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
             only_new: head.field("if-none-match") == Some("*"),
             stored_before: false,
         }
