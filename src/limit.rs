@@ -88,7 +88,7 @@ pub const NETWORK_BLOCKS_IN_FLIGHT: usize = 3;
 pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
 /// The first block that is on its way to a service is so small, as until then the link is idle; each further one of a
 /// group is twice as large, until they are full.
-pub const NETWORK_FIRST_BLOCK_BYTES: usize = 4 * MIB;
+pub const NETWORK_FIRST_BLOCK_BYTES: usize = 2 * MIB;
 /// Fetches from a directory under way at a time, for one object.
 pub const DIRECTORY_FETCHES_IN_FLIGHT: usize = 8;
 /// Fetches from a service under way at a time, for one object; each may hold [`NETWORK_FETCH_BYTES`].

@@ -50,7 +50,10 @@ pub(super) fn download(
         failed = failed.or(damaged);
         for found in found {
             match assemble(engine, &scratch, &found, progress) {
-                Ok(path) => return Ok(path),
+                Ok(path) => {
+                    tracing::debug!("object {oid} is complete");
+                    return Ok(path);
+                }
                 Err(e) => {
                     progress.check()?;
                     tracing::warn!("object {oid} by commit {}: {e}", found.record.commit);

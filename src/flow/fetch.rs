@@ -260,7 +260,10 @@ impl Job<'_> {
         let came = coming.window.wait(&coming.fetch.range, self.progress).map(drop);
         self.progress.arrive(&coming.moving);
         match came {
-            Ok(()) => Ok(Some(coming)),
+            Ok(()) => {
+                tracing::debug!("{}: {} bytes are here", self.names(&coming.fetch), coming.fetch.range.len());
+                Ok(Some(coming))
+            }
             Err(e) => {
                 self.progress.check()?;
                 // of a part that is not ours, perhaps

@@ -3,9 +3,9 @@
 use super::scene::{Scene, side_by_side};
 use crate::proxy::{Answer, Fault, Hits, Request, Thing};
 
-/// Blocks of about 4, 8 and 16 MiB, and the rest.
-const LEN: usize = 40_000_000;
-/// A part has 8 MiB; the first block is none, and a little more than 8 and 16 MiB are two and three.
+/// Blocks of about 2, 4, 8 and 16 MiB, and the rest.
+const LEN: usize = 42_000_000;
+/// A part has 8 MiB; the first blocks are none, and a little more than 8 and 16 MiB are two and three.
 const IN_PARTS: [usize; 3] = [2, 3, 2];
 
 fn is_whole(request: &Request) -> bool {

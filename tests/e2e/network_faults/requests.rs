@@ -42,7 +42,7 @@ fn one_large_object() {
     let blocks = count(&record, "PUT", Thing::Block);
     say(&format!("pushing {} MB in {blocks} blocks: {}", len / 1_000_000, summary(&record)));
     everything_succeeded(&record);
-    assert!(blocks <= 4 + len.div_ceil(64 << 20), "of 4, 8, 16 and 32 MiB, and then full ones");
+    assert!(blocks <= 5 + len.div_ceil(64 << 20), "of 2, 4, 8, 16 and 32 MiB, and then full ones");
     assert!(record.len() <= 8 + 10 * blocks, "{}", summary(&record));
 
     let (outcome, copy) = scene.try_clone();
