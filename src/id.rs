@@ -108,6 +108,9 @@ impl StoreId {
 }
 
 impl CommitId {
+    /// The last time that an id can have.
+    pub const LAST_MILLISECONDS: u64 = (1 << 48) - 1;
+
     /// A fresh id for the time `milliseconds` since 1970.
     pub fn new(milliseconds: u64) -> Result<Self> {
         let mut bytes = [0u8; 16];

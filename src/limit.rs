@@ -26,6 +26,13 @@ pub const TERM_FRAMES_BYTES: usize = 2 * TERM_CONTENT_BYTES;
 pub const SHARD_READ_BYTES: usize = 64 * MIB;
 /// A condemned list that claims to be larger is not read.
 pub const CONDEMNED_READ_BYTES: usize = 256 * MIB;
+/// So many segments that no other replaces stand in a store when a commit merges some of them: at most 32 are to stand, and others may
+/// commit meanwhile.
+pub const SEGMENTS_STANDING: usize = 24;
+/// A commit merges no more bytes of segments than this: they stand in memory, as what is merged does.
+pub const MERGED_BYTES: u64 = 32 * MIB as u64;
+/// And not fewer segments than this.
+pub const FEWEST_MERGED: usize = 4;
 /// An index segment that claims to be larger is not read into memory at once.
 pub const SEGMENT_READ_BYTES: usize = 1024 * MIB;
 /// `store.json` is never larger.

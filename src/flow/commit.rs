@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::compact;
 use super::condemned::CondemnedNames;
 use super::index::{Found, Index};
 use super::pack::BlocksInFlight;
@@ -14,7 +15,7 @@ use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
-use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
+use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, ShardId};
 use crate::limit;
 use crate::local::journal::Entry;
 use crate::store::{Pending, Store};
@@ -183,7 +184,7 @@ pub(super) fn commit(
     if bytes.len() > limit::SEGMENT_READ_BYTES {
         return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
-    let id = SegmentId { id: commit, hash: ContentHash::of(&bytes) };
+    let (id, bytes) = compact::segment_of(index, commit, bytes)?;
     store.put_segment(&id, bytes.clone())?;
     for Relied { record, .. } in &relied {
         tracing::info!("commit {commit}: object {}", record.oid);

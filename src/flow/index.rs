@@ -111,9 +111,11 @@ impl Index {
         self.segments.values().flat_map(|s| s.replaces().iter().copied()).collect()
     }
 
-    /// Adds a segment that this process has just committed.
+    /// Adds a segment that this process has just committed, in place of those that it has merged.
     pub(super) fn add(&mut self, id: SegmentId, bytes: Vec<u8>) -> Result<()> {
-        self.segments.insert(id, Segment::open(Bytes::from(bytes))?);
+        let segment = Segment::open(Bytes::from(bytes))?;
+        segment.replaces().iter().for_each(|replaced| drop(self.segments.remove(replaced)));
+        self.segments.insert(id, segment);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 mod buffers;
 mod commit;
+mod compact;
 mod condemned;
 mod copies;
 mod cut;

@@ -52,7 +52,8 @@ pub fn stats(store: &Store) -> Result<Stats> {
         segment_bytes += segment.size_bytes() as u64;
         for record in segment.records()? {
             let record = record.map_err(|e| e.context(format!("index/{id}")))?;
-            if records.insert((record.oid, record.commit, record.repository)) {
+            let repository = segment.repositories()[record.repository as usize].clone();
+            if records.insert((record.oid, record.commit, repository)) {
                 stats.terms += record.terms.len() as u64;
             }
             objects.insert(record.oid, record.size_bytes);

@@ -8,6 +8,7 @@ pub mod container;
 mod cursor;
 pub mod frame;
 pub mod manifest;
+pub mod merge;
 mod paged;
 mod planes;
 pub mod recipe;

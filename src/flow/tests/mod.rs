@@ -1,6 +1,7 @@
 //! Tests of the engine against a real directory store; only the moments of faults are the tests'.
 
 mod collectors;
+mod compact;
 mod downloads;
 mod faults;
 mod groups;

@@ -1,10 +1,13 @@
 //! Index segments: whatever was put in is found again, in order, and nothing else is.
 
+use std::collections::BTreeSet;
+
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::block::Summary;
+use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
-use git_lfs_cdc::id::{BlockId, ChunkId, CommitId, Nonce, Oid, SegmentId, ShardId};
+use git_lfs_cdc::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
@@ -153,6 +156,48 @@ proptest! {
         prop_assert_eq!(segment.repositories(), contents.repositories);
         prop_assert_eq!(segment.replaces(), contents.replaces);
         prop_assert_eq!(Forge::open(&bytes).close(), bytes);
+    }
+
+    #[test]
+    fn a_merged_segment_says_what_all_say(all in vec(any_contents(), 1..4), again in any::<bool>()) {
+        let mut segments: Vec<_> =
+            all.iter().map(|c| Segment::open(c.clone().write())).collect::<Result<_, _>>()?;
+        if again {
+            segments.push(Segment::open(all[0].clone().write())?);
+        }
+        let mut merge = Merge::default();
+        for (number, segment) in segments.iter().enumerate() {
+            merge.add(segment)?;
+            merge.replace(SegmentId { id: CommitId([number as u8; 16]), hash: ContentHash([0; 32]) }, segment);
+        }
+        let merged = Segment::open(merge.finish().write())?;
+        let sorted = |mut records: Vec<Named>| {
+            let key = |r: &Named| format!("{r:?}");
+            records.sort_by_cached_key(key);
+            records.dedup();
+            records
+        };
+        let records = merged.records()?.collect::<Result<Vec<_>, _>>()?;
+        let records: Vec<_> = records.into_iter().map(|r| found(&merged, r)).collect();
+        prop_assert!(sorted(records) == sorted(all.iter().flat_map(given).collect()));
+
+        let blocks: BTreeSet<_> = all.iter().flat_map(|c| c.blocks.iter().map(|b| b.summary.id)).collect();
+        prop_assert_eq!(merged.block_count()?, blocks.len());
+        let shards: BTreeSet<_> = all.iter().flat_map(|c| c.shards.iter().map(|s| s.id)).collect();
+        let merged_shards: Vec<ShardId> = merged.shards()?.iter().map(|s| s.id).collect();
+        prop_assert_eq!(merged_shards.len(), shards.len());
+        let named = |key: &Key, shards: &[ShardId]| (key.prefix, shards[key.shard as usize]);
+        let keys: BTreeSet<_> = merged.keys()?.iter().map(|key| named(key, &merged_shards)).collect();
+        let given_keys = |c: &Contents| {
+            let shards: Vec<ShardId> = c.shards.iter().map(|s| s.id).collect();
+            c.keys.iter().map(|key| named(key, &shards)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(keys, all.iter().flat_map(given_keys).collect::<BTreeSet<_>>());
+        for contents in &all {
+            prop_assert!(contents.replaces.iter().all(|id| merged.replaces().contains(id)));
+        }
+        let own = |number| SegmentId { id: CommitId([number as u8; 16]), hash: ContentHash([0; 32]) };
+        prop_assert!((0..segments.len()).all(|number| merged.replaces().contains(&own(number))));
     }
 
     #[test]

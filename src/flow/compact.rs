@@ -1,0 +1,127 @@
+//! Compaction of the index: a commit merges small segments into its own when there are many, so that readers never
+//! have many to read. It only copies: what it replaces stays until somebody who may delete removes it.
+
+use bytes::Bytes;
+
+use super::commit::now_milliseconds;
+use super::index::Index;
+use crate::error::Result;
+use crate::format::merge::Merge;
+use crate::format::segment::Segment;
+use crate::id::{CommitId, ContentHash, SegmentId};
+use crate::limit;
+
+/// The segment of a commit, from what it has to say itself: alone, or merged with small ones.
+pub(super) fn segment_of(index: &Index, commit: CommitId, own: Vec<u8>) -> Result<(SegmentId, Vec<u8>)> {
+    let last = CommitId::LAST_MILLISECONDS;
+    // none could sort after one that is dated at the end of time
+    let can_merge =
+        |(id, segment): &(&SegmentId, &Segment<Bytes>)| segment.can_merge() && id.id.milliseconds() < last;
+    let size = |(id, segment): (&SegmentId, &Segment<Bytes>)| (*id, segment.size_bytes() as u64);
+    let sizes: Vec<(SegmentId, u64)> = index.segments().filter(can_merge).map(size).collect();
+    let chosen = choose(sizes, limit::SEGMENTS_STANDING, limit::MERGED_BYTES);
+    let alone = |own: Vec<u8>| Ok((SegmentId { id: commit, hash: ContentHash::of(&own) }, own));
+    if chosen.is_empty() {
+        return alone(own);
+    }
+    let mut merge = Merge::default();
+    merge.add(&Segment::open(&own[..])?)?;
+    let mut newest = None;
+    for (id, segment) in index.segments().filter(|(id, _)| chosen.binary_search(id).is_ok()) {
+        match merge.add(segment) {
+            Ok(()) => {
+                merge.replace(*id, segment);
+                newest = newest.max(Some(id.id));
+            }
+            // it stays as it is
+            Err(e) => tracing::warn!("index/{id} is not merged: {e}"),
+        }
+    }
+    let Some(newest) = newest else { return alone(own) };
+    let bytes = merge.finish().write();
+    let id = SegmentId { id: after(commit, newest)?, hash: ContentHash::of(&bytes) };
+    tracing::info!("index/{id} merges {} segments", chosen.len());
+    Ok((id, bytes))
+}
+
+/// An id that sorts after what is replaced, whatever the clocks were that this has its from.
+fn after(commit: CommitId, newest: CommitId) -> Result<CommitId> {
+    if commit > newest {
+        return Ok(commit);
+    }
+    CommitId::new(now_milliseconds().max(newest.milliseconds() + 1))
+}
+
+/// The segments to merge, in the order of their ids: none while fewer than `standing` are there. Else the smallest half, and larger ones as
+/// long as each is no larger than all before it together: so what is large is copied seldom. Never more than
+/// `most_bytes` in all, and then not few, as each commit would copy them again.
+fn choose(mut sizes: Vec<(SegmentId, u64)>, standing: usize, most_bytes: u64) -> Vec<SegmentId> {
+    if sizes.len() < standing {
+        return Vec::new();
+    }
+    sizes.sort_by_key(|(id, bytes)| (*bytes, *id));
+    let (half, mut sum, mut chosen) = (sizes.len() / 2, 0, Vec::new());
+    for (number, (id, bytes)) in sizes.into_iter().enumerate() {
+        if sum + bytes > most_bytes || (number >= half && bytes > sum) {
+            break;
+        }
+        sum += bytes;
+        chosen.push(id);
+    }
+    if chosen.len() < limit::FEWEST_MERGED.min(half) {
+        return Vec::new();
+    }
+    chosen.sort();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> SegmentId {
+        SegmentId { id: CommitId::new(number).unwrap(), hash: ContentHash([number as u8; 32]) }
+    }
+
+    fn chosen(sizes: &[u64], standing: usize, most_bytes: u64) -> Vec<u64> {
+        let sizes = sizes.iter().enumerate().map(|(number, bytes)| (id(number as u64), *bytes)).collect();
+        choose(sizes, standing, most_bytes).iter().map(|id| id.id.milliseconds()).collect()
+    }
+
+    #[test]
+    fn small_ones_are_merged_when_there_are_many() {
+        assert_eq!(chosen(&[1, 1, 1], 4, 100), [0; 0]);
+        assert_eq!(chosen(&[1, 100, 1, 1], 4, 1000), [0, 2, 3], "the half and one no larger than it");
+        assert_eq!(chosen(&[1, 2, 3, 100], 4, 1000), [0, 1, 2]);
+        assert_eq!(chosen(&[10, 20, 30, 40, 50, 60, 70, 80], 8, 100), [0, 1, 2, 3], "no more than that");
+        assert_eq!(chosen(&[50, 60, 70, 80, 90, 100, 110, 120], 8, 170), [0; 0], "not worth it");
+    }
+
+    #[test]
+    fn what_is_copied_grows_slowly() {
+        let (mut standing, mut copied, mut most) = (Vec::new(), 0, 0);
+        let commits = 10_000;
+        for number in 0..commits {
+            let chosen = choose(standing.clone(), limit::SEGMENTS_STANDING, u64::MAX);
+            let (merged, rest): (Vec<_>, Vec<_>) =
+                standing.into_iter().partition(|(id, _)| chosen.contains(id));
+            let sum: u64 = merged.iter().map(|(_, bytes)| bytes).sum();
+            copied += sum;
+            standing = rest;
+            standing.push((id(number), sum + 1000));
+            most = most.max(standing.len());
+        }
+        assert!(most <= limit::SEGMENTS_STANDING, "{most} stand");
+        let times = copied as f64 / (1000 * commits) as f64;
+        assert!(times < 6.0, "each byte was copied {times} times");
+    }
+
+    #[test]
+    fn the_name_sorts_after_what_is_replaced() {
+        let [old, new] = [1, 2].map(|ms| CommitId::new(ms).unwrap());
+        assert_eq!(after(new, old).unwrap(), new);
+        assert!(after(old, new).unwrap() > new);
+        let ahead = CommitId::new(CommitId::LAST_MILLISECONDS - 1).unwrap();
+        assert!(after(new, ahead).unwrap() > ahead);
+    }
+}
