@@ -222,8 +222,8 @@ impl ScratchFile {
     /// Leaves the file to the caller, under a name that says that it is finished.
     pub fn hand_over(self) -> Result<PathBuf> {
         let failed = |e| Error::io("keeping a finished download", &e);
-        // since when it is waited for that somebody holds it
-        self.file.set_modified(SystemTime::now()).map_err(failed)?;
+        // since when it is waited for that somebody holds it; where files can't be dated, that is not waited for
+        let _ = self.file.set_modified(SystemTime::now());
         match self.kept {
             Kept::Not(path) => {
                 let finished = path.with_extension("");
