@@ -24,12 +24,12 @@ fn block_name(block: &str) -> &str {
 fn damaged_block() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("damaged");
-    work.publish("healthy.bin", &noise(1, 3_000_000));
+    work.publish("healthy.bin", &noise(1, 1_500_000));
     let healthy = sandbox.store().blocks();
-    work.publish("hurt.bin", &noise(2, 3_000_000));
+    work.publish("hurt.bin", &noise(2, 1_500_000));
     let blocks = sandbox.store().blocks();
     let [hurt] = blocks.iter().filter(|block| !healthy.contains(block)).collect::<Vec<_>>()[..] else {
-        panic!("one push of 3 MB makes one block");
+        panic!("one push of 1.5 MB makes one block");
     };
     sandbox.store().damage(hurt);
 
@@ -57,8 +57,8 @@ fn damaged_block() {
 fn missing_block() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("missing");
-    work.publish("a.bin", &noise(1, 3_000_000));
-    let [block] = &sandbox.store().blocks()[..] else { panic!("one push of 3 MB makes one block") };
+    work.publish("a.bin", &noise(1, 1_500_000));
+    let [block] = &sandbox.store().blocks()[..] else { panic!("one push of 1.5 MB makes one block") };
     let bytes = sandbox.store().read(block);
     sandbox.store().remove(block);
 
