@@ -219,6 +219,27 @@ mod tests {
     }
 
     #[test]
+    fn how_many_objects_git_lfs_asks_for_is_one_unless_it_says_more() {
+        let transfers = |rest: &str| {
+            let line = format!(r#"{{"event":"init","operation":"upload","remote":"origin"{rest}}}"#);
+            match Request::parse(line.as_bytes()).unwrap() {
+                Request::Init(init) => init.transfers,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(transfers(r#","concurrent":true,"concurrenttransfers":100"#), 100);
+        for one in [
+            "",
+            r#","concurrent":true"#,
+            r#","concurrent":false,"concurrenttransfers":8"#,
+            r#","concurrent":true,"concurrenttransfers":0"#,
+            r#","concurrent":true,"concurrenttransfers":-3"#,
+        ] {
+            assert_eq!(transfers(one), 1, "{one}");
+        }
+    }
+
+    #[test]
     fn replies_are_what_git_lfs_reads() {
         let json = |reply: &Reply<'_>| serde_json::to_string(reply).unwrap();
         assert_eq!(json(&Reply::Ready {}), "{}");

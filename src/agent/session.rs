@@ -63,8 +63,8 @@ enum State<T> {
     Ready { direction: Direction, engine: Arc<T> },
 }
 
-/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `engine` makes what moves its objects; it must not wait for anything, as `init` is answered after it. Fails only if
-/// answers can't be written any more.
+/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `engine` makes what moves its objects; it
+/// must not wait for anything, as `init` is answered after it. Fails only if answers can't be written any more.
 pub fn run<T: Transfer + 'static>(
     input: impl Read + Send + 'static,
     output: impl Write,

@@ -26,21 +26,21 @@ pub(super) fn segment_of(index: &Index, commit: CommitId, own: Vec<u8>) -> Resul
     }
     let mut merge = Merge::default();
     merge.add(&Segment::open(&own[..])?)?;
-    let mut newest = None;
+    let mut merged = Vec::new();
     for (id, segment) in index.segments().filter(|(id, _)| chosen.binary_search(id).is_ok()) {
         match merge.add(segment) {
             Ok(()) => {
                 merge.replace(*id, segment);
-                newest = newest.max(Some(id.id));
+                merged.push(id.id);
             }
             // it stays as it is
             Err(e) => tracing::warn!("index/{id} is not merged: {e}"),
         }
     }
-    let Some(newest) = newest else { return alone(own) };
+    let Some(newest) = merged.iter().max() else { return alone(own) };
     let bytes = merge.finish().write();
-    let id = SegmentId { id: after(commit, newest)?, hash: ContentHash::of(&bytes) };
-    tracing::info!("index/{id} merges {} segments", chosen.len());
+    let id = SegmentId { id: after(commit, *newest)?, hash: ContentHash::of(&bytes) };
+    tracing::info!("index/{id} merges {} segments", merged.len());
     Ok((id, bytes))
 }
 

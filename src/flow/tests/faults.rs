@@ -98,6 +98,33 @@ fn a_store_that_is_gone_is_not_made_anew() {
     assert!(!place.folder.path().join("store").exists());
 }
 
+/// What is read before the first object comes may fail: that object hears it, once, and the next begins anew.
+#[test]
+fn what_preparing_fails_by_is_the_first_objects_error() {
+    for (direction, list) in [Direction::Upload, Direction::Download]
+        .into_iter()
+        .flat_map(|direction| ["index", "condemned"].map(|list| (direction, list)))
+    {
+        let place = Place::new();
+        let object = place.object(&noise(24, 100_000));
+        object.push(&place.engine()).unwrap();
+        let left = AtomicUsize::new(1);
+        let engine = place.watched(Arc::new(move |when, call| {
+            !(when == When::Before && *call == Call::List(list.into()) && left.swap(0, Ordering::SeqCst) == 1)
+        }));
+        engine.prepare(direction);
+        engine.prepare(direction);
+        let moved = || match direction {
+            Direction::Upload => object.push(&engine),
+            Direction::Download => object.pull(&engine).map(drop),
+        };
+        // a download only prefers what is not condemned
+        let is_needed = direction == Direction::Upload || list == "index";
+        assert_eq!(moved().is_err(), is_needed, "{direction:?} {list}");
+        moved().unwrap();
+    }
+}
+
 #[test]
 fn many_that_create_a_store_at_once_get_the_same_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::Condemned;
 use git_lfs_cdc::format::frame::{Decoder, Frame};
 use git_lfs_cdc::format::manifest;
+use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::format::shard::{self, Recipes, Shard};
 use git_lfs_cdc::format::store_json::StoreDescription;
@@ -129,6 +130,12 @@ fn walk(segment: &Segment<&[u8]>) -> git_lfs_cdc::error::Result<()> {
     _ = segment.keys();
     _ = segment.can_merge();
     _ = segment.record_count();
+    let mut merge = Merge::default();
+    merge.add(&segment)?;
+    // what could be read as a whole is written so that it can be
+    let merged = Segment::open(merge.finish().write()).expect("it was just written");
+    assert!(merged.records().expect("they are there").all(|record| record.is_ok()));
+    assert!(merged.block_count()? <= blocks && merged.record_count()? <= segment.record_count()?);
     Ok(())
 }
 
