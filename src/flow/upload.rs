@@ -88,15 +88,16 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     view.resumed |= has_packed;
     standing.extend(changed.into_iter().zip(relied));
     let manifest = looks_for_manifest(engine, view).then(|| engine.store.keeps_manifest());
-    answer_sound(engine, view, lead, standing)?;
+    let answered = answer_sound(engine, view, lead, standing);
     lead.has_committed(begun.elapsed());
+    // whether it was acknowledged or not, it was committed
     if let Some(keeps) = manifest {
         view.owes_manifest = keeps.wait().unwrap_or_else(|e| {
             tracing::warn!("the manifest is not brought up to date: {e}");
             false
         });
     }
-    Ok(())
+    answered
 }
 
 /// Whether it is to be found out that the manifest is to be written at the end. That is done after each commit: if it is

@@ -131,7 +131,7 @@ fn walk(segment: &Segment<&[u8]>) -> git_lfs_cdc::error::Result<()> {
     _ = segment.can_merge();
     _ = segment.record_count();
     let mut merge = Merge::default();
-    merge.add(&segment)?;
+    merge.add(segment)?;
     // what could be read as a whole is written so that it can be
     let merged = Segment::open(merge.finish().write()).expect("it was just written");
     assert!(merged.records().expect("they are there").all(|record| record.is_ok()));
