@@ -1,10 +1,16 @@
 //! Downloads in the making: files beside the LFS objects, where git-lfs can rename them from.
 
+mod finished;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+pub use self::finished::{Finished, give_back};
 use super::lock;
 use crate::error::{Error, Result};
 use crate::id::{Nonce, Oid};
@@ -19,6 +25,8 @@ const PARTIAL: &str = "partial";
 #[derive(Clone, Debug)]
 pub struct Scratch {
     folder: PathBuf,
+    /// How often room was made.
+    rooms: Arc<Mutex<u64>>,
 }
 
 impl Scratch {
@@ -28,7 +36,7 @@ impl Scratch {
         let folder = storage.join("tmp").join("cdc");
         let failed = |e| Error::io(format!("making the folder {}", folder.display()), &e);
         fs::create_dir_all(&folder).map_err(failed)?;
-        let scratch = Self { folder };
+        let scratch = Self { folder, rooms: Arc::default() };
         scratch.sweep(|extension| match extension {
             Some(PART) => Some(Duration::from_secs(limit::SCRATCH_PART_STALE_SECONDS)),
             Some(PARTIAL) => Some(Duration::from_secs(limit::PARTIAL_STALE_SECONDS)),
@@ -134,9 +142,20 @@ impl Scratch {
         }
     }
 
-    /// Gives up what unfinished downloads have left; says whether there was any.
-    fn make_room(&self) -> bool {
-        self.sweep(|extension| (extension == Some(PARTIAL)).then_some(Duration::ZERO)) > 0
+    fn rooms(&self) -> MutexGuard<'_, u64> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up what unfinished downloads have left; says how often room was made then. Nothing if there was nothing to
+    /// give up, nor has been since room was made `before` times: of several that find the disk full, one makes room
+    /// for all.
+    fn make_room(&self, before: u64) -> Option<u64> {
+        let mut rooms = self.rooms();
+        if *rooms == before {
+            let removed = self.sweep(|extension| (extension == Some(PARTIAL)).then_some(Duration::ZERO));
+            *rooms += u64::from(removed > 0);
+        }
+        (*rooms > before).then_some(*rooms)
     }
 }
 
@@ -207,8 +226,12 @@ impl ScratchFile {
     /// Writes at an offset; several threads may at once. Where the disk is full, what other downloads have left
     /// makes room.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut rooms = *self.scratch.rooms();
         let mut written = write_all_at(&self.file, bytes, offset);
-        if matches!(&written, Err(e) if is_full(e)) && self.scratch.make_room() {
+        while matches!(&written, Err(e) if is_full(e))
+            && let Some(made) = self.scratch.make_room(rooms)
+        {
+            rooms = made;
             written = write_all_at(&self.file, bytes, offset);
         }
         if let (Err(e), Kept::ForNext(partial)) = (&written, &self.kept)
@@ -237,66 +260,6 @@ impl ScratchFile {
             }
         }
     }
-}
-
-/// A finished download that git-lfs was told of. It is git-lfs's as soon as that renames it. If it never does, it was
-/// interrupted or did not want it, and nobody will come for it: then a large one is kept for the next download, and
-/// others vanish.
-#[derive(Debug)]
-pub struct Finished {
-    path: PathBuf,
-    /// Says to other downloads that git-lfs may be about to take it.
-    _held: Option<File>,
-}
-
-impl Finished {
-    /// The file at `path`, which [`ScratchFile::hand_over`] gave, here or in another process just now.
-    pub fn at(path: PathBuf) -> Self {
-        Self { _held: hold(&path), path }
-    }
-}
-
-impl Drop for Finished {
-    fn drop(&mut self) {
-        give_back(&self.path);
-    }
-}
-
-#[cfg(unix)]
-fn hold(path: &Path) -> Option<File> {
-    lock::try_lock(File::options().read(true), path).ok().flatten()
-}
-
-/// There a lock would keep git-lfs from reading it; and while git-lfs reads it, it can't be moved away.
-#[cfg(windows)]
-fn hold(_: &Path) -> Option<File> {
-    None
-}
-
-/// Takes a finished download back that nobody was told of, or that git-lfs has not taken.
-pub fn give_back(path: &Path) {
-    let Ok(about) = fs::metadata(path) else { return };
-    if about.len() >= limit::PARTIAL_BYTES && keep_for_next(path).unwrap_or(false) {
-        tracing::info!("kept {} for the next download, as git-lfs did not take it", path.display());
-    } else if fs::remove_file(path).is_ok() {
-        tracing::info!("removed {}, which git-lfs did not take", path.display());
-    }
-}
-
-/// Makes a finished download one that the next goes on with, unless there is such a one.
-fn keep_for_next(finished: &Path) -> std::io::Result<bool> {
-    let name = finished.file_name().and_then(|n| n.to_str());
-    let Some((oid, _)) = name.and_then(|n| n.split_once('-')) else { return Ok(false) };
-    let path = finished.with_file_name(format!("{oid}.{PARTIAL}"));
-    let Some(file) = lock_partial(&path)? else { return Ok(false) };
-    if file.metadata()?.len() > 0 {
-        return Ok(false);
-    }
-    let renamed = fs::rename(finished, &path);
-    if renamed.is_err() {
-        fs::remove_file(&path)?;
-    }
-    renamed.map(|()| true)
 }
 
 /// Opens what a download goes on with, or makes it, unless another download is at it.
@@ -337,153 +300,4 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Resu
         offset += written as u64;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LARGE: u64 = limit::PARTIAL_BYTES;
-
-    fn files(scratch: &Scratch) -> Vec<String> {
-        let names = fs::read_dir(&scratch.folder).unwrap();
-        let mut names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_large_download_goes_on_where_the_last_one_ended() {
-        let storage = tempfile::tempdir().unwrap();
-        let scratch = Scratch::open(storage.path()).unwrap();
-        let oid = Oid([7; 32]);
-        let first = scratch.create(&oid, LARGE).unwrap();
-        assert!(!first.has_content());
-        first.write_at(b"here", 1000).unwrap();
-        drop(first);
-        assert_eq!(files(&scratch), [format!("{oid}.partial")]);
-
-        let second = Scratch::open(storage.path()).unwrap().create(&oid, LARGE).unwrap();
-        let mut read = [0; 4];
-        second.read_at(&mut read, 1000).unwrap();
-        assert!(second.has_content() && &read == b"here");
-        // the same object at the same time: a file of its own, which vanishes
-        let other = scratch.create(&oid, LARGE).unwrap();
-        assert!(!other.has_content() && files(&scratch).len() == 2);
-        drop(other);
-        let finished = second.hand_over().unwrap();
-        assert_eq!(finished.metadata().unwrap().len(), LARGE);
-        assert_eq!(files(&scratch), [finished.file_name().unwrap().to_str().unwrap()]);
-        let _held = Finished::at(finished);
-        assert!(!scratch.create(&oid, LARGE).unwrap().has_content(), "what is finished is git-lfs's");
-    }
-
-    #[test]
-    fn what_git_lfs_does_not_take_is_kept_if_it_is_large() {
-        let storage = tempfile::tempdir().unwrap();
-        let scratch = Scratch::open(storage.path()).unwrap();
-        let finished = |oid: &Oid, size_bytes: u64| {
-            let file = scratch.create(oid, size_bytes).unwrap();
-            file.write_at(b"here", 2).unwrap();
-            Finished::at(file.hand_over().unwrap())
-        };
-        let oid = Oid([7; 32]);
-        let taken = finished(&oid, LARGE);
-        fs::rename(&taken.path, storage.path().join("object")).unwrap();
-        drop(taken);
-        drop(finished(&oid, 10));
-        assert_eq!(files(&scratch), [""; 0]);
-        drop(finished(&oid, LARGE));
-        assert_eq!(files(&scratch), [format!("{oid}.partial")]);
-
-        let (first, second) = (finished(&oid, LARGE), finished(&oid, LARGE));
-        drop((first, second));
-        assert_eq!(files(&scratch), [format!("{oid}.partial")], "one is enough");
-        let at_it = scratch.create(&oid, LARGE).unwrap();
-        let untaken = Finished::at(scratch.create(&oid, LARGE).unwrap().hand_over().unwrap());
-        drop(untaken);
-        let mut read = [0; 4];
-        at_it.read_at(&mut read, 2).unwrap();
-        assert!(&read == b"here" && files(&scratch).len() == 1, "what another download is at was touched");
-    }
-
-    #[test]
-    fn a_finished_download_that_nobody_holds_is_gone_on_with() {
-        let storage = tempfile::tempdir().unwrap();
-        let scratch = Scratch::open(storage.path()).unwrap();
-        let oid = Oid([7; 32]);
-        let left = || {
-            let file = scratch.create(&oid, LARGE).unwrap();
-            file.write_at(b"here", 2).unwrap();
-            file.hand_over().unwrap()
-        };
-        let old = |path: &Path, seconds: u64| {
-            let file = File::options().write(true).open(path).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
-        };
-        let path = left();
-        let about_to_hold = std::thread::spawn({
-            let path = path.clone();
-            move || {
-                std::thread::sleep(Duration::from_millis(limit::HAND_OVER_MS / 20));
-                hold(&path).unwrap()
-            }
-        });
-        let other = scratch.create(&oid, LARGE).unwrap();
-        assert!(!other.has_content() && path.exists(), "somebody was about to hold it");
-        drop(other);
-        fs::remove_file(scratch.folder.join(format!("{oid}.partial"))).unwrap();
-
-        let held = about_to_hold.join().unwrap();
-        old(&path, 60);
-        assert!(!scratch.create(&oid, LARGE).unwrap().has_content(), "git-lfs may be about to take it");
-        fs::remove_file(scratch.folder.join(format!("{oid}.partial"))).unwrap();
-
-        drop(held);
-        let found = scratch.create(&oid, LARGE).unwrap();
-        let mut read = [0; 4];
-        found.read_at(&mut read, 2).unwrap();
-        assert!(found.has_content() && &read == b"here" && files(&scratch) == [format!("{oid}.partial")]);
-        assert!(!scratch.create(&oid, LARGE).unwrap().has_content(), "it is locked");
-    }
-
-    #[test]
-    fn room_is_made_of_what_nobody_holds() {
-        let storage = tempfile::tempdir().unwrap();
-        let scratch = Scratch::open(storage.path()).unwrap();
-        drop(scratch.create(&Oid([1; 32]), LARGE).unwrap());
-        let held = scratch.create(&Oid([2; 32]), LARGE).unwrap();
-        let small = scratch.create(&Oid([3; 32]), 10).unwrap();
-        assert!(scratch.make_room() && !scratch.make_room());
-        assert!(files(&scratch).len() == 2 && held.path().exists() && small.path().exists());
-    }
-
-    #[test]
-    fn what_dead_processes_left_is_removed_and_nothing_else() {
-        let storage = tempfile::tempdir().unwrap();
-        let scratch = Scratch::open(storage.path()).unwrap();
-        let oid = Oid([7; 32]);
-        let held = scratch.create(&oid, 10).unwrap();
-        let finished = scratch.create(&oid, 10).unwrap().hand_over().unwrap();
-        let folder = finished.parent().unwrap().to_owned();
-        let left = |name: &str, age: u64| {
-            let path = folder.join(name);
-            let file = File::create(&path).unwrap();
-            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
-            path
-        };
-        let killed = left("killed.part", 60);
-        let just_created = left("created.part", 0);
-        let ignored = left("ignored", 2 * 60 * 60);
-        let checked = left("checked", 60);
-        let old = left("old.partial", limit::PARTIAL_STALE_SECONDS);
-        let yesterdays = left("yesterdays.partial", 24 * 60 * 60);
-        held.file.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).unwrap();
-        Scratch::open(storage.path()).unwrap();
-        assert!(!killed.exists() && !ignored.exists() && !old.exists() && yesterdays.exists());
-        assert!(just_created.exists() && checked.exists() && finished.exists() && held.path().exists());
-        let path = held.path().to_path_buf();
-        drop(held);
-        assert!(!path.exists(), "a failed download leaves nothing");
-    }
 }

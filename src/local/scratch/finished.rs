@@ -1,0 +1,68 @@
+//! Finished downloads: whose they are between the moment when git-lfs is told of them and the one when it takes them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::{PARTIAL, lock_partial};
+use crate::limit;
+use crate::local::lock;
+
+/// A finished download that git-lfs was told of. It is git-lfs's as soon as that renames it. If it never does, it was
+/// interrupted or did not want it, and nobody will come for it: then a large one is kept for the next download, and
+/// others vanish.
+#[derive(Debug)]
+pub struct Finished {
+    pub(super) path: PathBuf,
+    /// Says to other downloads that git-lfs may be about to take it.
+    _held: Option<File>,
+}
+
+impl Finished {
+    /// The file at `path`, which [`ScratchFile::hand_over`](super::ScratchFile::hand_over) gave, here or in another process just now.
+    pub fn at(path: PathBuf) -> Self {
+        Self { _held: hold(&path), path }
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        give_back(&self.path);
+    }
+}
+
+#[cfg(unix)]
+pub(super) fn hold(path: &Path) -> Option<File> {
+    lock::try_lock(File::options().read(true), path).ok().flatten()
+}
+
+/// There a lock would keep git-lfs from reading it; and while git-lfs reads it, it can't be moved away.
+#[cfg(windows)]
+pub(super) fn hold(_: &Path) -> Option<File> {
+    None
+}
+
+/// Takes a finished download back that nobody was told of, or that git-lfs has not taken.
+pub fn give_back(path: &Path) {
+    let Ok(about) = fs::metadata(path) else { return };
+    if about.len() >= limit::PARTIAL_BYTES && keep_for_next(path).unwrap_or(false) {
+        tracing::info!("kept {} for the next download, as git-lfs did not take it", path.display());
+    } else if fs::remove_file(path).is_ok() {
+        tracing::info!("removed {}, which git-lfs did not take", path.display());
+    }
+}
+
+/// Makes a finished download one that the next goes on with, unless there is such a one.
+fn keep_for_next(finished: &Path) -> std::io::Result<bool> {
+    let name = finished.file_name().and_then(|n| n.to_str());
+    let Some((oid, _)) = name.and_then(|n| n.split_once('-')) else { return Ok(false) };
+    let path = finished.with_file_name(format!("{oid}.{PARTIAL}"));
+    let Some(file) = lock_partial(&path)? else { return Ok(false) };
+    if file.metadata()?.len() > 0 {
+        return Ok(false);
+    }
+    let renamed = fs::rename(finished, &path);
+    if renamed.is_err() {
+        fs::remove_file(&path)?;
+    }
+    renamed.map(|()| true)
+}
