@@ -39,6 +39,12 @@ pub const SEGMENT_READ_BYTES: usize = 1024 * MIB;
 pub const STORE_JSON_BYTES: usize = 64 * KIB;
 /// Bytes of a page of an index segment, checksum included.
 pub const PAGE_BYTES: usize = 4096;
+/// Most posts in the fence of a table: with 10 million entries an entry is found in some 50 KB.
+pub const FENCE_POSTS: usize = 1024;
+/// So many entries of blocks before that of an object's first term are read with it.
+pub const BLOCKS_BEFORE: usize = 32;
+/// And so many from there on: they are often the same object's.
+pub const BLOCKS_BEHIND: usize = 224;
 /// Most sections in one file.
 pub const SECTIONS: usize = 64;
 /// One chunk in this many is a key chunk.

@@ -101,6 +101,17 @@ struct Entry {
 impl Container {
     /// Checks header and section table of `bytes`, the whole file. Errors call it `what`.
     pub(crate) fn parse(bytes: &[u8], magic: &[u8; 8], what: &'static str) -> Result<Self> {
+        Self::parse_start(bytes, bytes.len(), magic, what)
+    }
+
+    /// As [`Container::parse`], of the beginning of a file of `file_bytes`. Fails if header and section table
+    /// are not in it.
+    pub(crate) fn parse_start(
+        bytes: &[u8],
+        file_bytes: usize,
+        magic: &[u8; 8],
+        what: &'static str,
+    ) -> Result<Self> {
         let mut header = Cursor::new(bytes, what);
         if header.bytes(8)? != magic {
             return Err(Error::corrupt(format!("{what} does not begin as one")));
@@ -121,26 +132,38 @@ impl Container {
             return Err(Error::corrupt(format!("the header of {what} fails its checksum")));
         }
         features.check(what)?;
-        if total != bytes.len() as u64 {
-            return Err(Error::corrupt(format!("{what} is {} bytes long instead of {total}", bytes.len())));
+        if total != file_bytes as u64 {
+            return Err(Error::corrupt(format!("{what} is {file_bytes} bytes long instead of {total}")));
         }
-        let sections = parse_table(table, count, bytes.len(), what)?;
+        let sections = parse_table(table, count, file_bytes, what)?;
         Ok(Self { what, features, sections })
     }
 
-    /// The bytes of a section that must be there, its checksum verified.
+    /// The bytes of a section that must be there, its checksum verified. `bytes` is the file, or as much of its
+    /// beginning as holds the section.
     pub(crate) fn section<'a>(&self, bytes: &'a [u8], kind: u32) -> Result<&'a [u8]> {
         let entry = self.entry(kind, false)?;
-        let section = &bytes[entry.range.clone()];
+        let section = bytes.get(entry.range.clone()).unwrap_or_default();
         if entry.checksum != xxh3_64(section) {
             return Err(Error::corrupt(format!("section {kind} of {} fails its checksum", self.what)));
         }
         Ok(section)
     }
 
-    /// The bytes of a section that must be there, and whose pages carry checksums of their own.
-    pub(crate) fn paged_section<'a>(&self, bytes: &'a [u8], kind: u32) -> Result<&'a [u8]> {
-        Ok(&bytes[self.entry(kind, true)?.range.clone()])
+    /// Where in the file a section lies that must be there, and whose pages carry checksums of their own.
+    pub(crate) fn paged_section(&self, kind: u32) -> Result<Range<usize>> {
+        Ok(self.entry(kind, true)?.range.clone())
+    }
+
+    /// Where in the file the last of those sections ends that are there and carry one checksum each.
+    pub(crate) fn plain_end(&self) -> usize {
+        let plain = self.sections.iter().filter(|s| !s.paged);
+        plain.map(|s| s.range.end).max().unwrap_or_default()
+    }
+
+    /// Whether there is a section of this kind.
+    pub(crate) fn has(&self, kind: u32) -> bool {
+        self.sections.iter().any(|s| s.kind == kind)
     }
 
     fn entry(&self, kind: u32, paged: bool) -> Result<&Entry> {

@@ -6,6 +6,8 @@ pub mod chunking;
 pub mod condemned;
 pub mod container;
 mod cursor;
+mod fence;
+pub mod find;
 pub mod frame;
 pub mod manifest;
 pub mod merge;

@@ -21,7 +21,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    const fn entries_per_page(self) -> usize {
+    pub(crate) const fn entries_per_page(self) -> usize {
         (PAGE_BYTES - CHECKSUM_BYTES) / self.width
     }
 
@@ -61,18 +61,51 @@ impl Layout {
 
     /// The bytes of entry `index` of `section`, its page checked.
     pub(crate) fn entry(self, section: &[u8], index: usize) -> Result<&[u8]> {
-        let page = self.page(section, index / self.entries_per_page())?;
-        let start = index % self.entries_per_page() * self.width;
-        page.get(start..start + self.width).ok_or_else(|| {
-            Error::corrupt(format!("section {} of an index segment has no entry {index}", self.kind))
+        self.range(section, index..index.saturating_add(1)).next().unwrap_or_else(|| {
+            Err(Error::corrupt(format!("section {} of an index segment has no entry {index}", self.kind)))
         })
     }
 
-    /// The entries of page `page`, checked.
-    fn page(self, section: &[u8], page: usize) -> Result<&[u8]> {
-        let start = page.saturating_mul(self.page_bytes()).min(section.len());
-        let end = start.saturating_add(self.page_bytes()).min(section.len());
-        let split = section[start..end].split_last_chunk::<CHECKSUM_BYTES>();
+    /// All entries in order, every page checked once.
+    pub(crate) fn entries(self, section: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
+        self.pages(section, 0, 0..section.len().div_ceil(self.page_bytes()), 0..usize::MAX)
+    }
+
+    /// The entries of `range`, which must be there, every page checked once.
+    pub(crate) fn range(self, section: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
+        self.pages(section, 0, self.pages_of(&range), range)
+    }
+
+    /// Where the pages of the entries of `range` lie in a section of `section_bytes`.
+    pub(crate) fn span(self, section_bytes: usize, range: &Range<usize>) -> Range<usize> {
+        let pages = self.pages_of(range);
+        let [start, end] = [pages.start, pages.end].map(|p| p.saturating_mul(self.page_bytes()));
+        start.min(section_bytes)..end.min(section_bytes)
+    }
+
+    /// As [`Layout::range`], of the bytes of that [`Layout::span`].
+    pub(crate) fn spanned(self, span: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
+        let pages = self.pages_of(&range);
+        self.pages(span, pages.start, pages, range)
+    }
+
+    /// As many entries as the page of entry `index` and those before it have.
+    pub(crate) fn page_end(self, index: usize) -> usize {
+        (index / self.entries_per_page() + 1) * self.entries_per_page()
+    }
+
+    fn pages_of(self, range: &Range<usize>) -> Range<usize> {
+        match range.is_empty() {
+            true => 0..0,
+            false => range.start / self.entries_per_page()..range.end.div_ceil(self.entries_per_page()),
+        }
+    }
+
+    /// The entries of page `page`, checked; `bytes` begins with page `first`.
+    fn page(self, bytes: &[u8], first: usize, page: usize) -> Result<&[u8]> {
+        let start = (page - first).saturating_mul(self.page_bytes()).min(bytes.len());
+        let end = start.saturating_add(self.page_bytes()).min(bytes.len());
+        let split = bytes[start..end].split_last_chunk::<CHECKSUM_BYTES>();
         match split {
             Some((entries, sum)) if self.checksum(page, entries) == u64::from_le_bytes(*sum) => Ok(entries),
             _ => Err(Error::corrupt(format!(
@@ -82,27 +115,17 @@ impl Layout {
         }
     }
 
-    /// All entries in order, every page checked once.
-    pub(crate) fn entries(self, section: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
-        self.pages(section, 0..section.len().div_ceil(self.page_bytes()), 0..usize::MAX)
-    }
-
-    /// The entries of `range`, which must be there, every page checked once.
-    pub(crate) fn range(self, section: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
-        let (first, end) =
-            (range.start / self.entries_per_page(), range.end.div_ceil(self.entries_per_page()));
-        self.pages(section, if range.is_empty() { 0..0 } else { first..end }, range)
-    }
-
-    /// The entries of `pages` that lie in `range`, an error for each page that fails.
+    /// The entries of `pages` that lie in `range`, an error for each page that fails. `bytes` begins with page
+    /// `first`.
     fn pages(
         self,
-        section: &[u8],
+        bytes: &[u8],
+        first: usize,
         pages: Range<usize>,
         range: Range<usize>,
     ) -> impl Iterator<Item = Result<&[u8]>> {
         pages.flat_map(move |page| {
-            let (entries, failed) = match self.page(section, page) {
+            let (entries, failed) = match self.page(bytes, first, page) {
                 Ok(entries) => (entries, None),
                 Err(error) => (&[][..], Some(Err(error))),
             };

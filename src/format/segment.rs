@@ -1,24 +1,29 @@
 //! Index segments: immutable sorted tables from objects to recipes, from blocks to their sizes and
 //! dependencies, and from key chunks to shards. One is written per commit; compaction merges them.
 
+use std::ops::Range;
+
 use super::block::Summary;
 use super::container::{self, Container, Features, Section};
 use super::cursor::{Cursor, Put};
+use super::fence::Fence;
+use super::find::Head;
 use super::paged::Layout;
-use super::recipe::{Record, TERM_WIDTH, Term};
+use super::recipe::{Record, TERM_WIDTH};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use crate::limit;
 
 const MAGIC: &[u8; 8] = b"CDCindex";
-const RECORDS: Layout = Layout { kind: 1, width: RECORD_HEAD_WIDTH + TERM_WIDTH };
-const TERMS: Layout = Layout { kind: 2, width: TERM_WIDTH };
-const BLOCKS: Layout = Layout { kind: 3, width: super::block::SUMMARY_WIDTH + 8 };
-const DEPENDENCIES: Layout = Layout { kind: 4, width: 4 };
+pub(super) const RECORDS: Layout = Layout { kind: 1, width: RECORD_HEAD_WIDTH + TERM_WIDTH };
+pub(super) const TERMS: Layout = Layout { kind: 2, width: TERM_WIDTH };
+pub(super) const BLOCKS: Layout = Layout { kind: 3, width: super::block::SUMMARY_WIDTH + 8 };
+pub(super) const DEPENDENCIES: Layout = Layout { kind: 4, width: 4 };
 const KEYS: Layout = Layout { kind: 5, width: 12 };
 const SHARDS: Layout = Layout { kind: 6, width: 56 };
-const SECTION_REPOSITORIES: u32 = 7;
-const SECTION_REPLACES: u32 = 8;
+pub(super) const REPOSITORIES: u32 = 7;
+pub(super) const REPLACES: u32 = 8;
+pub(super) const FENCE: u32 = 9;
 /// Oid, size, commit, repository, number of terms, index of the second term.
 const RECORD_HEAD_WIDTH: usize = 32 + 8 + 16 + 4 + 4 + 8;
 const NO_TERM: [u8; TERM_WIDTH] = [0; TERM_WIDTH];
@@ -81,7 +86,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Writes the segment, its tables sorted.
+    /// Writes the segment, its records and keys sorted. What a reader needs first stands first.
     pub fn write(mut self) -> Vec<u8> {
         self.sort();
         let (mut records, mut terms) = (Vec::new(), Vec::new());
@@ -120,34 +125,27 @@ impl Contents {
             paged: true,
         };
         let plain = |kind, bytes| Section { kind, bytes, paged: false };
+        let hash = |number: usize| {
+            let oid = &self.records[number].oid.0;
+            u64::from_be_bytes(*oid.first_chunk().unwrap_or(&[0; 8]))
+        };
+        let fence = Fence::of(self.records.len(), RECORDS.entries_per_page(), hash);
         let sections = [
+            plain(REPOSITORIES, self.write_repositories()),
+            plain(REPLACES, self.write_replaces()),
+            plain(FENCE, fence.write()),
+            paged(SHARDS, &shards),
+            paged(KEYS, &keys),
             paged(RECORDS, &records),
             paged(TERMS, &terms),
             paged(BLOCKS, &blocks),
             paged(DEPENDENCIES, &dependencies),
-            paged(KEYS, &keys),
-            paged(SHARDS, &shards),
-            plain(SECTION_REPOSITORIES, self.write_repositories()),
-            plain(SECTION_REPLACES, self.write_replaces()),
         ];
         container::write(MAGIC, Features::default(), &sections)
     }
 
-    /// Sorts every table, and renumbers what refers to blocks.
+    /// Blocks keep their order: those of one object stand together.
     fn sort(&mut self) {
-        let mut order: Vec<u32> = (0..self.blocks.len() as u32).collect();
-        order.sort_by_key(|i| self.blocks[*i as usize].summary.id);
-        let mut place = vec![0u32; order.len()];
-        for (new, old) in order.iter().enumerate() {
-            place[*old as usize] = new as u32;
-        }
-        self.blocks.sort_by_key(|b| b.summary.id);
-        for dependency in self.blocks.iter_mut().flat_map(|b| &mut b.dependencies) {
-            *dependency = place[*dependency as usize];
-        }
-        for term in self.records.iter_mut().flat_map(|r| &mut r.terms) {
-            term.block = place[term.block as usize];
-        }
         self.records.sort_by_key(|r| (r.oid, r.commit, r.repository));
         self.keys.sort();
     }
@@ -178,47 +176,43 @@ impl Contents {
     }
 }
 
-/// A segment that can be searched where it lies: in memory, or mapped from a file.
+/// A whole segment.
 #[derive(Debug)]
 pub struct Segment<B> {
     bytes: B,
-    container: Container,
-    repositories: Vec<String>,
-    replaces: Vec<SegmentId>,
+    head: Head,
 }
 
 impl<B: AsRef<[u8]>> Segment<B> {
     /// Checks header, section table and the small sections. The large ones are checked page by page
     /// when they are read.
     pub fn open(bytes: B) -> Result<Self> {
-        let all = bytes.as_ref();
-        let container = Container::parse(all, MAGIC, "an index segment")?;
-        let repositories = read_repositories(container.section(all, SECTION_REPOSITORIES)?)?;
-        let replaces = read_replaces(container.section(all, SECTION_REPLACES)?)?;
-        Ok(Self { bytes, container, repositories, replaces })
+        let head = Head::parse(bytes.as_ref(), bytes.as_ref().len())?;
+        Ok(Self { bytes, head })
     }
 
     fn section(&self, layout: Layout) -> Result<&[u8]> {
-        self.container.paged_section(self.bytes.as_ref(), layout.kind)
+        Ok(&self.bytes.as_ref()[self.head.container.paged_section(layout.kind)?])
     }
 
-    fn count(&self, layout: Layout) -> Result<usize> {
-        layout.count(self.section(layout)?.len())
+    /// What its beginning says.
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Names of the repositories that records refer to.
     pub fn repositories(&self) -> &[String] {
-        &self.repositories
+        &self.head.repositories
     }
 
     /// The segments that this one has merged.
     pub fn replaces(&self) -> &[SegmentId] {
-        &self.replaces
+        self.head.replaces()
     }
 
     /// Whether this version may merge the segment: it knows every feature and section in it.
     pub fn can_merge(&self) -> bool {
-        self.container.features.read_only == 0 && self.container.only_has(1..9)
+        self.head.can_merge()
     }
 
     /// Bytes of the whole segment.
@@ -228,72 +222,24 @@ impl<B: AsRef<[u8]>> Segment<B> {
 
     /// How many records there are.
     pub fn record_count(&self) -> Result<usize> {
-        self.count(RECORDS)
+        self.head.count(RECORDS)
     }
 
     /// How many blocks there are.
     pub fn block_count(&self) -> Result<usize> {
-        self.count(BLOCKS)
+        self.head.count(BLOCKS)
     }
 
-    /// All records of an object, oldest commit first.
+    /// All records of an object, oldest commit first. Their terms refer to [`Segment::block`].
     pub fn find(&self, oid: &Oid) -> Result<Vec<Record>> {
-        let (section, count) = (self.section(RECORDS)?, self.record_count()?);
-        let (mut low, mut high) = (0, count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if RECORDS.entry(section, middle)?[..32] < oid.0[..] {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        let mut found = Vec::new();
-        let mut terms_end = 0;
-        for entry in RECORDS.range(section, low..count) {
-            let entry = entry?;
-            if entry[..32] != oid.0[..] {
-                break;
-            }
-            found.push(self.read_record(entry, &mut terms_end)?);
-        }
-        Ok(found)
+        Ok(self.head.locate(self.bytes.as_ref(), oid)?.0)
     }
 
     /// All records, in the order of their oids.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record>>> {
-        let entries = RECORDS.entries(self.section(RECORDS)?);
+        let (entries, terms) = (RECORDS.entries(self.section(RECORDS)?), self.section(TERMS)?);
         let mut terms_end = 0;
-        Ok(entries.map(move |entry| self.read_record(entry?, &mut terms_end)))
-    }
-
-    /// Reads a record. Terms lie in the order of their records: `terms_end` is where those of the
-    /// record before end, so that no two can claim the same terms and blow up what is read.
-    fn read_record(&self, entry: &[u8], terms_end: &mut usize) -> Result<Record> {
-        let mut cursor = Cursor::new(entry, "a record");
-        let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
-        let (commit, repository) = (CommitId(cursor.array()?), cursor.u32()?);
-        let (term_count, rest_start) = (cursor.u32()? as usize, cursor.u64()? as usize);
-        if repository as usize >= self.repositories.len() {
-            return Err(Error::corrupt(format!("the record of {oid} names no repository")));
-        }
-        let section = self.section(TERMS)?;
-        let rest = rest_start..rest_start.saturating_add(term_count.saturating_sub(1));
-        if rest.start < *terms_end || rest.end > self.count(TERMS)? {
-            return Err(Error::corrupt(format!("the recipe of {oid} lies outside its place")));
-        }
-        *terms_end = rest.end;
-        let blocks = self.block_count()?;
-        let mut terms = Vec::with_capacity(rest.len() + 1);
-        if term_count > 0 {
-            terms.push(Term::read(&mut cursor, blocks)?);
-        }
-        for entry in TERMS.range(section, rest) {
-            terms.push(Term::read(&mut Cursor::new(entry?, "a term"), blocks)?);
-        }
-        let record = Record { oid, size_bytes, commit, repository, terms };
-        record.check()?;
-        Ok(record)
+        Ok(entries.map(move |entry| self.head.read_record(entry?, terms, &mut terms_end)))
     }
 
     /// The block that a term names.
@@ -302,7 +248,7 @@ impl<B: AsRef<[u8]>> Segment<B> {
         self.read_block(entry, &mut 0)
     }
 
-    /// All blocks, in the order of their names.
+    /// All blocks, in the order that terms refer to them.
     pub fn blocks(&self) -> Result<impl Iterator<Item = Result<BlockEntry>>> {
         let entries = BLOCKS.entries(self.section(BLOCKS)?);
         let mut dependencies_end = 0;
@@ -311,23 +257,13 @@ impl<B: AsRef<[u8]>> Segment<B> {
 
     /// Reads a block's entry; `dependencies_end` as with records.
     fn read_block(&self, entry: &[u8], dependencies_end: &mut usize) -> Result<BlockEntry> {
-        let mut cursor = Cursor::new(entry, "a block entry");
-        let summary = Summary::read(&mut cursor)?;
-        let (start, count) = (cursor.u32()? as usize, cursor.u32()? as usize);
-        let (range, blocks) = (start..start.saturating_add(count), self.block_count()?);
-        if range.start < *dependencies_end || range.end > self.count(DEPENDENCIES)? {
+        let (summary, place) = read_block_row(entry, self.head.count(DEPENDENCIES)?)?;
+        if place.start < *dependencies_end {
             return Err(Error::corrupt("a block's dependencies lie outside their place"));
         }
-        *dependencies_end = range.end;
-        let mut dependencies = Vec::with_capacity(range.len());
-        for entry in DEPENDENCIES.range(self.section(DEPENDENCIES)?, range) {
-            let dependency = Cursor::new(entry?, "a dependency").u32()?;
-            if dependency as usize >= blocks {
-                return Err(Error::corrupt("a block depends on one that is not there"));
-            }
-            dependencies.push(dependency);
-        }
-        Ok(BlockEntry { summary, dependencies })
+        *dependencies_end = place.end;
+        let entries = DEPENDENCIES.range(self.section(DEPENDENCIES)?, place);
+        Ok(BlockEntry { summary, dependencies: read_dependencies(entries, self.block_count()?)? })
     }
 
     /// All shards, in the order that keys refer to them.
@@ -344,6 +280,35 @@ impl<B: AsRef<[u8]>> Segment<B> {
         };
         entries.map(read).collect()
     }
+}
+
+/// Header and section table of a segment of `segment_bytes`, by its beginning.
+pub(super) fn container(start: &[u8], segment_bytes: usize) -> Result<Container> {
+    Container::parse_start(start, segment_bytes, MAGIC, "an index segment")
+}
+
+/// A block's entry, and where its dependencies stand among `dependencies`.
+pub(super) fn read_block_row(entry: &[u8], dependencies: usize) -> Result<(Summary, Range<usize>)> {
+    let mut cursor = Cursor::new(entry, "a block entry");
+    let summary = Summary::read(&mut cursor)?;
+    let (start, count) = (cursor.u32()? as usize, cursor.u32()? as usize);
+    let place = start..start.saturating_add(count);
+    if place.end > dependencies {
+        return Err(Error::corrupt("a block's dependencies lie outside their place"));
+    }
+    Ok((summary, place))
+}
+
+/// The blocks, of so many, that a block depends on.
+pub(super) fn read_dependencies<'d>(
+    entries: impl Iterator<Item = Result<&'d [u8]>>,
+    blocks: usize,
+) -> Result<Vec<u32>> {
+    let read = |entry: Result<&[u8]>| match Cursor::new(entry?, "a dependency").u32()? {
+        dependency if (dependency as usize) < blocks => Ok(dependency),
+        _ => Err(Error::corrupt("a block depends on one that is not there")),
+    };
+    entries.map(read).collect()
 }
 
 fn read_shard(entry: &[u8]) -> Result<ShardEntry> {
@@ -368,7 +333,7 @@ pub(crate) fn read_repositories(section: &[u8]) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn read_replaces(section: &[u8]) -> Result<Vec<SegmentId>> {
+pub(super) fn read_replaces(section: &[u8]) -> Result<Vec<SegmentId>> {
     let read = |cursor: &mut Cursor<'_>| {
         Ok(SegmentId { id: CommitId(cursor.array()?), hash: ContentHash(cursor.array()?) })
     };

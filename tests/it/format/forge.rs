@@ -36,6 +36,11 @@ impl Forge {
         }
     }
 
+    /// The bytes of the section of this kind, which must be there.
+    pub fn section(&mut self, kind: u32) -> &mut Vec<u8> {
+        &mut self.sections.iter_mut().find(|s| s.0 == kind).expect("the section is there").2
+    }
+
     pub fn close(&self) -> Vec<u8> {
         let mut start = HEADER_BYTES + ENTRY_BYTES * self.sections.len();
         let (mut table, mut bodies) = (Vec::new(), Vec::new());

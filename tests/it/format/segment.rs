@@ -1,9 +1,13 @@
 //! Index segments: whatever was put in is found again, in order, and nothing else is.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use git_lfs_cdc::error::Kind as ErrorKind;
+use git_lfs_cdc::error::{Error, Kind as ErrorKind};
 use git_lfs_cdc::format::block::Summary;
+use git_lfs_cdc::format::find::{Head, Source};
 use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
@@ -207,7 +211,7 @@ proptest! {
             entry.dependencies.iter().map(|d| blocks[*d as usize].summary.id).collect()
         };
         let stored = segment.blocks()?.collect::<Result<Vec<_>, _>>()?;
-        prop_assert!(stored.is_sorted_by_key(|b| b.summary.id));
+        prop_assert!(stored.iter().map(|b| b.summary.id).eq(contents.blocks.iter().map(|b| b.summary.id)));
         let resolve = |blocks: &[BlockEntry]| {
             let mut all: Vec<_> = blocks.iter().map(|b| (b.summary.id, b.summary, ids(blocks, b))).collect();
             all.sort_by_key(|b| b.0);
@@ -232,6 +236,78 @@ proptest! {
         for absent in [absent, [0; 32], [0xFF; 32]] {
             prop_assert_eq!(segment.find(&Oid(absent))?, vec![]);
         }
+    }
+}
+
+/// A segment that is somewhere else: notes what is read of it.
+struct Elsewhere {
+    bytes: Vec<u8>,
+    reads: RefCell<Vec<Vec<Range<usize>>>>,
+}
+
+impl Source for Elsewhere {
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>, Error> {
+        self.reads.borrow_mut().push(ranges.to_vec());
+        self.bytes[..].read(ranges)
+    }
+}
+
+/// Whatever is in a segment, its head and a few reads say the same of an object as the whole does.
+#[test]
+fn an_object_is_found_by_few_reads_of_few_bytes() {
+    let mut random = Random(7);
+    let mut contents = Contents { repositories: vec!["a".into(), "b".into()], ..Contents::default() };
+    let summary = |n: u32| {
+        let id = BlockId { hash: ContentHash([1; 32]), nonce: Nonce(u64::from(n).to_le_bytes()) };
+        Summary { id, size_bytes: 1000, frames_bytes: 900, content_bytes: 2000, chunk_count: 10 }
+    };
+    // the last ones depend on others
+    let block =
+        |n| BlockEntry { summary: summary(n), dependencies: if n < 900 { vec![] } else { vec![0, n - 1] } };
+    contents.blocks = (0..1000).map(block).collect();
+    for number in 0..100_000u64 {
+        let oid = Oid(*blake3::hash(&(number / 2).to_le_bytes()).as_bytes());
+        let first = (number / 100) as u32;
+        let blocks = [first, (first + 1) % 1000].into_iter().chain((number % 1000 == 0).then_some(500));
+        let terms: Vec<_> = blocks.map(|block| Term { block, ..term(&mut random, 1) }).collect();
+        let size_bytes = terms.iter().map(|t| u64::from(t.content_bytes)).sum();
+        let commit = CommitId([(number % 2) as u8; 16]);
+        contents.records.push(Record { oid, size_bytes, commit, repository: (number % 2) as u32, terms });
+    }
+    let oids: Vec<Oid> = contents.records.iter().step_by(499).map(|r| r.oid).collect();
+    let bytes = contents.write();
+    let whole = Segment::open(&bytes[..]).unwrap();
+    let length = Head::bytes(&bytes[..1024], bytes.len()).unwrap();
+    assert!(length < 16 << 10, "{length} bytes of head");
+    let head = Head::parse(&bytes[..length], bytes.len()).unwrap();
+    assert!(Head::parse(&bytes[..length - 1], bytes.len()).is_err());
+    let elsewhere = Elsewhere { bytes: bytes.clone(), reads: RefCell::default() };
+    let absent = Oid([0xAB; 32]);
+    for oid in oids.iter().chain([&absent]) {
+        elsewhere.reads.take();
+        let found = head.find(&elsewhere, oid).unwrap();
+        let records = whole.find(oid).unwrap();
+        assert_eq!(found.len(), if *oid == absent { 0 } else { 2 });
+        assert_eq!(found.len(), records.len());
+        for (found, record) in found.iter().zip(&records) {
+            let named = |blocks: &dyn Fn(u32) -> BlockId, record: &Record| named(&record.terms, blocks);
+            let block = |n: u32| whole.block(n).unwrap();
+            assert_eq!(
+                named(&|n| found.blocks[n as usize].id, &found.record),
+                named(&|n| block(n).summary.id, record)
+            );
+            assert_eq!(found.repository, whole.repositories()[record.repository as usize]);
+            let mut depended: BTreeSet<u32> =
+                record.terms.iter().flat_map(|t| block(t.block).dependencies).collect();
+            record.terms.iter().for_each(|term| drop(depended.remove(&term.block)));
+            let depended: BTreeSet<_> = depended.iter().map(|n| block(*n).summary.id).collect();
+            assert_eq!(found.blocks[found.named..].iter().map(|b| b.id).collect::<BTreeSet<_>>(), depended);
+        }
+        let reads = elsewhere.reads.borrow();
+        let bytes: usize = reads.iter().flatten().map(Range::len).sum();
+        let depends = found.iter().any(|f| f.blocks.len() > f.named);
+        assert!(reads.len() <= if depends { 5 } else { 3 } + 1, "{} reads", reads.len());
+        assert!(bytes <= if depends { 128 << 10 } else { 64 << 10 }, "{bytes} bytes, {reads:?}");
     }
 }
 
@@ -293,7 +369,7 @@ fn the_future_is_recognised() {
     }
     let record = Segment::open(&bytes).unwrap().find(&Oid([7; 32])).unwrap();
     let mergeable = [(forge().with_feature(0, 5), true), (forge().with_feature(1, 5), false)];
-    let sections = [0, 9, 77].map(|kind| (forge().with_section(kind), false));
+    let sections = [0, 10, 77].map(|kind| (forge().with_section(kind), false));
     for (readable, can_merge) in mergeable.into_iter().chain(sections) {
         let segment = Segment::open(readable).unwrap();
         assert_eq!(segment.can_merge(), can_merge);
@@ -304,11 +380,11 @@ fn the_future_is_recognised() {
 /// The page of a section that has only one, changed and with a fitting checksum.
 fn with_page(kind: u32, change: impl Fn(&mut Vec<u8>)) -> Segment<Vec<u8>> {
     let mut forge = Forge::open(&sample());
-    let section = forge.sections.iter_mut().find(|s| s.0 == kind).expect("the section is there");
-    section.2.truncate(section.2.len() - 8);
-    change(&mut section.2);
-    let sum = xxhash_rust::xxh3::xxh3_64_with_seed(&section.2, u64::from(kind) << 32);
-    section.2.extend_from_slice(&sum.to_le_bytes());
+    let section = forge.section(kind);
+    section.truncate(section.len() - 8);
+    change(section);
+    let sum = xxhash_rust::xxh3::xxh3_64_with_seed(section, u64::from(kind) << 32);
+    section.extend_from_slice(&sum.to_le_bytes());
     Segment::open(forge.close()).expect("the header is fine")
 }
 
@@ -367,7 +443,7 @@ fn impossible_blocks_are_corrupt() {
 #[test]
 fn a_changed_page_is_found_when_it_is_read() {
     let mut forge = Forge::open(&sample());
-    forge.sections[0].2[40] ^= 1;
+    forge.section(1)[40] ^= 1;
     let segment = Segment::open(forge.close()).expect("pages are not read yet");
     assert_eq!(segment.find(&Oid([7; 32])).unwrap_err().kind(), ErrorKind::Corrupt);
     assert!(segment.records().unwrap().all(|r| r.is_err_and(|e| e.kind() == ErrorKind::Corrupt)));
@@ -393,7 +469,7 @@ fn a_changed_page_of_terms_is_never_skipped() {
     let per_page = 4088 / 32;
     for changed in 0..10 {
         let mut forge = Forge::open(&contents.clone().write());
-        forge.sections[1].2[changed * (per_page * 32 + 8)] ^= 1;
+        forge.section(2)[changed * (per_page * 32 + 8)] ^= 1;
         let segment = Segment::open(forge.close()).unwrap();
         for (n, record) in contents.records.iter().enumerate() {
             let (first, last) = (n * 64 / per_page, (n * 64 + 63) / per_page);
@@ -412,7 +488,7 @@ fn a_changed_page_of_terms_is_never_skipped() {
 #[test]
 fn records_that_share_terms_are_corrupt() {
     let mut forge = Forge::open(&with_many_terms().write());
-    let page = &mut forge.sections[0].2;
+    let page = forge.section(1);
     // the index of the second record's second term
     page[104 + 64..104 + 72].copy_from_slice(&0u64.to_le_bytes());
     let entries = page.len() - 8;
@@ -430,7 +506,7 @@ fn a_page_in_another_place_is_corrupt() {
     let mut forge = Forge::open(&Contents { keys, ..Contents::default() }.write());
     let page_bytes = 4088 / 12 * 12 + 8;
     assert_eq!(Segment::open(forge.close()).unwrap().keys().unwrap().len(), 1000);
-    let (first, second) = forge.sections[4].2.split_at_mut(page_bytes);
+    let (first, second) = forge.section(5).split_at_mut(page_bytes);
     first.swap_with_slice(&mut second[..page_bytes]);
     let error = Segment::open(forge.close()).unwrap().keys().expect_err("pages are bound to their places");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -440,8 +516,8 @@ fn a_page_in_another_place_is_corrupt() {
 fn a_torn_table_is_corrupt() {
     for lost in 1..104 {
         let mut forge = Forge::open(&sample());
-        let kept = forge.sections[0].2.len() - lost;
-        forge.sections[0].2.truncate(kept);
+        let kept = forge.section(1).len() - lost;
+        forge.section(1).truncate(kept);
         let segment = Segment::open(forge.close()).expect("pages are not read yet");
         assert!(segment.find(&Oid([7; 32])).is_err(), "{lost} bytes lost");
         assert!(segment.records().unwrap().all(|r| r.is_err()), "{lost} bytes lost");

@@ -1,0 +1,330 @@
+//! Finding an object in an index segment by reading a few pages of it, wherever its bytes are: in memory, in a file,
+//! or in a store.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::block::Summary;
+use super::container::Container;
+use super::cursor::Cursor;
+use super::fence::Fence;
+use super::paged::Layout;
+use super::recipe::{Record, Term};
+use super::segment::{self, BLOCKS, DEPENDENCIES, RECORDS, TERMS};
+use crate::error::{Error, Result};
+use crate::id::{CommitId, Oid, SegmentId};
+use crate::limit;
+
+/// Where the bytes of a segment are.
+pub trait Source {
+    /// The bytes of each of these ranges. They lie in the segment, or in what its header claims that it is.
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>>;
+}
+
+impl Source for [u8] {
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
+        let part = |range: &Range<usize>| self.get(range.clone()).map(Cow::Borrowed);
+        let outside = || Error::corrupt("an index segment is cut short");
+        ranges.iter().map(|range| part(range).ok_or_else(outside)).collect()
+    }
+}
+
+/// A record, and what its numbers refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The record; its terms refer to `blocks`.
+    pub record: Record,
+    /// The repository that pushed it.
+    pub repository: String,
+    /// The blocks that the terms name, and then those that these depend on.
+    pub blocks: Vec<Summary>,
+    /// How many of `blocks` are named by terms.
+    pub named: usize,
+}
+
+/// What a segment's beginning says: all that is needed to read its tables in part.
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub(super) container: Container,
+    pub(super) repositories: Vec<String>,
+    pub(super) replaces: Vec<SegmentId>,
+    /// Over the records. Segments written before there were fences have none.
+    fence: Option<Fence>,
+}
+
+/// A record's entry, without the terms that stand elsewhere.
+struct Row {
+    record: Record,
+    rest: Range<usize>,
+}
+
+/// Entries of the block table by their numbers, each with the place of its dependencies.
+type BlockRows = BTreeMap<u32, (Summary, Range<usize>)>;
+
+impl Head {
+    /// Reads the beginning of a segment of `segment_bytes`, as long as [`Head::bytes`] says.
+    pub fn parse(start: &[u8], segment_bytes: usize) -> Result<Self> {
+        let container = segment::container(start, segment_bytes)?;
+        let repositories = segment::read_repositories(container.section(start, segment::REPOSITORIES)?)?;
+        let replaces = segment::read_replaces(container.section(start, segment::REPLACES)?)?;
+        let fence = match container.has(segment::FENCE) {
+            true => Some(Fence::read(container.section(start, segment::FENCE)?)?),
+            false => None,
+        };
+        Ok(Self { container, repositories, replaces, fence })
+    }
+
+    /// How much of the beginning a head takes, by the first bytes of the segment: at least a kilobyte, or all.
+    pub fn bytes(start: &[u8], segment_bytes: usize) -> Result<usize> {
+        Ok(segment::container(start, segment_bytes)?.plain_end())
+    }
+
+    /// The segments that this one has merged.
+    pub fn replaces(&self) -> &[SegmentId] {
+        &self.replaces
+    }
+
+    /// Whether this version may merge the segment: it knows every feature and section in it.
+    pub fn can_merge(&self) -> bool {
+        self.container.features.read_only == 0 && self.container.only_has(1..segment::FENCE + 1)
+    }
+
+    /// How many entries a table has.
+    pub(super) fn count(&self, layout: Layout) -> Result<usize> {
+        layout.count(self.container.paged_section(layout.kind)?.len())
+    }
+
+    /// All records of an object, oldest commit first, in three reads that follow on each other, or four where its
+    /// blocks were first used far from each other.
+    pub fn find(&self, source: &(impl Source + ?Sized), oid: &Oid) -> Result<Vec<Found>> {
+        let (records, mut blocks) = self.locate(source, oid)?;
+        let named = records.iter().flat_map(|record| &record.terms).map(|term| term.block);
+        let named: BTreeSet<u32> = named.collect();
+        self.add_blocks(source, &mut blocks, named.iter().copied().collect())?;
+        let dependencies = self.dependencies(source, &blocks, named)?;
+        self.add_blocks(source, &mut blocks, dependencies.values().flatten().copied().collect())?;
+        let found = |record| self.resolve(record, &blocks, &dependencies);
+        records.into_iter().map(found).collect()
+    }
+
+    /// The records of an object, and entries of blocks that stand where its first terms' do.
+    pub(super) fn locate(
+        &self,
+        source: &(impl Source + ?Sized),
+        oid: &Oid,
+    ) -> Result<(Vec<Record>, BlockRows)> {
+        let rows = self.rows(source, oid)?;
+        if rows.is_empty() {
+            return Ok(Default::default());
+        }
+        let (terms, blocks) = (self.container.paged_section(TERMS.kind)?, self.count(BLOCKS)?);
+        // an object's blocks stand one after the other, where they were first used
+        let firsts = rows.iter().filter_map(|row| row.record.terms.first());
+        let near = |term: &Term| {
+            let first = term.block as usize;
+            first.saturating_sub(limit::BLOCKS_BEFORE)..blocks.min(first + limit::BLOCKS_BEHIND)
+        };
+        let near: Vec<Range<usize>> = join(firsts.map(near).collect(), limit::BLOCKS_BEHIND);
+        let spans = rows.iter().map(|row| span(&terms, TERMS, &row.rest));
+        let table = self.container.paged_section(BLOCKS.kind)?;
+        let spans: Vec<_> = spans.chain(near.iter().map(|range| span(&table, BLOCKS, range))).collect();
+        let parts = source.read(&spans)?;
+        let (term_parts, block_parts) = parts.split_at(rows.len());
+        let mut entries = BlockRows::new();
+        for (range, part) in near.into_iter().zip(block_parts) {
+            self.read_blocks(part, range, &mut entries)?;
+        }
+        let complete = |(row, part): (Row, &Cow<'_, [u8]>)| {
+            self.complete(row.record, TERMS.spanned(part, row.rest), blocks)
+        };
+        let records = rows.into_iter().zip(term_parts).map(complete).collect::<Result<_>>()?;
+        Ok((records, entries))
+    }
+
+    /// The entries of an object's records.
+    fn rows(&self, source: &(impl Source + ?Sized), oid: &Oid) -> Result<Vec<Row>> {
+        let section = self.container.paged_section(RECORDS.kind)?;
+        let count = RECORDS.count(section.len())?;
+        let hash = u64::from_be_bytes(*oid.0.first_chunk().unwrap_or(&[0; 8]));
+        let fence = self.fence.clone().unwrap_or_default();
+        let stretch = fence.stretch(count, hash);
+        let mut entries = BTreeMap::new();
+        // where to look next, and no further than where
+        let mut looks = vec![(stretch.guess(hash), stretch.entries)];
+        while let Some((look, within)) = looks.pop() {
+            // pages are read whole
+            let look = look.start - look.start % RECORDS.entries_per_page()
+                ..RECORDS.page_end(look.end.saturating_sub(1));
+            let look = look.start.max(within.start)..look.end.min(within.end);
+            if look.is_empty() {
+                continue;
+            }
+            let part = source.read(&[span(&section, RECORDS, &look)])?;
+            let part = part.first().map_or(&[][..], |part| part.as_ref());
+            let (mut first, mut last) = (None, None);
+            for (number, entry) in look.clone().zip(RECORDS.spanned(part, look.clone())) {
+                let entry = entry?;
+                let order = entry[..32].cmp(&oid.0[..]);
+                first = first.or(Some(order));
+                last = Some(order);
+                if order.is_eq() {
+                    entries.insert(number, entry.to_vec());
+                }
+            }
+            if first.is_some_and(|order| order.is_ge()) {
+                let start = look.start.saturating_sub(2 * look.len());
+                looks.push((start..look.start, within.start..look.start));
+            }
+            if last.is_some_and(|order| order.is_le()) {
+                looks.push((look.end..look.end + 2 * look.len(), look.end..within.end));
+            }
+        }
+        let mut terms_end = 0;
+        entries.values().map(|entry| self.read_row(entry, &mut terms_end)).collect()
+    }
+
+    /// Reads a record's entry. Terms lie in the order of their records: `terms_end` is where those of the
+    /// record before end, so that no two can claim the same terms and blow up what is read.
+    fn read_row(&self, entry: &[u8], terms_end: &mut usize) -> Result<Row> {
+        let mut cursor = Cursor::new(entry, "a record");
+        let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
+        let (commit, repository) = (CommitId(cursor.array()?), cursor.u32()?);
+        let (term_count, rest_start) = (cursor.u32()? as usize, cursor.u64()? as usize);
+        if repository as usize >= self.repositories.len() {
+            return Err(Error::corrupt(format!("the record of {oid} names no repository")));
+        }
+        let rest = rest_start..rest_start.saturating_add(term_count.saturating_sub(1));
+        if rest.start < *terms_end || rest.end > self.count(TERMS)? {
+            return Err(Error::corrupt(format!("the recipe of {oid} lies outside its place")));
+        }
+        *terms_end = rest.end;
+        let mut terms = Vec::with_capacity(rest.len() + 1);
+        if term_count > 0 {
+            terms.push(Term::read(&mut cursor, self.count(BLOCKS)?)?);
+        }
+        Ok(Row { record: Record { oid, size_bytes, commit, repository, terms }, rest })
+    }
+
+    /// Adds the terms that stand elsewhere.
+    fn complete<'t>(
+        &self,
+        mut record: Record,
+        terms: impl Iterator<Item = Result<&'t [u8]>>,
+        blocks: usize,
+    ) -> Result<Record> {
+        for entry in terms {
+            record.terms.push(Term::read(&mut Cursor::new(entry?, "a term"), blocks)?);
+        }
+        record.check()?;
+        Ok(record)
+    }
+
+    /// A record from its entry and the whole section of terms; `terms_end` as with rows.
+    pub(super) fn read_record(&self, entry: &[u8], terms: &[u8], terms_end: &mut usize) -> Result<Record> {
+        let Row { record, rest } = self.read_row(entry, terms_end)?;
+        self.complete(record, TERMS.range(terms, rest), self.count(BLOCKS)?)
+    }
+
+    fn read_blocks(&self, part: &[u8], range: Range<usize>, into: &mut BlockRows) -> Result<()> {
+        let dependencies = self.count(DEPENDENCIES)?;
+        for (number, entry) in range.clone().zip(BLOCKS.spanned(part, range)) {
+            into.insert(number as u32, segment::read_block_row(entry?, dependencies)?);
+        }
+        Ok(())
+    }
+
+    /// Reads those of these blocks' entries that are not there yet, neighbours together.
+    fn add_blocks(
+        &self,
+        source: &(impl Source + ?Sized),
+        blocks: &mut BlockRows,
+        mut numbers: Vec<u32>,
+    ) -> Result<()> {
+        numbers.retain(|number| !blocks.contains_key(number));
+        let single = |number: u32| number as usize..number as usize + 1;
+        let ranges = join(numbers.into_iter().map(single).collect(), limit::BLOCKS_BEHIND);
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let section = self.container.paged_section(BLOCKS.kind)?;
+        let spans: Vec<_> = ranges.iter().map(|range| span(&section, BLOCKS, range)).collect();
+        for (range, part) in ranges.into_iter().zip(source.read(&spans)?) {
+            self.read_blocks(&part, range, blocks)?;
+        }
+        Ok(())
+    }
+
+    /// The blocks that each of these depends on, if it does on any.
+    fn dependencies(
+        &self,
+        source: &(impl Source + ?Sized),
+        blocks: &BlockRows,
+        of: BTreeSet<u32>,
+    ) -> Result<BTreeMap<u32, Vec<u32>>> {
+        let (section, count) = (self.container.paged_section(DEPENDENCIES.kind)?, self.count(BLOCKS)?);
+        let place = |number: u32| Some((number, blocks.get(&number)?.1.clone()));
+        let mut places: Vec<_> = of.into_iter().filter_map(place).filter(|(_, p)| !p.is_empty()).collect();
+        places.sort_by_key(|(_, place)| place.start);
+        if !places.is_sorted_by(|(_, a), (_, b)| a.end <= b.start) {
+            return Err(Error::corrupt("the dependencies of blocks overlap in an index segment"));
+        }
+        let ranges = join(places.iter().map(|(_, place)| place.clone()).collect(), 0);
+        if ranges.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let spans: Vec<_> = ranges.iter().map(|range| span(&section, DEPENDENCIES, range)).collect();
+        let mut numbers = BTreeMap::new();
+        for (range, part) in ranges.iter().zip(source.read(&spans)?) {
+            let read = segment::read_dependencies(DEPENDENCIES.spanned(&part, range.clone()), count)?;
+            numbers.extend(range.clone().zip(read));
+        }
+        let of_place = |place: Range<usize>| numbers.range(place).map(|(_, number)| *number).collect();
+        Ok(places.into_iter().map(|(number, place)| (number, of_place(place))).collect())
+    }
+
+    /// Looks up what the numbers in a record refer to.
+    fn resolve(
+        &self,
+        mut record: Record,
+        blocks: &BlockRows,
+        dependencies: &BTreeMap<u32, Vec<u32>>,
+    ) -> Result<Found> {
+        let mut numbers: Vec<u32> = record.terms.iter().map(|t| t.block).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for term in &mut record.terms {
+            term.block = numbers.partition_point(|n| *n < term.block) as u32;
+        }
+        let named = numbers.len();
+        let depended_on = numbers.iter().filter_map(|number| dependencies.get(number)).flatten();
+        let mut depended_on: Vec<u32> = depended_on.copied().collect();
+        depended_on.sort_unstable();
+        depended_on.dedup();
+        depended_on.retain(|number| numbers.binary_search(number).is_err());
+        let missing = || Error::internal("a block's entry was not read");
+        let summary = |number| blocks.get(number).map(|(summary, _)| *summary).ok_or_else(missing);
+        let blocks = numbers.iter().chain(&depended_on).map(summary).collect::<Result<_>>()?;
+        let repository = self.repositories[record.repository as usize].clone();
+        Ok(Found { record, repository, blocks, named })
+    }
+}
+
+/// Where in the segment the pages of some entries of a table lie.
+fn span(section: &Range<usize>, layout: Layout, entries: &Range<usize>) -> Range<usize> {
+    let span = layout.span(section.len(), entries);
+    section.start + span.start..section.start + span.end
+}
+
+/// Sorts ranges, and joins those that overlap or have at most `gap` between them.
+fn join(mut ranges: Vec<Range<usize>>, gap: usize) -> Vec<Range<usize>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<usize>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end.saturating_add(gap) => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
