@@ -33,6 +33,12 @@ pub const SEGMENTS_STANDING: usize = 24;
 pub const MERGED_BYTES: u64 = 32 * MIB as u64;
 /// And not fewer segments than this.
 pub const FEWEST_MERGED: usize = 4;
+/// A segment no larger than this is fetched whole: a few requests for parts of it would cost more.
+pub const WHOLE_SEGMENT_BYTES: u64 = 256 * KIB as u64;
+/// Of a larger one so much is fetched at first; all that is needed to read parts of it is mostly in there.
+pub const HEAD_BYTES: u64 = 64 * KIB as u64;
+/// A copy of a large segment is fetched in parts of this size.
+pub const SEGMENT_PART_BYTES: u64 = 16 * MIB as u64;
 /// An index segment that claims to be larger is not read into memory at once.
 pub const SEGMENT_READ_BYTES: usize = 1024 * MIB;
 /// `store.json` is never larger.

@@ -17,6 +17,7 @@ use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
 use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, ShardId};
 use crate::limit;
+use crate::local::cache::Cache;
 use crate::local::journal::Entry;
 use crate::store::{Pending, Store};
 
@@ -149,7 +150,7 @@ pub(super) struct Committed {
 
 /// Commits objects. When this returns, their blocks, their shards and their index segment are durable.
 pub(super) fn commit(
-    store: &Store,
+    (store, cache): (&Store, &Cache),
     index: &mut Index,
     repository: &str,
     mut change: Change,
@@ -184,12 +185,12 @@ pub(super) fn commit(
     if bytes.len() > limit::SEGMENT_READ_BYTES {
         return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
-    let (id, bytes) = compact::segment_of(index, commit, bytes)?;
+    let (id, bytes) = compact::segment_of((store, cache), index, commit, bytes)?;
     store.put_segment(&id, bytes.clone())?;
     for Relied { record, .. } in &relied {
         tracing::info!("commit {commit}: object {}", record.oid);
     }
-    index.add(id, bytes)?;
+    index.add(cache, id, bytes)?;
     Ok(Committed { relied, shards, begun })
 }
 

@@ -1,24 +1,29 @@
 //! Compaction of the index: a commit merges small segments into its own when there are many, so that readers never
 //! have many to read. It only copies: what it replaces stays until somebody who may delete removes it.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::commit::now_milliseconds;
-use super::index::Index;
+use super::index::{Index, Standing};
 use crate::error::Result;
 use crate::format::merge::Merge;
 use crate::format::segment::Segment;
 use crate::id::{CommitId, ContentHash, SegmentId};
 use crate::limit;
+use crate::local::cache::Cache;
+use crate::store::Store;
 
 /// The segment of a commit, from what it has to say itself: alone, or merged with small ones.
-pub(super) fn segment_of(index: &Index, commit: CommitId, own: Vec<u8>) -> Result<(SegmentId, Vec<u8>)> {
+pub(super) fn segment_of(
+    (store, cache): (&Store, &Cache),
+    index: &Index,
+    commit: CommitId,
+    own: Vec<u8>,
+) -> Result<(SegmentId, Vec<u8>)> {
     let last = CommitId::LAST_MILLISECONDS;
     // none could sort after one that is dated at the end of time
-    let can_merge =
-        |(id, segment): &(&SegmentId, &Segment<Bytes>)| segment.can_merge() && id.id.milliseconds() < last;
-    let size = |(id, segment): (&SegmentId, &Segment<Bytes>)| (*id, segment.size_bytes() as u64);
-    let sizes: Vec<(SegmentId, u64)> = index.segments().filter(can_merge).map(size).collect();
+    let can_merge = |s: &&Arc<Standing>| s.head.can_merge() && s.id.id.milliseconds() < last;
+    let sizes = index.segments().filter(can_merge).map(|s| (s.id, s.size_bytes)).collect();
     let chosen = choose(sizes, limit::SEGMENTS_STANDING, limit::MERGED_BYTES);
     let alone = |own: Vec<u8>| Ok((SegmentId { id: commit, hash: ContentHash::of(&own) }, own));
     if chosen.is_empty() {
@@ -27,12 +32,15 @@ pub(super) fn segment_of(index: &Index, commit: CommitId, own: Vec<u8>) -> Resul
     let mut merge = Merge::default();
     merge.add(&Segment::open(&own[..])?)?;
     let mut merged = Vec::new();
-    for (id, segment) in index.segments().filter(|(id, _)| chosen.binary_search(id).is_ok()) {
-        match merge.add(segment) {
-            Ok(()) => {
-                merge.replace(*id, segment);
-                merged.push(id.id);
-            }
+    for standing in index.segments().filter(|s| chosen.binary_search(&s.id).is_ok()) {
+        let id = standing.id;
+        let added = standing.whole(store, cache).and_then(|segment| {
+            merge.add(&segment)?;
+            merge.replace(id, &segment);
+            Ok(())
+        });
+        match added {
+            Ok(()) => merged.push(id.id),
             // it stays as it is
             Err(e) => tracing::warn!("index/{id} is not merged: {e}"),
         }

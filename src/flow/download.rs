@@ -100,7 +100,11 @@ fn find(engine: &Engine, oid: &Oid, size_bytes: u64, newer_than: Option<u64>) ->
     if !view.listed || newer_than.is_some_and(|number| last_look() <= number) {
         look(engine, &mut view)?;
     }
-    let mut lookup = view.index.find(oid);
+    // others may look meanwhile
+    let index = view.index.clone();
+    drop(view);
+    let mut lookup = index.find(&engine.store, &engine.cache, oid);
+    let view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     lookup.found.retain(|f| f.record.size_bytes == size_bytes);
     lookup.found.sort_by_key(|f| Relied::on(f).is_condemned(&view.condemned));
     Ok(lookup)

@@ -47,9 +47,10 @@ pub fn stats(store: &Store) -> Result<Stats> {
     let mut blocks = BTreeMap::new();
     let mut records = BTreeSet::new();
     let mut segment_bytes = 0;
-    for (id, segment) in index.segments() {
+    for standing in index.segments() {
+        let (id, segment) = (standing.id, standing.whole(store, &cache)?);
         stats.segments += 1;
-        segment_bytes += segment.size_bytes() as u64;
+        segment_bytes += standing.size_bytes;
         for record in segment.records()? {
             let record = record.map_err(|e| e.context(format!("index/{id}")))?;
             let repository = segment.repositories()[record.repository as usize].clone();
@@ -63,7 +64,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
             blocks.insert(summary.id, summary);
         }
     }
-    let shards = index.shards();
+    let shards = index.shards(store, &cache)?;
     stats.objects = objects.len() as u64;
     stats.logical_bytes = objects.values().sum();
     stats.blocks = blocks.len() as u64;

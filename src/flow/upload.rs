@@ -262,7 +262,8 @@ fn learn_chunks(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()>
 /// Reads every shard that counts and was not read yet: deduplication is exact.
 fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
     let (store, cache) = (&engine.store, &engine.cache);
-    let new: Vec<ShardId> = view.index.shards().into_keys().filter(|id| !view.shards.contains(id)).collect();
+    let new: Vec<ShardId> =
+        view.index.shards(store, cache)?.into_keys().filter(|id| !view.shards.contains(id)).collect();
     for (id, bytes) in copies(cache, Kept::Shards, new, |id| id.hash, |id| store.get_shard(id)) {
         match bytes.and_then(|bytes| Shard::parse(&bytes)) {
             Ok(shard) => {
@@ -291,7 +292,7 @@ enum Present {
 }
 
 fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Present {
-    let mut found = view.index.find(oid).found;
+    let mut found = view.index.find(&engine.store, &engine.cache, oid).found;
     found.retain(|f| f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.id)));
     let now = commit::now_milliseconds();
     // a clock that was wrong must not keep a record fresh for ever
@@ -316,7 +317,8 @@ fn commit_change(
     in_flight: BlocksInFlight<'_>,
 ) -> Result<(Vec<Relied>, Instant)> {
     let repository = &engine.settings.repository;
-    let committed = commit::commit(&engine.store, &mut view.index, repository, change, in_flight)?;
+    let committed =
+        commit::commit((&engine.store, &engine.cache), &mut view.index, repository, change, in_flight)?;
     let Committed { relied, shards, begun } = committed;
     for (id, blocks) in shards {
         view.shards.insert(id);

@@ -11,7 +11,7 @@ use super::cursor::Cursor;
 use super::fence::Fence;
 use super::paged::Layout;
 use super::recipe::{Record, Term};
-use super::segment::{self, BLOCKS, DEPENDENCIES, RECORDS, TERMS};
+use super::segment::{self, BLOCKS, DEPENDENCIES, KEYS, Key, RECORDS, SHARDS, ShardEntry, TERMS};
 use crate::error::{Error, Result};
 use crate::id::{CommitId, Oid, SegmentId};
 use crate::limit;
@@ -22,7 +22,7 @@ pub trait Source {
     fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>>;
 }
 
-impl Source for [u8] {
+impl Source for &[u8] {
     fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
         let part = |range: &Range<usize>| self.get(range.clone()).map(Cow::Borrowed);
         let outside = || Error::corrupt("an index segment is cut short");
@@ -95,9 +95,31 @@ impl Head {
         layout.count(self.container.paged_section(layout.kind)?.len())
     }
 
+    /// All shards, in the order that keys refer to them.
+    pub fn shards(&self, source: &dyn Source) -> Result<Vec<ShardEntry>> {
+        self.table(source, SHARDS, segment::read_shard)
+    }
+
+    /// All keys, sorted.
+    pub fn keys(&self, source: &dyn Source) -> Result<Vec<Key>> {
+        self.table(source, KEYS, segment::read_key)
+    }
+
+    /// A whole table.
+    fn table<T>(
+        &self,
+        source: &dyn Source,
+        layout: Layout,
+        read: impl Fn(&[u8]) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let parts = source.read(&[self.container.paged_section(layout.kind)?])?;
+        let entries = parts.iter().flat_map(|part| layout.entries(part));
+        entries.map(|entry| read(entry?)).collect()
+    }
+
     /// All records of an object, oldest commit first, in three reads that follow on each other, or four where its
     /// blocks were first used far from each other.
-    pub fn find(&self, source: &(impl Source + ?Sized), oid: &Oid) -> Result<Vec<Found>> {
+    pub fn find(&self, source: &dyn Source, oid: &Oid) -> Result<Vec<Found>> {
         let (records, mut blocks) = self.locate(source, oid)?;
         let named = records.iter().flat_map(|record| &record.terms).map(|term| term.block);
         let named: BTreeSet<u32> = named.collect();
@@ -109,11 +131,7 @@ impl Head {
     }
 
     /// The records of an object, and entries of blocks that stand where its first terms' do.
-    pub(super) fn locate(
-        &self,
-        source: &(impl Source + ?Sized),
-        oid: &Oid,
-    ) -> Result<(Vec<Record>, BlockRows)> {
+    pub(super) fn locate(&self, source: &dyn Source, oid: &Oid) -> Result<(Vec<Record>, BlockRows)> {
         let rows = self.rows(source, oid)?;
         if rows.is_empty() {
             return Ok(Default::default());
@@ -143,7 +161,7 @@ impl Head {
     }
 
     /// The entries of an object's records.
-    fn rows(&self, source: &(impl Source + ?Sized), oid: &Oid) -> Result<Vec<Row>> {
+    fn rows(&self, source: &dyn Source, oid: &Oid) -> Result<Vec<Row>> {
         let section = self.container.paged_section(RECORDS.kind)?;
         let count = RECORDS.count(section.len())?;
         let hash = u64::from_be_bytes(*oid.0.first_chunk().unwrap_or(&[0; 8]));
@@ -235,12 +253,7 @@ impl Head {
     }
 
     /// Reads those of these blocks' entries that are not there yet, neighbours together.
-    fn add_blocks(
-        &self,
-        source: &(impl Source + ?Sized),
-        blocks: &mut BlockRows,
-        mut numbers: Vec<u32>,
-    ) -> Result<()> {
+    fn add_blocks(&self, source: &dyn Source, blocks: &mut BlockRows, mut numbers: Vec<u32>) -> Result<()> {
         numbers.retain(|number| !blocks.contains_key(number));
         let single = |number: u32| number as usize..number as usize + 1;
         let ranges = join(numbers.into_iter().map(single).collect(), limit::BLOCKS_BEHIND);
@@ -258,7 +271,7 @@ impl Head {
     /// The blocks that each of these depends on, if it does on any.
     fn dependencies(
         &self,
-        source: &(impl Source + ?Sized),
+        source: &dyn Source,
         blocks: &BlockRows,
         of: BTreeSet<u32>,
     ) -> Result<BTreeMap<u32, Vec<u32>>> {

@@ -19,8 +19,8 @@ pub(super) const RECORDS: Layout = Layout { kind: 1, width: RECORD_HEAD_WIDTH + 
 pub(super) const TERMS: Layout = Layout { kind: 2, width: TERM_WIDTH };
 pub(super) const BLOCKS: Layout = Layout { kind: 3, width: super::block::SUMMARY_WIDTH + 8 };
 pub(super) const DEPENDENCIES: Layout = Layout { kind: 4, width: 4 };
-const KEYS: Layout = Layout { kind: 5, width: 12 };
-const SHARDS: Layout = Layout { kind: 6, width: 56 };
+pub(super) const KEYS: Layout = Layout { kind: 5, width: 12 };
+pub(super) const SHARDS: Layout = Layout { kind: 6, width: 56 };
 pub(super) const REPOSITORIES: u32 = 7;
 pub(super) const REPLACES: u32 = 8;
 pub(super) const FENCE: u32 = 9;
@@ -232,7 +232,7 @@ impl<B: AsRef<[u8]>> Segment<B> {
 
     /// All records of an object, oldest commit first. Their terms refer to [`Segment::block`].
     pub fn find(&self, oid: &Oid) -> Result<Vec<Record>> {
-        Ok(self.head.locate(self.bytes.as_ref(), oid)?.0)
+        Ok(self.head.locate(&self.bytes.as_ref(), oid)?.0)
     }
 
     /// All records, in the order of their oids.
@@ -268,17 +268,12 @@ impl<B: AsRef<[u8]>> Segment<B> {
 
     /// All shards, in the order that keys refer to them.
     pub fn shards(&self) -> Result<Vec<ShardEntry>> {
-        SHARDS.entries(self.section(SHARDS)?).map(|entry| read_shard(entry?)).collect()
+        self.head.shards(&self.bytes.as_ref())
     }
 
     /// All keys, sorted.
     pub fn keys(&self) -> Result<Vec<Key>> {
-        let entries = KEYS.entries(self.section(KEYS)?);
-        let read = |entry: Result<&[u8]>| {
-            let mut cursor = Cursor::new(entry?, "a key");
-            Ok(Key { prefix: u64::from_be_bytes(cursor.array()?), shard: cursor.u32()? })
-        };
-        entries.map(read).collect()
+        self.head.keys(&self.bytes.as_ref())
     }
 }
 
@@ -311,7 +306,12 @@ pub(super) fn read_dependencies<'d>(
     entries.map(read).collect()
 }
 
-fn read_shard(entry: &[u8]) -> Result<ShardEntry> {
+pub(super) fn read_key(entry: &[u8]) -> Result<Key> {
+    let mut cursor = Cursor::new(entry, "a key");
+    Ok(Key { prefix: u64::from_be_bytes(cursor.array()?), shard: cursor.u32()? })
+}
+
+pub(super) fn read_shard(entry: &[u8]) -> Result<ShardEntry> {
     let mut cursor = Cursor::new(entry, "a shard entry");
     let id = ShardId { hash: ContentHash(cursor.array()?), nonce: Nonce(cursor.array()?) };
     let (size_bytes, recipe_bytes, chunk_count) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);

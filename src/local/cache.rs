@@ -1,7 +1,7 @@
 //! Copies of a store's immutable metadata, shared by all clones of a user. Only hints: a copy is used
 //! if its bytes have the hash in its name, and its callers ask only for names that the store lists now.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -46,10 +46,16 @@ impl Cache {
         Self { folder: folder_of(id, location) }
     }
 
+    /// A cache in a folder, or one that keeps nothing.
+    #[cfg(test)]
+    pub(crate) fn at(folder: Option<PathBuf>) -> Self {
+        Self { folder }
+    }
+
     /// A cache that keeps nothing.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
-        Self { folder: None }
+        Self::at(None)
     }
 
     /// The file `name`, if there is a copy whose bytes hash to `hash`.
@@ -59,20 +65,74 @@ impl Cache {
         (ContentHash::of(&bytes) == *hash).then(|| bytes.into())
     }
 
+    /// The copy of the file `name`, if there is one; whether it is what was written is for the caller to see.
+    pub fn open(&self, kind: Kept, name: &str) -> Option<File> {
+        File::open(self.folder.as_ref()?.join(kind.folder()).join(name)).ok()
+    }
+
+    /// Removes a copy.
+    pub fn forget(&self, kind: Kept, name: &str) {
+        if let Some(file) = self.folder.as_ref().map(|f| f.join(kind.folder()).join(name))
+            && let Err(e) = fs::remove_file(&file)
+        {
+            tracing::debug!("{} is not removed: {e}", file.display());
+        }
+    }
+
+    /// Removes the copies of a kind whose names `wanted` rejects.
+    pub fn retain(&self, kind: Kept, wanted: impl Fn(&str) -> bool) {
+        let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder())) else { return };
+        let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let unwanted = |name: &String| !name.starts_with('.') && !wanted(name);
+        for name in names.filter_map(|name| name.into_string().ok()).filter(unwanted) {
+            self.forget(kind, &name);
+        }
+    }
+
+    /// Keeps the file `name` from its parts, without holding more than one of them, and opens the copy. Nothing where
+    /// nothing is kept; parts that don't hash to `hash` together are corrupt.
+    pub fn keep_large(
+        &self,
+        kind: Kept,
+        name: &str,
+        hash: &ContentHash,
+        parts: impl Iterator<Item = Result<Vec<u8>>>,
+    ) -> Result<Option<File>> {
+        let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder())) else { return Ok(None) };
+        let not_kept =
+            |e: std::io::Error| tracing::warn!("{} is not cached: {e}", folder.join(name).display());
+        let Ok(mut file) = new_file(&folder).map_err(not_kept) else { return Ok(None) };
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            let part = part?;
+            hasher.update(&part);
+            if file.write_all(&part).map_err(not_kept).is_err() {
+                return Ok(None);
+            }
+        }
+        if ContentHash(*hasher.finalize().as_bytes()) != *hash {
+            return Err(not_written(kind, name));
+        }
+        Ok(file.persist(folder.join(name)).map_err(|e| not_kept(e.error)).ok())
+    }
+
     /// Keeps what was fetched of the file `name`. Bytes with another hash than `hash` are corrupt.
     pub fn keep(&self, kind: Kept, name: &str, hash: &ContentHash, bytes: Bytes) -> Result<Bytes> {
-        let kind = kind.folder();
         if ContentHash::of(&bytes) != *hash {
-            return Err(Error::corrupt(format!("{kind}/{name} is not what was written"))
-                .remedy("restore that file from a backup of the store"));
+            return Err(not_written(kind, name));
         }
-        if let Some(folder) = self.folder.as_ref().map(|f| f.join(kind))
+        if let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder()))
             && let Err(e) = keep(&folder, name, &bytes)
         {
             tracing::warn!("{} is not cached: {e}", folder.join(name).display());
         }
         Ok(bytes)
     }
+}
+
+fn not_written(kind: Kept, name: &str) -> Error {
+    Error::corrupt(format!("{}/{name} is not what was written", kind.folder()))
+        .remedy("restore that file from a backup of the store")
 }
 
 /// What the user keeps of the store `id` at `location`: in `$XDG_CACHE_HOME/git-lfs-cdc`, or what the platform has
@@ -85,15 +145,20 @@ pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
 
 /// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.
 pub(super) fn keep(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = new_file(folder)?;
+    file.write_all(bytes)?;
+    file.persist(folder.join(name))?;
+    Ok(())
+}
+
+/// A file that has no name in the folder yet, which is made if it isn't there.
+fn new_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(folder.join(name))?;
-    Ok(())
+    tempfile::NamedTempFile::new_in(folder)
 }
 
 #[cfg(test)]

@@ -224,6 +224,11 @@ impl Store {
         self.get(layout::segment(id), limit::SEGMENT_READ_BYTES)
     }
 
+    /// Begins to read a byte range of an index segment.
+    pub fn get_segment_range(&self, id: &SegmentId, range: Range<u64>) -> Pending<'_, Vec<u8>> {
+        self.get_range(layout::segment(id), range, Vec::new(), &Moved::default())
+    }
+
     /// Begins to read a whole condemned list.
     pub fn get_condemned(&self, id: &CondemnedId) -> Pending<'_, Bytes> {
         self.get(layout::condemned(id), limit::CONDEMNED_READ_BYTES)
@@ -243,8 +248,17 @@ impl Store {
         buffer: Vec<u8>,
         moved: &Moved,
     ) -> Pending<'_, Vec<u8>> {
-        let (files, path, moved) = (self.files.clone(), layout::block(id), moved.clone());
-        let range = u64::from(range.start)..u64::from(range.end);
+        self.get_range(layout::block(id), u64::from(range.start)..u64::from(range.end), buffer, moved)
+    }
+
+    fn get_range(
+        &self,
+        path: Path,
+        range: Range<u64>,
+        buffer: Vec<u8>,
+        moved: &Moved,
+    ) -> Pending<'_, Vec<u8>> {
+        let (files, moved) = (self.files.clone(), moved.clone());
         self.begin(async move { files.get_range(&path, range, buffer, &moved).await })
     }
 

@@ -29,7 +29,8 @@ fn records(place: &Place) -> Vec<CondemnedRecord> {
     let mut index = index::Index::default();
     index.read_all_commits(&place.store(), &Cache::none()).unwrap();
     let mut all = Vec::new();
-    for (_, segment) in index.segments() {
+    for standing in index.segments() {
+        let segment = standing.whole(&place.store(), &Cache::none()).unwrap();
         for record in segment.records().unwrap() {
             let record = record.unwrap();
             let repository = segment.repositories()[record.repository as usize].clone();

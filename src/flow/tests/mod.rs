@@ -3,6 +3,7 @@
 mod collectors;
 mod compact;
 mod downloads;
+mod far;
 mod faults;
 mod groups;
 mod journal;
@@ -82,6 +83,10 @@ impl Place {
         }
         files.sort();
         files
+    }
+
+    fn segments(&self) -> Vec<SegmentId> {
+        self.store().list_segments().unwrap().into_iter().map(|(id, _)| id).collect()
     }
 
     /// As a collector does.

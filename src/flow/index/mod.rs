@@ -1,0 +1,193 @@
+//! The index as a whole: every segment that the store lists and that no other has replaced.
+
+mod standing;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::standing::Coming;
+pub(super) use self::standing::Standing;
+use crate::error::{Error, Kind, Result};
+pub(super) use crate::format::find::Found;
+use crate::format::segment::ShardEntry;
+use crate::id::{CommitId, Oid, SegmentId, ShardId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::Store;
+
+/// The segments that stand, by their names. Cheap to copy, so that nobody holds it while the store answers.
+#[derive(Clone, Default)]
+pub(super) struct Index {
+    segments: BTreeMap<SegmentId, Arc<Standing>>,
+    /// Listed segments that are not what was written. Done without, until something is missing.
+    damaged: BTreeMap<SegmentId, Error>,
+}
+
+/// What the index says of an object.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    /// Every record, the newest commit first.
+    pub found: Vec<Found>,
+    /// Damage that may hide others.
+    pub damaged: Option<Error>,
+}
+
+impl Index {
+    /// Brings the index up to date with one LIST, and what that shows to be missing here. A segment
+    /// that vanishes meanwhile was merged into another: then the store is listed again.
+    pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        for _ in 0..limit::LIST_ATTEMPTS {
+            if self.read_listed(store, cache)?.is_some() {
+                let stands = |id: &SegmentId| self.segments.contains_key(id);
+                cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
+                return Ok(());
+            }
+        }
+        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+    }
+
+    /// Reads all commits, as `docs/format.md` defines it: until two LISTs in a row are equal and every
+    /// listed segment was read, or is replaced by one that was.
+    pub(super) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut before = None;
+        for _ in 0..limit::LIST_ATTEMPTS {
+            let listed = self.read_listed(store, cache)?;
+            if listed.is_some() && listed == before {
+                return Ok(());
+            }
+            before = listed;
+            if let Some(damage) = self.damaged.values().next() {
+                return Err(damage.clone());
+            }
+        }
+        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+    }
+
+    /// Lists the segments once, reads those that are not here, and forgets those that are not listed
+    /// any more. Returns the list, or nothing if a listed segment was gone when it was to be read.
+    fn read_listed(&mut self, store: &Store, cache: &Cache) -> Result<Option<Vec<SegmentId>>> {
+        let listed = store.list_segments()?;
+        let names: HashSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
+        self.segments.retain(|id, _| names.contains(id));
+        self.damaged.retain(|id, _| names.contains(id));
+        let mut replaced: HashSet<SegmentId> = self.replaced().collect();
+        let mut vanished = Vec::new();
+        let mut coming: VecDeque<(SegmentId, u64, Coming<'_>)> = VecDeque::new();
+        // merged segments sort after what they replace: the newest first, and most of the old ones need not
+        // be read
+        let mut left = listed.iter().rev().copied();
+        loop {
+            let seen = |id: &SegmentId| self.segments.contains_key(id) || self.damaged.contains_key(id);
+            while coming.len() < limit::COPIES_IN_FLIGHT
+                && let Some((id, size_bytes)) = left.find(|(id, _)| !seen(id) && !replaced.contains(id))
+            {
+                coming.push_back((id, size_bytes, Coming::begin(store, cache, id, size_bytes)));
+            }
+            let Some((id, size_bytes, next)) = coming.pop_front() else { break };
+            match next.wait(store, cache, id, size_bytes) {
+                Ok(standing) => {
+                    replaced.extend(standing.head.replaces().iter().copied());
+                    self.segments.insert(id, Arc::new(standing));
+                }
+                Err(e) if e.kind() == Kind::NotFound => vanished.push(id),
+                Err(e) if e.kind() == Kind::Corrupt => {
+                    let e = e.context(format!("index/{id}"));
+                    tracing::warn!("done without: {e}");
+                    self.damaged.insert(id, e);
+                }
+                Err(e) => return Err(e.context(format!("index/{id}"))),
+            }
+        }
+        self.segments.retain(|id, _| !replaced.contains(id));
+        let all = vanished.iter().all(|id| replaced.contains(id));
+        Ok(all.then(|| listed.into_iter().map(|(id, _)| id).collect()))
+    }
+
+    fn replaced(&self) -> impl Iterator<Item = SegmentId> {
+        self.segments.values().flat_map(|s| s.head.replaces().iter().copied())
+    }
+
+    /// Adds a segment that this process has just committed, in place of those that it has merged, and keeps a copy for
+    /// the next.
+    pub(super) fn add(&mut self, cache: &Cache, id: SegmentId, bytes: Vec<u8>) -> Result<()> {
+        let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, Bytes::from(bytes))?;
+        let standing = Standing::from_memory(id, bytes)?;
+        for replaced in standing.head.replaces() {
+            self.segments.remove(replaced);
+        }
+        self.segments.insert(id, Arc::new(standing));
+        Ok(())
+    }
+
+    /// All segments, in the order of their names.
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Arc<Standing>> {
+        self.segments.values()
+    }
+
+    /// What is damaged of what the store lists.
+    pub(super) fn damage(&self) -> impl Iterator<Item = &Error> {
+        self.damaged.values()
+    }
+
+    /// Every shard that counts: those that a committed segment names. Shards are hints: what a damaged segment says of
+    /// them is done without.
+    pub(super) fn shards(&self, store: &Store, cache: &Cache) -> Result<BTreeMap<ShardId, ShardEntry>> {
+        let mut shards = BTreeMap::new();
+        for (segment, listed) in self.of_each(|segment| segment.shards(store, cache)) {
+            match listed {
+                Ok(listed) => shards.extend(listed.into_iter().map(|shard| (shard.id, shard))),
+                Err(e) if !matches!(e.kind(), Kind::Unreachable | Kind::Internal) => {
+                    tracing::warn!("the shards of index/{} are not known: {e}", segment.id);
+                }
+                Err(e) => return Err(e.context(format!("index/{}", segment.id))),
+            }
+        }
+        Ok(shards)
+    }
+
+    /// Every record of an object.
+    pub(super) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
+        let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
+        let mut damaged = self.damaged.values().next().cloned();
+        for (segment, here) in self.of_each(|segment| segment.find(store, cache, oid)) {
+            match here {
+                Ok(here) => {
+                    found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
+                }
+                Err(e) => {
+                    let e = e.context(format!("index/{}", segment.id));
+                    tracing::warn!("done without: {e}");
+                    damaged = Some(e);
+                }
+            }
+        }
+        Lookup { found: found.into_values().rev().collect(), damaged }
+    }
+
+    /// What each segment answers; those in the store are asked at the same time.
+    fn of_each<T: Send>(
+        &self,
+        ask: impl Fn(&Standing) -> Result<T> + Sync,
+    ) -> Vec<(&Arc<Standing>, Result<T>)> {
+        std::thread::scope(|scope| {
+            let ask = &ask;
+            let asked: Vec<_> = self
+                .segments
+                .values()
+                .map(|segment| (segment, segment.is_far().then(|| scope.spawn(move || ask(segment)))))
+                .collect();
+            let panicked = |_| Err(Error::internal("reading an index segment panicked"));
+            let mut answers = Vec::with_capacity(asked.len());
+            for (segment, far) in asked {
+                let answer = match far {
+                    Some(far) => far.join().unwrap_or_else(panicked),
+                    None => ask(segment),
+                };
+                answers.push((segment, answer));
+            }
+            answers
+        })
+    }
+}

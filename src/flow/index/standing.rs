@@ -1,0 +1,287 @@
+//! One segment of the index: its head is always here, the rest is read where it is. A large one is read in part from
+//! the store, until that has cost as much as a copy would.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::error::{Error, Kind, Result};
+use crate::format::find::{Found, Head, Source};
+use crate::format::segment::{Key, Segment, ShardEntry};
+use crate::id::{Oid, SegmentId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::{Pending, Store};
+
+/// A segment that stands in the store.
+pub(in crate::flow) struct Standing {
+    pub id: SegmentId,
+    pub size_bytes: u64,
+    pub head: Head,
+    place: Mutex<Place>,
+    /// Held by who fetches a copy.
+    copying: Mutex<()>,
+    /// What it has cost so far to read it in the store: bytes, and what requests cost in bytes.
+    paid_bytes: AtomicU64,
+}
+
+/// Where the bytes of a segment are.
+#[derive(Clone)]
+enum Place {
+    Memory(Bytes),
+    File(Arc<Mutex<File>>),
+    Store,
+}
+
+/// What has been begun to learn of a segment.
+pub(super) enum Coming<'s> {
+    Here(Result<Standing>),
+    /// All of it.
+    Whole(Pending<'s, Bytes>),
+    /// Its beginning.
+    Start(Pending<'s, Vec<u8>>),
+}
+
+impl<'s> Coming<'s> {
+    /// Begins to learn of a segment: by the user's copy, or from the store.
+    pub(super) fn begin(store: &'s Store, cache: &Cache, id: SegmentId, size_bytes: u64) -> Self {
+        if let Some(copy) = Standing::from_copy(cache, id, size_bytes) {
+            return Self::Here(Ok(copy));
+        }
+        match size_bytes <= limit::WHOLE_SEGMENT_BYTES {
+            true => Self::Whole(store.get_segment(&id)),
+            false => Self::Start(store.get_segment_range(&id, 0..limit::HEAD_BYTES)),
+        }
+    }
+
+    /// Waits for it.
+    pub(super) fn wait(
+        self,
+        store: &Store,
+        cache: &Cache,
+        id: SegmentId,
+        size_bytes: u64,
+    ) -> Result<Standing> {
+        match self {
+            Self::Here(standing) => standing,
+            Self::Whole(bytes) => {
+                let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes.wait()?)?;
+                Standing::from_memory(id, bytes)
+            }
+            Self::Start(start) => {
+                let mut start = start.wait()?;
+                let needed = Head::bytes(&start, size_bytes as usize)? as u64;
+                if needed > start.len() as u64 {
+                    let more = store.get_segment_range(&id, start.len() as u64..needed).wait()?;
+                    start.extend_from_slice(&more);
+                }
+                let head = Head::parse(&start, size_bytes as usize)?;
+                Ok(Standing::new(id, size_bytes, head, Place::Store))
+            }
+        }
+    }
+}
+
+impl Standing {
+    fn new(id: SegmentId, size_bytes: u64, head: Head, place: Place) -> Self {
+        Self {
+            id,
+            size_bytes,
+            head,
+            place: Mutex::new(place),
+            copying: Mutex::default(),
+            paid_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// A segment that is here whole; its bytes are known to be right.
+    pub(super) fn from_memory(id: SegmentId, bytes: Bytes) -> Result<Self> {
+        let head = Head::parse(&bytes, bytes.len())?;
+        Ok(Self::new(id, bytes.len() as u64, head, Place::Memory(bytes)))
+    }
+
+    /// The user's copy of a segment, if there is one that can be used.
+    fn from_copy(cache: &Cache, id: SegmentId, size_bytes: u64) -> Option<Self> {
+        let name = id.to_string();
+        if size_bytes <= limit::WHOLE_SEGMENT_BYTES {
+            return Self::from_memory(id, cache.find(Kept::Index, &name, &id.hash)?).ok();
+        }
+        let copy = cache.open(Kept::Index, &name)?;
+        let from_file = |mut file: File| {
+            if file.metadata().map_or(0, |m| m.len()) != size_bytes {
+                return Err(Error::corrupt("a copy has another length"));
+            }
+            let start = read_at(&mut file, 0..limit::HEAD_BYTES.min(size_bytes) as usize)?;
+            let needed = Head::bytes(&start, size_bytes as usize)?;
+            let head = Head::parse(&read_at(&mut file, 0..needed)?, size_bytes as usize)?;
+            Ok(Self::new(id, size_bytes, head, Place::File(Arc::new(Mutex::new(file)))))
+        };
+        let standing: Result<Self> = from_file(copy);
+        standing.inspect_err(|e| tracing::warn!("the copy of index/{name} is not used: {e}")).ok()
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether finding something here asks the store.
+    pub(super) fn is_far(&self) -> bool {
+        matches!(*self.place(), Place::Store)
+    }
+
+    /// Every record of an object.
+    pub(super) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Result<Vec<Found>> {
+        self.read(store, cache, |source| self.head.find(source, oid))
+    }
+
+    /// All shards, in the order that keys refer to them.
+    pub(super) fn shards(&self, store: &Store, cache: &Cache) -> Result<Vec<ShardEntry>> {
+        self.read(store, cache, |source| self.head.shards(source))
+    }
+
+    /// All keys, sorted.
+    pub(super) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<Key>> {
+        self.read(store, cache, |source| self.head.keys(source))
+    }
+
+    /// The whole segment, in memory.
+    pub(in crate::flow) fn whole(&self, store: &Store, cache: &Cache) -> Result<Segment<Bytes>> {
+        let all = 0..self.size_bytes as usize;
+        let place = self.place().clone();
+        let from_file = |file: &Mutex<File>| {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let bytes = Bytes::from(read_at(&mut file, all)?);
+            (crate::id::ContentHash::of(&bytes) == self.id.hash).then_some(bytes).ok_or_else(damaged)
+        };
+        let bytes = match place {
+            Place::Memory(bytes) => bytes,
+            Place::File(file) => match from_file(&file) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    self.forget_copy(cache, &e);
+                    return self.whole(store, cache);
+                }
+            },
+            Place::Store => {
+                let bytes = store.get_segment(&self.id).wait()?;
+                cache.keep(Kept::Index, &self.id.to_string(), &self.id.hash, bytes)?
+            }
+        };
+        Segment::open(bytes)
+    }
+
+    /// Reads something of the segment where it is. A copy that turns out to be damaged is done without.
+    fn read<T>(&self, store: &Store, cache: &Cache, work: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
+        if self.is_far() && self.paid_bytes.load(Ordering::Relaxed) >= self.size_bytes {
+            self.fetch_copy(store, cache)?;
+        }
+        let place = self.place().clone();
+        match place {
+            Place::Memory(bytes) => work(&&bytes[..]),
+            Place::File(file) => match work(&Copied(&file)) {
+                Err(e) if matches!(e.kind(), Kind::Corrupt | Kind::Internal) => {
+                    self.forget_copy(cache, &e);
+                    work(&Far { standing: self, store })
+                }
+                done => done,
+            },
+            Place::Store => work(&Far { standing: self, store }),
+        }
+    }
+
+    /// Fetches a copy for the user.
+    fn fetch_copy(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_far() {
+            return Ok(());
+        }
+        tracing::debug!("index/{} is copied: {} bytes", self.id, self.size_bytes);
+        let name = self.id.to_string();
+        let mut parts = Parts { store, id: &self.id, next: 0, end: self.size_bytes };
+        *self.place() = match cache.keep_large(Kept::Index, &name, &self.id.hash, &mut parts)? {
+            Some(file) => Place::File(Arc::new(Mutex::new(file))),
+            // nothing is kept on this machine
+            None => Place::Memory(cache.keep(
+                Kept::Index,
+                &name,
+                &self.id.hash,
+                store.get_segment(&self.id).wait()?,
+            )?),
+        };
+        Ok(())
+    }
+
+    fn forget_copy(&self, cache: &Cache, why: &Error) {
+        tracing::warn!("the copy of index/{} is not used: {why}", self.id);
+        cache.forget(Kept::Index, &self.id.to_string());
+        *self.place() = Place::Store;
+    }
+}
+
+fn damaged() -> Error {
+    Error::corrupt("it is not what was written")
+}
+
+/// The store's bytes of a segment, one part after the other.
+struct Parts<'s> {
+    store: &'s Store,
+    id: &'s SegmentId,
+    next: u64,
+    end: u64,
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let range = self.next..self.end.min(self.next + limit::SEGMENT_PART_BYTES);
+        self.next = range.end;
+        (!range.is_empty()).then(|| self.store.get_segment_range(self.id, range).wait())
+    }
+}
+
+/// A segment in the store.
+struct Far<'s> {
+    standing: &'s Standing,
+    store: &'s Store,
+}
+
+impl Source for Far<'_> {
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
+        let request = |range: &Range<usize>| {
+            let cost = range.len() as u64 + u64::from(self.store.reach().fetch_gap_bytes);
+            self.standing.paid_bytes.fetch_add(cost, Ordering::Relaxed);
+            let range = range.start as u64..range.end as u64;
+            (!range.is_empty()).then(|| self.store.get_segment_range(&self.standing.id, range))
+        };
+        // all at once
+        let requests: Vec<_> = ranges.iter().map(request).collect();
+        let answer = |request: Option<Pending<'_, Vec<u8>>>| request.map_or(Ok(Vec::new()), Pending::wait);
+        requests.into_iter().map(|request| answer(request).map(Cow::Owned)).collect()
+    }
+}
+
+/// A segment in a file.
+struct Copied<'f>(&'f Mutex<File>);
+
+impl Source for Copied<'_> {
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ranges.iter().map(|range| read_at(&mut file, range.clone()).map(Cow::Owned)).collect()
+    }
+}
+
+fn read_at(file: &mut File, range: Range<usize>) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; range.len()];
+    let mut read = || -> io::Result<()> {
+        file.seek(SeekFrom::Start(range.start as u64))?;
+        file.read_exact(&mut bytes)
+    };
+    read().map_err(|e| Error::io("reading a copy of an index segment", &e))?;
+    Ok(bytes)
+}
