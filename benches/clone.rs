@@ -76,6 +76,7 @@ fn open(url: &str, folder: &Path) -> Engine {
         repository: "bench".into(),
         compression_level: 3,
         lfs_storage: folder.join("lfs"),
+        shard_cache_bytes: limit::SHARD_CACHE_BYTES,
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
     };

@@ -53,6 +53,15 @@ pub const BLOCKS_BEFORE: usize = 32;
 pub const BLOCKS_BEHIND: usize = 224;
 /// Most sections in one file.
 pub const SECTIONS: usize = 64;
+/// While all shards of a store are no more bytes than this, unless it is set, a push reads them all.
+pub const SHARD_CACHE_BYTES: u64 = 64 * MIB as u64;
+/// A key chunk leads to at most so many shards: those of the newest commits.
+pub const SHARDS_OF_KEY: usize = 16;
+/// So much content is looked through ahead of packing for key chunks, which stand some 16 MiB apart.
+pub const SCOUTED_BYTES: u64 = 32 * MIB as u64;
+/// Where a store has too many chunks to know them all, one is known at a time for so many bytes of the memory: some 50
+/// bytes each.
+pub const MEMORY_BYTES_PER_CHUNK: u64 = 256;
 /// One chunk in this many is a key chunk.
 pub const KEY_CHUNK_INTERVAL: u16 = 1024;
 /// The first chunk of a file of at least this size is a key chunk too.

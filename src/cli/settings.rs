@@ -23,6 +23,7 @@ pub(super) const KNOWN: &[&str] = &[
     "profile",
     "region",
     "retrytime",
+    "shardcache",
     "ssekmskeyid",
     "storageclass",
 ];
@@ -38,6 +39,7 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         repository: url.repository().to_owned(),
         compression_level: level.unwrap_or(DEFAULT_COMPRESSION_LEVEL),
         lfs_storage: repo.lfs_storage.clone(),
+        shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(limit::SHARD_CACHE_BYTES),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(true),
         memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(limit::MEMORY_BYTES),
     })

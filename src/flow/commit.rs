@@ -1,7 +1,7 @@
 //! The commit protocol (`docs/format.md`, "Write order"): blocks and shards are durable, then the
 //! index segment is put, and that is the commit. What it relies on is checked after it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::compact;
@@ -15,7 +15,7 @@ use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
-use crate::id::{BlockId, CommitId, ContentHash, Nonce, Oid, ShardId};
+use crate::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Cache;
 use crate::local::journal::Entry;
@@ -61,6 +61,8 @@ struct ChangedObject {
     size_bytes: u64,
     /// They refer to the blocks of the change.
     terms: Vec<Term>,
+    /// Chunks of it that are to lead to what is new in it.
+    keys: Vec<ChunkId>,
 }
 
 impl Change {
@@ -116,7 +118,14 @@ impl Change {
             block.dependencies.dedup();
         }
         terms.iter_mut().for_each(|term| term.block = numbers[term.block as usize]);
-        self.objects.push(ChangedObject { oid, size_bytes, terms });
+        self.objects.push(ChangedObject { oid, size_bytes, terms, keys: Vec::new() });
+    }
+
+    /// The first chunk and the key chunks of the object that was added last.
+    pub(super) fn lead(&mut self, keys: Vec<ChunkId>) {
+        if let Some(object) = self.objects.last_mut() {
+            object.keys = keys;
+        }
     }
 
     /// What the acknowledgement of each object stands on once this is committed.
@@ -167,7 +176,7 @@ pub(super) fn commit(
     let commit = CommitId::new(now_milliseconds())?;
     let relied = change.relied(commit, repository);
     let record = |object: ChangedObject| {
-        let ChangedObject { oid, size_bytes, terms } = object;
+        let ChangedObject { oid, size_bytes, terms, .. } = object;
         let record = Record { oid, size_bytes, commit, repository: 0, terms };
         // the last look before others rely on it
         record.check().map(|()| record)
@@ -262,25 +271,28 @@ fn put_shards<'s>(
     Ok((entries, shards, pending))
 }
 
-/// The key chunks of the new blocks, and the first chunk of each large object if that is new.
+/// What leads to the shards: the key chunks in them; and the key chunks of each object that has anything new, to the shard
+/// where that begins. So what versions have in common leads to what each has added, however little that was.
 fn keys(shards: &NewShards, objects: &[ChangedObject]) -> Vec<Key> {
-    let large = objects.iter().filter(|object| object.size_bytes >= limit::KEY_FILE_BYTES);
-    let firsts = large.filter_map(|object| object.terms.first());
-    let firsts: HashSet<_> =
-        firsts.map(|term| (term.block as usize, usize::from(term.first_chunk))).collect();
-    let mut keys = Vec::new();
-    let mut block = 0;
+    let mut keys = BTreeSet::new();
+    // of each new block
+    let mut shard_of = Vec::new();
     for (shard, (_, group)) in shards.iter().enumerate() {
         for (_, directory) in group {
-            for (number, chunk) in directory.chunks.iter().enumerate() {
-                if chunking::is_key(&chunk.id) || firsts.contains(&(block, number)) {
-                    keys.push(Key::new(&chunk.id, shard as u32));
-                }
-            }
-            block += 1;
+            shard_of.push(shard as u32);
+            let key_chunks = directory.chunks.iter().filter(|chunk| chunking::is_key(&chunk.id));
+            keys.extend(key_chunks.map(|chunk| Key::new(&chunk.id, shard as u32)));
         }
     }
-    keys
+    for object in objects {
+        let mut in_shards = object.terms.iter().filter_map(|term| shard_of.get(term.block as usize));
+        let Some(shard) = in_shards.next() else { continue };
+        // the first chunk of a small object is no key
+        let is_large = object.size_bytes >= limit::KEY_FILE_BYTES;
+        let of_object = object.keys.iter().filter(|id| is_large || chunking::is_key(id));
+        keys.extend(of_object.map(|id| Key::new(id, *shard)));
+    }
+    keys.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -316,9 +328,13 @@ mod tests {
             chunks.iter().map(key).collect()
         };
         let all = [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 1, 1), (4, 1, 2)];
-        assert_eq!(keys(&shards, &[]), expected(&all));
-        let first = Term {
-            block: 3,
+        let sorted = |mut keys: Vec<Key>| {
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys(&shards, &[]), sorted(expected(&all)));
+        let term = |block| Term {
+            block,
             first_chunk: 0,
             chunk_count: 1,
             frames_offset: 0,
@@ -327,9 +343,19 @@ mod tests {
             content_bytes: 1,
             checksum: 0,
         };
-        let large = [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 0, 1), (3, 1, 1), (4, 1, 2)];
-        let object = |size_bytes| [ChangedObject { oid: Oid([0; 32]), size_bytes, terms: vec![first] }];
-        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES)), expected(&large));
-        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES - 1)), expected(&all));
+        // its first chunk stands in another commit's block, then come two new ones
+        let first = ChunkId([9; 32]);
+        let object = |size_bytes, blocks: &[u32]| {
+            let terms = blocks.iter().map(|block| term(*block)).collect();
+            [ChangedObject { oid: Oid([0; 32]), size_bytes, terms, keys: vec![first] }]
+        };
+        let large = [expected(&all), vec![Key::new(&first, 1)]].concat();
+        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES, &[7, 3, 0])), sorted(large));
+        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES - 1, &[7, 3])), sorted(expected(&all)));
+        assert_eq!(
+            keys(&shards, &object(limit::KEY_FILE_BYTES, &[7])),
+            sorted(expected(&all)),
+            "nothing new"
+        );
     }
 }

@@ -11,9 +11,42 @@ use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::Pending;
 
+/// A file that was asked for.
+pub(super) struct Copying<'s> {
+    kind: Kept,
+    name: String,
+    hash: ContentHash,
+    source: Source<'s>,
+}
+
 enum Source<'s> {
     Here(Bytes),
     Coming(Pending<'s, Bytes>),
+}
+
+impl<'s> Copying<'s> {
+    /// Takes the copy of the file `name`, or asks for it with `begin`.
+    pub(super) fn begin(
+        cache: &Cache,
+        kind: Kept,
+        name: &str,
+        hash: ContentHash,
+        begin: impl FnOnce() -> Pending<'s, Bytes>,
+    ) -> Self {
+        let source = match cache.find(kind, name, &hash) {
+            Some(bytes) => Source::Here(bytes),
+            None => Source::Coming(begin()),
+        };
+        Self { kind, name: name.to_owned(), hash, source }
+    }
+
+    /// Waits for it, and keeps it.
+    pub(super) fn wait(self, cache: &Cache) -> Result<Bytes> {
+        match self.source {
+            Source::Here(bytes) => Ok(bytes),
+            Source::Coming(pending) => cache.keep(self.kind, &self.name, &self.hash, pending.wait()?),
+        }
+    }
 }
 
 /// The files `names`, each with its bytes or why there are none, in order. Those that the cache lacks are
@@ -26,25 +59,15 @@ pub(super) fn copies<'s, N: Copy + Display>(
     begin: impl Fn(&N) -> Pending<'s, Bytes>,
 ) -> impl Iterator<Item = (N, Result<Bytes>)> {
     let mut names = names.into_iter();
-    let mut coming: VecDeque<(N, Source<'s>)> = VecDeque::new();
+    let mut coming: VecDeque<(N, Copying<'s>)> = VecDeque::new();
     std::iter::from_fn(move || {
         while coming.len() < limit::COPIES_IN_FLIGHT
             && let Some(name) = names.next()
         {
-            let source = match cache.find(kind, &name.to_string(), &hash(&name)) {
-                Some(bytes) => Source::Here(bytes),
-                None => Source::Coming(begin(&name)),
-            };
-            coming.push_back((name, source));
+            let copy = Copying::begin(cache, kind, &name.to_string(), hash(&name), || begin(&name));
+            coming.push_back((name, copy));
         }
-        let (name, source) = coming.pop_front()?;
-        let bytes = match source {
-            Source::Here(bytes) => Ok(bytes),
-            Source::Coming(pending) => {
-                let fetched = pending.wait();
-                fetched.and_then(|bytes| cache.keep(kind, &name.to_string(), &hash(&name), bytes))
-            }
-        };
-        Some((name, bytes))
+        let (name, copy) = coming.pop_front()?;
+        Some((name, copy.wait(cache)))
     })
 }

@@ -8,7 +8,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::known::{KnownChunks, Place};
 use crate::format::block::Chunk;
 use crate::format::chunking;
-use crate::id::ChunkId;
+use crate::format::shard::Shard;
+use crate::id::{BlockId, ChunkId};
 use crate::limit;
 
 /// A stretch of the object whose chunks stand one after the other in the same place.
@@ -20,6 +21,13 @@ pub(super) enum Run {
     Repeated { first: u32, count: u16, checksum: u64 },
     /// So many novel chunks: they become terms when their frames have found a place.
     Novel { count: u32 },
+}
+
+/// What an object is made of.
+pub(super) struct MadeOf {
+    pub runs: Vec<Run>,
+    /// The first chunk, and the key chunks.
+    pub keys: Vec<ChunkId>,
 }
 
 /// Where the chunks of a run come from.
@@ -41,7 +49,7 @@ pub(super) struct NovelFrame {
 
 /// What the chunks of some objects become.
 pub(super) struct Dedup<'k> {
-    known: &'k KnownChunks,
+    known: &'k mut KnownChunks,
     novel: Vec<Chunk>,
     /// Numbers of novel chunks, by their ids.
     table: HashTable<u32>,
@@ -52,6 +60,8 @@ pub(super) struct Dedup<'k> {
     pub frame_firsts: Vec<u32>,
     run: Option<OpenRun>,
     runs: Vec<Run>,
+    /// The first chunk of the object, and its key chunks.
+    keys: Vec<ChunkId>,
 }
 
 struct OpenRun {
@@ -63,7 +73,7 @@ struct OpenRun {
 }
 
 impl<'k> Dedup<'k> {
-    pub(super) fn new(known: &'k KnownChunks) -> Self {
+    pub(super) fn new(known: &'k mut KnownChunks) -> Self {
         Self {
             known,
             novel: Vec::new(),
@@ -73,11 +83,15 @@ impl<'k> Dedup<'k> {
             frame_firsts: Vec::new(),
             run: None,
             runs: Vec::new(),
+            keys: Vec::new(),
         }
     }
 
     /// Takes the next chunk. Returns a frame if that is full now.
     pub(super) fn push(&mut self, chunk: Chunk, bytes: &[u8]) -> Option<NovelFrame> {
+        if self.keys.is_empty() || chunking::is_key(&chunk.id) {
+            self.keys.push(chunk.id);
+        }
         let source = self.find(&chunk.id);
         let begins_run = self.continue_run(source, bytes);
         if source != Source::Novel {
@@ -98,9 +112,14 @@ impl<'k> Dedup<'k> {
         closed
     }
 
-    /// What was known before this upload.
-    pub(super) fn known(&self) -> &'k KnownChunks {
+    /// What is known of the store.
+    pub(super) fn known(&self) -> &KnownChunks {
         self.known
+    }
+
+    /// Learns more of it: chunks that come from now on may be found there.
+    pub(super) fn learn(&mut self, shard: Shard, may_use: impl Fn(&BlockId) -> bool) {
+        self.known.add(shard.blocks, may_use);
     }
 
     fn find(&self, id: &ChunkId) -> Source {
@@ -172,11 +191,12 @@ impl<'k> Dedup<'k> {
         Some(std::mem::take(&mut self.frame))
     }
 
-    /// Takes the end of an object. Returns its runs, and the last frame if one is open: a frame holds one
+    /// Takes the end of an object. Returns what it is made of, and the last frame if one is open: a frame holds one
     /// object's chunks, so that reading a small object reads no others.
-    pub(super) fn end_object(&mut self) -> (Vec<Run>, Option<NovelFrame>) {
+    pub(super) fn end_object(&mut self) -> (MadeOf, Option<NovelFrame>) {
         self.close_run();
-        (std::mem::take(&mut self.runs), self.close_frame())
+        let made_of = MadeOf { runs: std::mem::take(&mut self.runs), keys: std::mem::take(&mut self.keys) };
+        (made_of, self.close_frame())
     }
 }
 

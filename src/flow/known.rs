@@ -94,6 +94,11 @@ impl KnownChunks {
         }
     }
 
+    /// How many chunks there are.
+    pub(super) fn chunks(&self) -> usize {
+        self.table.len()
+    }
+
     /// Whether a block is among these.
     pub(super) fn has_block(&self, block: &BlockId) -> bool {
         self.numbers.contains_key(block)

@@ -14,12 +14,14 @@ mod group;
 pub mod health;
 mod index;
 mod known;
+mod learn;
 pub mod manifest;
 mod ordered;
 mod pack;
 mod partial;
 mod progress;
 mod resume;
+mod scout;
 mod silence;
 pub mod stats;
 #[cfg(test)]
@@ -35,7 +37,7 @@ use std::time::{Duration, Instant};
 
 pub use self::progress::Progress;
 use crate::error::{Error, Result};
-use crate::id::{BlockId, Oid, ShardId};
+use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::cache::Cache;
 use crate::local::journal::Journal;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub compression_level: i32,
     /// Where git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
+    /// While a store's shards are no more bytes than this, all are read, and deduplication is exact.
+    pub shard_cache_bytes: u64,
     /// Whether a store's manifest, if it has one, is brought up to date.
     pub writes_manifest: bool,
     /// About how many bytes what is on its way may take, blocks and buffers.
@@ -81,6 +85,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Chunks that may be known at a time, where a store has too many to know them all.
+    fn sparse_chunks(&self) -> usize {
+        (self.memory_bytes / limit::MEMORY_BYTES_PER_CHUNK) as usize
+    }
+
     /// Full blocks that fit into the memory beside the open one and what is read and compressed meanwhile.
     fn blocks_in_flight(&self) -> usize {
         let blocks = self.memory_bytes / limit::BLOCK_BYTES as u64;
@@ -107,16 +116,12 @@ struct View {
     index: index::Index,
     condemned: condemned::CondemnedNames,
     /// What may be deduplicated against; read when something is to be packed.
-    known: known::KnownChunks,
-    /// The shards that were read for it, or could not be.
-    shards: HashSet<ShardId>,
+    learned: learn::Learned,
     /// What it took to read index and condemned lists last.
     look_cost: Duration,
     /// What it failed by to read the index before the first object came, until one hears of it.
     failed: Option<Error>,
-    /// When that was done last, and how long it took.
-    learned: Option<(Instant, Duration)>,
-    /// Whether all that the journal holds is in `known`: not before it was read, and not while there may be
+    /// Whether all that the journal holds is in `learned`: not before it was read, and not while there may be
     /// blocks of a group that was not committed.
     resumed: bool,
     /// Blocks that were seen in the store, whole.

@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cut::{self, ReadObject, What};
-use super::dedup::{Dedup, NovelFrame, Run};
+use super::dedup::{Dedup, MadeOf, NovelFrame, Run};
 use super::group::Wanted;
 use super::known::KnownChunks;
-use super::ordered::{self, Results, Work};
+use super::ordered::{self, Work};
 use super::progress::{Moving, Progress};
+use super::scout::{Ahead, Scout};
 use crate::error::{Error, Result};
 use crate::format::block::{Builder, Chunk, FramePlace, Summary};
 use crate::format::frame::{Encoded, Encoder};
 use crate::format::recipe::Term;
-use crate::id::Nonce;
+use crate::id::{ChunkId, Nonce};
 use crate::limit;
 use crate::local::journal::{Entry, Journal};
 use crate::store::{Moved, Pending, Store};
@@ -41,12 +42,13 @@ pub(super) struct PackedObject {
     pub read: Result<ReadObject>,
     /// How the object is made; terms refer to the blocks of all objects.
     pub terms: Vec<Term>,
+    /// Its first chunk, and its key chunks.
+    pub keys: Vec<ChunkId>,
 }
 
 /// How objects are packed.
 #[derive(Clone, Copy)]
 pub(super) struct Packing<'a, 's> {
-    pub known: &'a KnownChunks,
     pub store: &'s Store,
     pub journal: &'a Journal,
     /// Zstandard's level.
@@ -62,6 +64,8 @@ pub(super) struct Packing<'a, 's> {
 /// object is said of that object.
 pub(super) fn pack<'s>(
     objects: impl Iterator<Item = Arc<Wanted>> + Send,
+    known: &mut KnownChunks,
+    scout: Option<Scout<'_>>,
     packing: Packing<'_, 's>,
 ) -> Result<Packed<'s>> {
     // enough that no core waits, whichever frame takes longest
@@ -70,7 +74,8 @@ pub(super) fn pack<'s>(
     std::thread::scope(|scope| {
         let pieces = cut::start(scope, objects, suite);
         let (work, frames) = ordered::ordered(depth);
-        let looker = scope.spawn(move || look_up(pieces, packing, &work));
+        let ahead = Ahead::new(pieces, scout);
+        let looker = scope.spawn(move || look_up(ahead, Dedup::new(known), packing.level, &work));
         let mut assembly = Assembly::new(packing);
         let assembled = frames.into_iter().try_for_each(|frame| {
             let (frame, encoded, progress) = frame?;
@@ -91,23 +96,23 @@ type Compressed = (NovelFrame, Encoded, Arc<Progress>);
 /// What was found out of objects: how each was read, and its runs.
 struct LookedUp<'k> {
     dedup: Dedup<'k>,
-    objects: Vec<(Result<ReadObject>, Vec<Run>)>,
+    objects: Vec<(Result<ReadObject>, MadeOf)>,
 }
 
 /// Looks every chunk up; ends early if nobody takes the frames any more.
 fn look_up<'k>(
-    pieces: Results<cut::Piece>,
-    packing: Packing<'k, '_>,
+    mut ahead: Ahead<'_>,
+    dedup: Dedup<'k>,
+    level: i32,
     work: &Work<Compressed>,
 ) -> Result<LookedUp<'k>> {
-    let level = packing.level;
-    let mut looked_up = LookedUp { dedup: Dedup::new(packing.known), objects: Vec::new() };
+    let mut looked_up = LookedUp { dedup, objects: Vec::new() };
     let compress = |frame: NovelFrame, progress: Arc<Progress>| {
         work.run(move || encode(&frame, level).map(|encoded| (frame, encoded, progress))).is_ok()
     };
-    for piece in pieces {
-        let cut::Piece { progress, what } = piece?;
+    while let Some((cut::Piece { progress, what }, learned)) = ahead.next()? {
         let LookedUp { dedup, objects } = &mut looked_up;
+        learned.into_iter().for_each(|shard| dedup.learn(shard, |block| ahead.may_use(block)));
         match what {
             What::Chunks(batch) => {
                 for (chunk, bytes) in batch.chunks() {
@@ -119,8 +124,8 @@ fn look_up<'k>(
                 }
             }
             What::End(read) => {
-                let (runs, last) = dedup.end_object();
-                objects.push((read, runs));
+                let (made_of, last) = dedup.end_object();
+                objects.push((read, made_of));
                 if !last.is_none_or(|frame| compress(frame, progress)) {
                     return Ok(looked_up);
                 }
@@ -296,7 +301,7 @@ impl<'a, 's> Assembly<'a, 's> {
             })
         };
         let mut packed = Vec::with_capacity(objects.len());
-        for (read, runs) in objects {
+        for (read, MadeOf { runs, keys }) in objects {
             let mut terms = Vec::with_capacity(runs.len());
             for run in runs {
                 match run {
@@ -309,7 +314,7 @@ impl<'a, 's> Assembly<'a, 's> {
                     Run::Novel { count } => take_novel(&mut novel, count, &mut terms)?,
                 }
             }
-            packed.push(PackedObject { read, terms });
+            packed.push(PackedObject { read, terms, keys });
         }
         let found = numbers.keys().filter_map(|block| dedup.known().uncommitted(*block));
         self.new.extend(found);

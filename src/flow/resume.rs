@@ -11,9 +11,9 @@ pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
     let mut asked = Vec::new();
     for entry in engine.journal.read() {
         let block = entry.0.id;
-        if view.known.is_committed(&block) || !view.may_use(&block) {
+        if view.learned.known.is_committed(&block) || !view.may_use(&block) {
             engine.journal.forget(&block);
-        } else if !view.known.has_block(&block) {
+        } else if !view.learned.known.has_block(&block) {
             asked.push((entry, engine.store.settled_block_bytes(&block)));
         }
     }
@@ -23,7 +23,7 @@ pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
             Ok(Some(size_bytes)) if size_bytes == u64::from(summary.size_bytes) => {
                 tracing::info!("block {block} of an interrupted push is used");
                 view.seen.insert(block);
-                view.known.add_uncommitted(summary, directory);
+                view.learned.known.add_uncommitted(summary, directory);
             }
             // it never arrived, or is still on its way from another process
             Ok(None) => {}

@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::commit::{self, Change, Committed, Relied};
-use super::copies::copies;
 use super::cut::ReadObject;
 use super::group::{Lead, Turn, Wanted};
 use super::index::Found;
+use super::learn::{Learned, learn, make_room};
 use super::pack::{self, BlocksInFlight, Packed, PackedObject, Packing};
+use super::scout::Scout;
 use super::{Engine, Progress, View, resume, silence};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::format::block::Summary;
-use crate::format::shard::Shard;
-use crate::id::{BlockId, Oid, ShardId};
+use crate::id::{BlockId, Oid};
 use crate::limit;
-use crate::local::cache::Kept;
 use crate::store::Pending;
 
 /// Makes sure that the store has the object in the file `path`. When this returns, everything that
@@ -116,10 +115,11 @@ fn change_of<'s>(
 ) -> (Change, BlocksInFlight<'s>) {
     let Packed { objects, blocks, new, in_flight } = packed;
     let mut change = Change::new(new);
-    for (wanted, PackedObject { read, terms }) in packing.into_iter().zip(objects) {
+    for (wanted, PackedObject { read, terms, keys }) in packing.into_iter().zip(objects) {
         match check_read(&wanted, read) {
             Ok(()) => {
                 change.add(wanted.oid, wanted.size_bytes, terms, &blocks, blocks.len());
+                change.lead(keys);
                 changed.push(wanted);
             }
             Err(e) => lead.answer(&wanted, Err(e)),
@@ -164,7 +164,8 @@ fn pack_group<'e>(
     first: Arc<Wanted>,
 ) -> Result<Packed<'e>> {
     // git-lfs asks for the largest of a batch first
-    learn_chunks(engine, view, first.size_bytes)?;
+    learn(engine, view, first.size_bytes)?;
+    make_room(engine, view);
     if !view.resumed {
         lead.waits_for("the blocks of an interrupted push to be looked for");
         resume::read_journal(engine, view)?;
@@ -172,12 +173,35 @@ fn pack_group<'e>(
     // until it is committed, only the journal knows what this group stores
     view.resumed = false;
     lead.waits_for("files to be read, or blocks to be stored");
-    let view = &*view;
+    let mut learned = std::mem::take(&mut view.learned);
+    let packed = pack_with(engine, view, &mut learned, lead, group, first);
+    view.learned = learned;
+    packed
+}
+
+/// As [`pack_group`], with what was learned.
+fn pack_with<'e>(
+    engine: &'e Engine,
+    view: &View,
+    learned: &mut Learned,
+    lead: &Lead<'_>,
+    group: &mut Group,
+    first: Arc<Wanted>,
+) -> Result<Packed<'e>> {
     let (begun, departed_bytes) = (Instant::now(), AtomicUsize::new(0));
     let level = engine.settings.compression_level;
     let store = &engine.store;
+    let may_use = |block: &BlockId| view.may_use(block);
+    let Learned { known, shards, keys, .. } = learned;
+    let scout = keys.as_ref().map(|keys| Scout {
+        keys,
+        store,
+        cache: &engine.cache,
+        read: shards,
+        may_use: &may_use,
+        room_chunks: engine.settings.sparse_chunks().saturating_sub(known.chunks()),
+    });
     let packing = Packing {
-        known: &view.known,
         store,
         journal: &engine.journal,
         level,
@@ -197,7 +221,7 @@ fn pack_group<'e>(
             }
         }
     });
-    pack::pack(objects, packing)
+    pack::pack(objects, known, scout, packing)
 }
 
 /// What was read must be the object: git-lfs may have a damaged file.
@@ -220,7 +244,7 @@ fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
 /// Reads what the first object will need.
 pub(super) fn prepare(engine: &Engine, view: &mut View) -> Result<()> {
     look(engine, view)?;
-    learn_chunks(engine, view, 0)
+    learn(engine, view, 0)
 }
 
 /// Reads what is new in the index, and what was condemned meanwhile.
@@ -229,55 +253,6 @@ fn look(engine: &Engine, view: &mut View) -> Result<()> {
     index.and(condemned)?;
     engine.store.settle_segments()?;
     view.listed = true;
-    Ok(())
-}
-
-/// Reads what is new in the index. What is relied on must not be lost with the power, even if another
-/// pusher has only just written it.
-fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
-    view.index.refresh(&engine.store, &engine.cache)?;
-    engine.store.settle_segments()
-}
-
-/// Learns what the store has, and now and again what other agents have committed meanwhile: for objects
-/// that are worth it, and as often as that takes a small share of the time. With thousands of commits a
-/// look costs more than a small object.
-fn learn_chunks(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()> {
-    let worth = size_bytes >= limit::LEARN_FILE_BYTES;
-    let due = |(at, cost): (Instant, Duration)| worth && at.elapsed() >= cost * limit::LEARN_INTERVAL;
-    if !view.learned.is_none_or(due) {
-        return Ok(());
-    }
-    let start = Instant::now();
-    let looked = match view.learned {
-        // the index has just been read
-        None => view.look_cost,
-        Some(_) => read_index(engine, view).map(|()| Duration::ZERO)?,
-    };
-    read_shards(engine, view)?;
-    view.learned = Some((Instant::now(), looked + start.elapsed()));
-    Ok(())
-}
-
-/// Reads every shard that counts and was not read yet: deduplication is exact.
-fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
-    let (store, cache) = (&engine.store, &engine.cache);
-    let new: Vec<ShardId> =
-        view.index.shards(store, cache)?.into_keys().filter(|id| !view.shards.contains(id)).collect();
-    for (id, bytes) in copies(cache, Kept::Shards, new, |id| id.hash, |id| store.get_shard(id)) {
-        match bytes.and_then(|bytes| Shard::parse(&bytes)) {
-            Ok(shard) => {
-                let View { known, condemned, lost, .. } = view;
-                known.add(shard.blocks, |block| !condemned.has_block(block) && !lost.contains(block));
-            }
-            // shards are hints: without one, its chunks are stored again
-            Err(e) if !matches!(e.kind(), Kind::Unreachable | Kind::Internal) => {
-                tracing::warn!("shard {id} is not used: {e}");
-            }
-            Err(e) => return Err(e),
-        }
-        view.shards.insert(id);
-    }
     Ok(())
 }
 
@@ -321,9 +296,9 @@ fn commit_change(
         commit::commit((&engine.store, &engine.cache), &mut view.index, repository, change, in_flight)?;
     let Committed { relied, shards, begun } = committed;
     for (id, blocks) in shards {
-        view.shards.insert(id);
+        view.learned.shards.insert(id);
         blocks.iter().for_each(|(block, _)| engine.journal.forget(&block.id));
-        view.known.add(blocks, |_| true);
+        view.learned.known.add(blocks, |_| true);
     }
     Ok((relied, begun))
 }
@@ -363,8 +338,8 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
         lead.answer(&wanted, Err(busy.remedy("push again when the garbage collection has ended")));
     }
     if !all_sound {
-        let View { known, condemned, lost, .. } = view;
-        known.retain(|block| !condemned.has_block(block) && !lost.contains(block));
+        let View { learned, condemned, lost, .. } = view;
+        learned.known.retain(|block| !condemned.has_block(block) && !lost.contains(block));
     }
     Ok(())
 }

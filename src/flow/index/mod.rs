@@ -11,7 +11,7 @@ use self::standing::Coming;
 pub(super) use self::standing::Standing;
 use crate::error::{Error, Kind, Result};
 pub(super) use crate::format::find::Found;
-use crate::format::segment::ShardEntry;
+use crate::format::segment::{Key, ShardEntry};
 use crate::id::{CommitId, Oid, SegmentId, ShardId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
@@ -138,13 +138,23 @@ impl Index {
         for (segment, listed) in self.of_each(|segment| segment.shards(store, cache)) {
             match listed {
                 Ok(listed) => shards.extend(listed.into_iter().map(|shard| (shard.id, shard))),
-                Err(e) if !matches!(e.kind(), Kind::Unreachable | Kind::Internal) => {
-                    tracing::warn!("the shards of index/{} are not known: {e}", segment.id);
-                }
-                Err(e) => return Err(e.context(format!("index/{}", segment.id))),
+                Err(e) => skip(segment, e)?,
             }
         }
         Ok(shards)
+    }
+
+    /// The shards of each segment, and the keys that lead to them.
+    pub(super) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<(Vec<ShardEntry>, Vec<Key>)>> {
+        let read = |segment: &Standing| Ok((segment.shards(store, cache)?, segment.keys(store, cache)?));
+        let mut keys = Vec::new();
+        for (segment, read) in self.of_each(read) {
+            match read {
+                Ok(read) => keys.push(read),
+                Err(e) => skip(segment, e)?,
+            }
+        }
+        Ok(keys)
     }
 
     /// Every record of an object.
@@ -190,4 +200,13 @@ impl Index {
             answers
         })
     }
+}
+
+/// What a segment says of shards is a hint, and done without. But a store that doesn't answer is an error.
+fn skip(segment: &Standing, error: Error) -> Result<()> {
+    if matches!(error.kind(), Kind::Unreachable | Kind::Internal) {
+        return Err(error.context(format!("index/{}", segment.id)));
+    }
+    tracing::warn!("the shards of index/{} are not known: {error}", segment.id);
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod groups;
 mod journal;
 mod partial;
 mod progress;
+mod sparse;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +51,7 @@ impl Place {
             repository: repository.into(),
             compression_level: 3,
             lfs_storage: self.folder.path().join("lfs"),
+            shard_cache_bytes: limit::SHARD_CACHE_BYTES,
             writes_manifest: true,
             memory_bytes: limit::MEMORY_BYTES,
         };

@@ -1,0 +1,181 @@
+//! Sparse deduplication: where all shards of a store are too many to read, key chunks lead to those worth it. Objects
+//! are scouted some way ahead of packing, so that a shard is mostly here when its chunks come, and those shortly before
+//! the key chunk are found too.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::copies::Copying;
+use super::cut::{Piece, What};
+use super::index::Index;
+use super::ordered::Results;
+use crate::error::{Error, Kind, Result};
+use crate::format::chunking;
+use crate::format::segment::Key;
+use crate::format::shard::Shard;
+use crate::id::{BlockId, ChunkId, ShardId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::Store;
+
+/// Key chunks and the shards that they lead to. 16 bytes of memory for each, and there is one for some 16 MiB of content.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// Sorted; the number is that of a shard.
+    entries: Vec<Key>,
+    shards: Vec<ShardId>,
+}
+
+impl Keys {
+    /// Reads the keys of all segments.
+    pub(super) fn read(index: &Index, store: &Store, cache: &Cache) -> Result<Self> {
+        let mut keys = Self::default();
+        for (shards, entries) in index.keys(store, cache)? {
+            let first = keys.shards.len() as u32;
+            // a key is a hint; one that leads nowhere is left out
+            let leads = entries.into_iter().filter(|key| (key.shard as usize) < shards.len());
+            keys.entries.extend(leads.map(|key| Key { shard: first + key.shard, ..key }));
+            keys.shards.extend(shards.iter().map(|shard| shard.id));
+        }
+        keys.entries.sort_unstable();
+        Ok(keys)
+    }
+
+    /// The shards that a chunk leads to, at most so many; those of newer segments first.
+    fn led_to(&self, chunk: &ChunkId) -> impl Iterator<Item = ShardId> {
+        let prefix = Key::new(chunk, 0).prefix;
+        let start = self.entries.partition_point(|key| key.prefix < prefix);
+        let end = self.entries.partition_point(|key| key.prefix <= prefix);
+        let newest = self.entries[start..end].iter().rev().take(limit::SHARDS_OF_KEY);
+        newest.map(|key| self.shards[key.shard as usize])
+    }
+}
+
+/// Who looks ahead for one group of objects.
+pub(super) struct Scout<'a> {
+    pub keys: &'a Keys,
+    pub store: &'a Store,
+    pub cache: &'a Cache,
+    /// The shards that were read, or could not be.
+    pub read: &'a mut HashSet<ShardId>,
+    /// Whether a new commit may refer to a block.
+    pub may_use: &'a (dyn Fn(&BlockId) -> bool + Sync),
+    /// So many chunks may be learned.
+    pub room_chunks: usize,
+}
+
+/// Pieces of objects in their order, each with what is to be learned before it is looked up.
+pub(super) struct Ahead<'a> {
+    pieces: Results<Piece>,
+    scout: Option<Scout<'a>>,
+    /// Pieces that were scouted, and how many bytes of content they have.
+    scouted: VecDeque<Piece>,
+    scouted_bytes: u64,
+    /// Bytes of content that were scouted since the beginning.
+    position: u64,
+    /// Shards on their way, with the place of the chunk that led there.
+    coming: VecDeque<(u64, ShardId, Copying<'a>)>,
+    begins_object: bool,
+}
+
+impl<'a> Ahead<'a> {
+    /// With no scout, all is known already.
+    pub(super) fn new(pieces: Results<Piece>, scout: Option<Scout<'a>>) -> Self {
+        Self {
+            pieces,
+            scout,
+            scouted: VecDeque::new(),
+            scouted_bytes: 0,
+            position: 0,
+            coming: VecDeque::new(),
+            begins_object: true,
+        }
+    }
+
+    /// The next piece, and the shards that were found for it.
+    pub(super) fn next(&mut self) -> Result<Option<(Piece, Vec<Shard>)>> {
+        let enough = if self.scout.is_some() { limit::SCOUTED_BYTES } else { 1 };
+        while self.scouted_bytes < enough
+            && let Some(piece) = self.pieces.next()
+        {
+            let piece = piece?;
+            self.scouted_bytes += self.look_at(&piece);
+            self.scouted.push_back(piece);
+            if self.scout.is_none() {
+                break;
+            }
+        }
+        let Some(piece) = self.scouted.pop_front() else { return Ok(None) };
+        self.scouted_bytes -= bytes(&piece);
+        let looked_up = self.position - self.scouted_bytes;
+        // chunks that lie further ahead may have their shards on the way a little longer
+        let learned = self.learn(looked_up + limit::SCOUTED_BYTES / 2)?;
+        Ok(Some((piece, learned)))
+    }
+
+    /// Begins to fetch what a piece leads to. Returns how much content it has.
+    fn look_at(&mut self, piece: &Piece) -> u64 {
+        if let (Some(scout), What::Chunks(batch)) = (&mut self.scout, &piece.what) {
+            let mut position = self.position;
+            for (chunk, _) in batch.chunks() {
+                position += u64::from(chunk.bytes);
+                if std::mem::take(&mut self.begins_object) || chunking::is_key(&chunk.id) {
+                    let new = scout.keys.led_to(&chunk.id).filter(|id| scout.read.insert(*id));
+                    for id in new {
+                        let begin = || scout.store.get_shard(&id);
+                        let copy = Copying::begin(scout.cache, Kept::Shards, &id.to_string(), id.hash, begin);
+                        self.coming.push_back((position, id, copy));
+                    }
+                }
+            }
+        }
+        self.begins_object |= matches!(piece.what, What::End(_));
+        let bytes = bytes(piece);
+        self.position += bytes;
+        bytes
+    }
+
+    /// What chunks before `position` have led to.
+    fn learn(&mut self, position: u64) -> Result<Vec<Shard>> {
+        let mut learned = Vec::new();
+        let Some(scout) = &mut self.scout else { return Ok(learned) };
+        while self.coming.front().is_some_and(|(at, _, _)| *at < position)
+            && let Some((_, id, copy)) = self.coming.pop_front()
+        {
+            match copy.wait(scout.cache).and_then(|bytes| Shard::parse(&bytes)) {
+                Ok(shard) => {
+                    let chunks: usize = shard.blocks.iter().map(|(_, d)| d.chunks.len()).sum();
+                    match scout.room_chunks.checked_sub(chunks) {
+                        Some(room) => {
+                            scout.room_chunks = room;
+                            learned.push(shard);
+                        }
+                        None => tracing::warn!("shard {id} is not used: there is no memory for more chunks"),
+                    }
+                }
+                Err(e) => skip_shard(&id, e)?,
+            }
+        }
+        Ok(learned)
+    }
+
+    /// Whether a new commit may refer to a block.
+    pub(super) fn may_use(&self, block: &BlockId) -> bool {
+        self.scout.as_ref().is_none_or(|scout| (scout.may_use)(block))
+    }
+}
+
+fn bytes(piece: &Piece) -> u64 {
+    match &piece.what {
+        What::Chunks(batch) => batch.chunks().map(|(chunk, _)| u64::from(chunk.bytes)).sum(),
+        What::End(_) => 0,
+    }
+}
+
+/// Shards are hints: without one, its chunks are stored again. But a store that doesn't answer is an error.
+pub(super) fn skip_shard(id: &ShardId, error: Error) -> Result<()> {
+    if matches!(error.kind(), Kind::Unreachable | Kind::Internal) {
+        return Err(error);
+    }
+    tracing::warn!("shard {id} is not used: {error}");
+    Ok(())
+}
