@@ -12,7 +12,7 @@ use std::{fs, io};
 use fastcdc::v2020::{FastCDC, Normalization};
 use git_lfs_cdc::error::Result;
 use git_lfs_cdc::format::block::{Builder, Chunk, Directory, Summary};
-use git_lfs_cdc::format::chunking::{Suite, chunk_id, is_key};
+use git_lfs_cdc::format::chunking::{Suite, chunk_id};
 use git_lfs_cdc::format::frame::Encoder;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, ShardEntry};
@@ -132,7 +132,7 @@ impl<'s> Commit<'s> {
     }
 
     /// The number of this chunk, which is stored if it is novel.
-    fn add(&mut self, bytes: &[u8], first_of_large: bool) -> Result<usize> {
+    fn add(&mut self, bytes: &[u8]) -> Result<usize> {
         let id = chunk_id(bytes);
         self.store.chunks += 1;
         if let Some(number) = self.store.known.get(&id) {
@@ -145,7 +145,7 @@ impl<'s> Commit<'s> {
         }
         self.content.extend_from_slice(bytes);
         self.pending.push(Chunk { id, bytes: bytes.len() as u32 });
-        if first_of_large || is_key(&id) {
+        if number.is_multiple_of(limit::KEY_STRIDE) {
             self.keys.push(id);
         }
         Ok(number)
@@ -309,8 +309,7 @@ fn measure(cutter: Cutter, versions: &[PathBuf]) -> Result<Store> {
         for path in files_under(version) {
             let data = fs::read(&path).expect("a file of the corpus can be read");
             let (mut numbers, mut failed) = (Vec::new(), None);
-            let large = data.len() as u64 >= limit::KEY_FILE_BYTES;
-            cutter.cut(&data, |chunk| match commit.add(chunk, large && numbers.is_empty()) {
+            cutter.cut(&data, |chunk| match commit.add(chunk) {
                 Ok(number) => numbers.push(number),
                 Err(error) => failed = Some(error),
             });

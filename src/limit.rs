@@ -62,10 +62,12 @@ pub const SCOUTED_BYTES: u64 = 32 * MIB as u64;
 /// Where a store has too many chunks to know them all, one is known at a time for so many bytes of the memory: some 50
 /// bytes each.
 pub const MEMORY_BYTES_PER_CHUNK: u64 = 256;
-/// One chunk in this many is a key chunk.
-pub const KEY_CHUNK_INTERVAL: u16 = 1024;
-/// The first chunk of a file of at least this size is a key chunk too.
-pub const KEY_FILE_BYTES: u64 = MIB as u64;
+/// One chunk in this many is a key chunk, of an object of up to sixteen times as many.
+pub const KEY_STRIDE: usize = 64;
+/// A larger one has some sixteen key chunks,
+pub const KEYS_OF_OBJECT: usize = 16;
+/// or one in sixteen times the stride.
+pub const KEY_STRIDES: usize = 16;
 /// Most bytes of a repository's name.
 pub const REPOSITORY_NAME_BYTES: usize = 128;
 

@@ -1,7 +1,7 @@
 //! The commit protocol (`docs/format.md`, "Write order"): blocks and shards are durable, then the
 //! index segment is put, and that is the commit. What it relies on is checked after it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::compact;
@@ -10,7 +10,6 @@ use super::index::{Found, Index};
 use super::pack::BlocksInFlight;
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
-use crate::format::chunking;
 use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
@@ -121,7 +120,7 @@ impl Change {
         self.objects.push(ChangedObject { oid, size_bytes, terms, keys: Vec::new() });
     }
 
-    /// The first chunk and the key chunks of the object that was added last.
+    /// The key chunks of the object that was added last.
     pub(super) fn lead(&mut self, keys: Vec<ChunkId>) {
         if let Some(object) = self.objects.last_mut() {
             object.keys = keys;
@@ -271,26 +270,25 @@ fn put_shards<'s>(
     Ok((entries, shards, pending))
 }
 
-/// What leads to the shards: the key chunks in them; and the key chunks of each object that has anything new, to the shard
-/// where that begins. So what versions have in common leads to what each has added, however little that was.
+/// What leads to the shards: the key chunks of each object that has anything new, each to the shard that lists it, or if it is
+/// known already to where what is new in the object begins. So what versions have in common leads to what each has added.
 fn keys(shards: &NewShards, objects: &[ChangedObject]) -> Vec<Key> {
-    let mut keys = BTreeSet::new();
+    let wanted: HashSet<&ChunkId> = objects.iter().flat_map(|object| &object.keys).collect();
+    let mut listed = HashMap::new();
     // of each new block
     let mut shard_of = Vec::new();
     for (shard, (_, group)) in shards.iter().enumerate() {
         for (_, directory) in group {
             shard_of.push(shard as u32);
-            let key_chunks = directory.chunks.iter().filter(|chunk| chunking::is_key(&chunk.id));
-            keys.extend(key_chunks.map(|chunk| Key::new(&chunk.id, shard as u32)));
+            let chunks = directory.chunks.iter().filter(|chunk| wanted.contains(&chunk.id));
+            listed.extend(chunks.map(|chunk| (chunk.id, shard as u32)));
         }
     }
+    let mut keys = BTreeSet::new();
     for object in objects {
         let mut in_shards = object.terms.iter().filter_map(|term| shard_of.get(term.block as usize));
-        let Some(shard) = in_shards.next() else { continue };
-        // the first chunk of a small object is no key
-        let is_large = object.size_bytes >= limit::KEY_FILE_BYTES;
-        let of_object = object.keys.iter().filter(|id| is_large || chunking::is_key(id));
-        keys.extend(of_object.map(|id| Key::new(id, *shard)));
+        let Some(first) = in_shards.next() else { continue };
+        keys.extend(object.keys.iter().map(|id| Key::new(id, *listed.get(id).unwrap_or(first))));
     }
     keys.into_iter().collect()
 }
@@ -321,18 +319,6 @@ mod tests {
         assert_eq!(divide((0..2).map(block), 1).len(), 2, "a block is never divided");
         let id = ShardId { hash: ContentHash([0; 32]), nonce: Nonce([0; 8]) };
         let shards: NewShards = groups.into_iter().map(|group| (id, group)).collect();
-        let expected = |chunks: &[(u8, usize, u32)]| -> Vec<Key> {
-            let key = |(number, chunk, shard): &(u8, usize, u32)| {
-                Key::new(&block(*number).1.chunks[*chunk].id, *shard)
-            };
-            chunks.iter().map(key).collect()
-        };
-        let all = [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 1, 1), (4, 1, 2)];
-        let sorted = |mut keys: Vec<Key>| {
-            keys.sort();
-            keys
-        };
-        assert_eq!(keys(&shards, &[]), sorted(expected(&all)));
         let term = |block| Term {
             block,
             first_chunk: 0,
@@ -343,19 +329,16 @@ mod tests {
             content_bytes: 1,
             checksum: 0,
         };
-        // its first chunk stands in another commit's block, then come two new ones
-        let first = ChunkId([9; 32]);
-        let object = |size_bytes, blocks: &[u32]| {
+        let object = |blocks: &[u32], keys: &[ChunkId]| {
             let terms = blocks.iter().map(|block| term(*block)).collect();
-            [ChangedObject { oid: Oid([0; 32]), size_bytes, terms, keys: vec![first] }]
+            ChangedObject { oid: Oid([0; 32]), size_bytes: 1, terms, keys: keys.to_vec() }
         };
-        let large = [expected(&all), vec![Key::new(&first, 1)]].concat();
-        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES, &[7, 3, 0])), sorted(large));
-        assert_eq!(keys(&shards, &object(limit::KEY_FILE_BYTES - 1, &[7, 3])), sorted(expected(&all)));
-        assert_eq!(
-            keys(&shards, &object(limit::KEY_FILE_BYTES, &[7])),
-            sorted(expected(&all)),
-            "nothing new"
-        );
+        // one stands in another commit's block, the others are new
+        let (old, new) = (ChunkId([99; 32]), |n: u8| block(n).1.chunks[0].id);
+        let all = [object(&[7, 3, 0], &[old, new(0), new(3)]), object(&[0], &[old]), object(&[7], &[new(2)])];
+        let mut expected =
+            [(old, 1), (new(0), 0), (new(3), 1), (old, 0)].map(|(id, shard)| Key::new(&id, shard));
+        expected.sort();
+        assert_eq!(keys(&shards, &all), expected, "nothing is new in the last one");
     }
 }

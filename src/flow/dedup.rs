@@ -5,6 +5,7 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::keys::KeyChunks;
 use super::known::{KnownChunks, Place};
 use crate::format::block::Chunk;
 use crate::format::chunking;
@@ -26,7 +27,7 @@ pub(super) enum Run {
 /// What an object is made of.
 pub(super) struct MadeOf {
     pub runs: Vec<Run>,
-    /// The first chunk, and the key chunks.
+    /// Its key chunks.
     pub keys: Vec<ChunkId>,
 }
 
@@ -60,8 +61,7 @@ pub(super) struct Dedup<'k> {
     pub frame_firsts: Vec<u32>,
     run: Option<OpenRun>,
     runs: Vec<Run>,
-    /// The first chunk of the object, and its key chunks.
-    keys: Vec<ChunkId>,
+    keys: KeyChunks,
 }
 
 struct OpenRun {
@@ -83,15 +83,13 @@ impl<'k> Dedup<'k> {
             frame_firsts: Vec::new(),
             run: None,
             runs: Vec::new(),
-            keys: Vec::new(),
+            keys: KeyChunks::default(),
         }
     }
 
     /// Takes the next chunk. Returns a frame if that is full now.
     pub(super) fn push(&mut self, chunk: Chunk, bytes: &[u8]) -> Option<NovelFrame> {
-        if self.keys.is_empty() || chunking::is_key(&chunk.id) {
-            self.keys.push(chunk.id);
-        }
+        self.keys.push(chunk.id);
         let source = self.find(&chunk.id);
         let begins_run = self.continue_run(source, bytes);
         if source != Source::Novel {
@@ -195,7 +193,7 @@ impl<'k> Dedup<'k> {
     /// object's chunks, so that reading a small object reads no others.
     pub(super) fn end_object(&mut self) -> (MadeOf, Option<NovelFrame>) {
         self.close_run();
-        let made_of = MadeOf { runs: std::mem::take(&mut self.runs), keys: std::mem::take(&mut self.keys) };
+        let made_of = MadeOf { runs: std::mem::take(&mut self.runs), keys: self.keys.end_object() };
         (made_of, self.close_frame())
     }
 }

@@ -13,6 +13,7 @@ mod fetch;
 mod group;
 pub mod health;
 mod index;
+mod keys;
 mod known;
 mod learn;
 pub mod manifest;

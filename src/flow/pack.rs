@@ -42,7 +42,7 @@ pub(super) struct PackedObject {
     pub read: Result<ReadObject>,
     /// How the object is made; terms refer to the blocks of all objects.
     pub terms: Vec<Term>,
-    /// Its first chunk, and its key chunks.
+    /// Its key chunks.
     pub keys: Vec<ChunkId>,
 }
 

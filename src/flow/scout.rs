@@ -9,7 +9,6 @@ use super::cut::{Piece, What};
 use super::index::Index;
 use super::ordered::Results;
 use crate::error::{Error, Kind, Result};
-use crate::format::chunking;
 use crate::format::segment::Key;
 use crate::format::shard::Shard;
 use crate::id::{BlockId, ChunkId, ShardId};
@@ -17,7 +16,7 @@ use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
 
-/// Key chunks and the shards that they lead to. 16 bytes of memory for each, and there is one for some 16 MiB of content.
+/// Key chunks and the shards that they lead to: 16 bytes of memory for each.
 #[derive(Default)]
 pub(super) struct Keys {
     /// Sorted; the number is that of a shard.
@@ -74,7 +73,6 @@ pub(super) struct Ahead<'a> {
     position: u64,
     /// Shards on their way, with the place of the chunk that led there.
     coming: VecDeque<(u64, ShardId, Copying<'a>)>,
-    begins_object: bool,
 }
 
 impl<'a> Ahead<'a> {
@@ -87,7 +85,6 @@ impl<'a> Ahead<'a> {
             scouted_bytes: 0,
             position: 0,
             coming: VecDeque::new(),
-            begins_object: true,
         }
     }
 
@@ -118,17 +115,14 @@ impl<'a> Ahead<'a> {
             let mut position = self.position;
             for (chunk, _) in batch.chunks() {
                 position += u64::from(chunk.bytes);
-                if std::mem::take(&mut self.begins_object) || chunking::is_key(&chunk.id) {
-                    let new = scout.keys.led_to(&chunk.id).filter(|id| scout.read.insert(*id));
-                    for id in new {
-                        let begin = || scout.store.get_shard(&id);
-                        let copy = Copying::begin(scout.cache, Kept::Shards, &id.to_string(), id.hash, begin);
-                        self.coming.push_back((position, id, copy));
-                    }
+                let new = scout.keys.led_to(&chunk.id).filter(|id| scout.read.insert(*id));
+                for id in new {
+                    let begin = || scout.store.get_shard(&id);
+                    let copy = Copying::begin(scout.cache, Kept::Shards, &id.to_string(), id.hash, begin);
+                    self.coming.push_back((position, id, copy));
                 }
             }
         }
-        self.begins_object |= matches!(piece.what, What::End(_));
         let bytes = bytes(piece);
         self.position += bytes;
         bytes

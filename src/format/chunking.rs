@@ -77,8 +77,3 @@ const fn mask(bits: u32) -> u64 {
 pub fn chunk_id(bytes: &[u8]) -> ChunkId {
     ChunkId(blake3::derive_key("git-lfs-cdc 2026-11 chunk id", bytes))
 }
-
-/// Whether the index knows this chunk by its id (one in [`crate::limit::KEY_CHUNK_INTERVAL`]).
-pub fn is_key(id: &ChunkId) -> bool {
-    u16::from_le_bytes([id.0[30], id.0[31]]).is_multiple_of(crate::limit::KEY_CHUNK_INTERVAL)
-}

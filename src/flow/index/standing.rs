@@ -40,7 +40,7 @@ enum Place {
 
 /// What has been begun to learn of a segment.
 pub(super) enum Coming<'s> {
-    Here(Result<Standing>),
+    Here(Box<Standing>),
     /// All of it.
     Whole(Pending<'s, Bytes>),
     /// Its beginning.
@@ -51,7 +51,7 @@ impl<'s> Coming<'s> {
     /// Begins to learn of a segment: by the user's copy, or from the store.
     pub(super) fn begin(store: &'s Store, cache: &Cache, id: SegmentId, size_bytes: u64) -> Self {
         if let Some(copy) = Standing::from_copy(cache, id, size_bytes) {
-            return Self::Here(Ok(copy));
+            return Self::Here(Box::new(copy));
         }
         match size_bytes <= limit::WHOLE_SEGMENT_BYTES {
             true => Self::Whole(store.get_segment(&id)),
@@ -68,7 +68,7 @@ impl<'s> Coming<'s> {
         size_bytes: u64,
     ) -> Result<Standing> {
         match self {
-            Self::Here(standing) => standing,
+            Self::Here(standing) => Ok(*standing),
             Self::Whole(bytes) => {
                 let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes.wait()?)?;
                 Standing::from_memory(id, bytes)

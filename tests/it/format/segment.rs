@@ -1,13 +1,9 @@
 //! Index segments: whatever was put in is found again, in order, and nothing else is.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::ops::Range;
 
-use git_lfs_cdc::error::{Error, Kind as ErrorKind};
+use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::block::Summary;
-use git_lfs_cdc::format::find::{Head, Source};
 use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
@@ -63,7 +59,7 @@ fn any_replaced() -> impl Strategy<Value = SegmentId> {
     (any::<[u8; 16]>(), any_hash()).prop_map(|(id, hash)| SegmentId { id: CommitId(id), hash })
 }
 
-fn term(random: &mut Random, blocks: usize) -> Term {
+pub fn term(random: &mut Random, blocks: usize) -> Term {
     let content_bytes = 1 + (random.next() % (8 << 20)) as u32;
     let first_chunk = (random.next() % 16_384) as u16;
     Term {
@@ -113,7 +109,7 @@ fn any_contents() -> impl Strategy<Value = Contents> {
 }
 
 /// A term's place with its block's name, so that two numberings of blocks can be compared.
-fn named(terms: &[Term], block: impl Fn(u32) -> BlockId) -> Vec<(BlockId, Term)> {
+pub fn named(terms: &[Term], block: impl Fn(u32) -> BlockId) -> Vec<(BlockId, Term)> {
     terms.iter().map(|t| (block(t.block), Term { block: 0, ..*t })).collect()
 }
 
@@ -236,78 +232,6 @@ proptest! {
         for absent in [absent, [0; 32], [0xFF; 32]] {
             prop_assert_eq!(segment.find(&Oid(absent))?, vec![]);
         }
-    }
-}
-
-/// A segment that is somewhere else: notes what is read of it.
-struct Elsewhere {
-    bytes: Vec<u8>,
-    reads: RefCell<Vec<Vec<Range<usize>>>>,
-}
-
-impl Source for Elsewhere {
-    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>, Error> {
-        self.reads.borrow_mut().push(ranges.to_vec());
-        Ok(ranges.iter().map(|range| Cow::Borrowed(&self.bytes[range.clone()])).collect())
-    }
-}
-
-/// Whatever is in a segment, its head and a few reads say the same of an object as the whole does.
-#[test]
-fn an_object_is_found_by_few_reads_of_few_bytes() {
-    let mut random = Random(7);
-    let mut contents = Contents { repositories: vec!["a".into(), "b".into()], ..Contents::default() };
-    let summary = |n: u32| {
-        let id = BlockId { hash: ContentHash([1; 32]), nonce: Nonce(u64::from(n).to_le_bytes()) };
-        Summary { id, size_bytes: 1000, frames_bytes: 900, content_bytes: 2000, chunk_count: 10 }
-    };
-    // the last ones depend on others
-    let block =
-        |n| BlockEntry { summary: summary(n), dependencies: if n < 900 { vec![] } else { vec![0, n - 1] } };
-    contents.blocks = (0..1000).map(block).collect();
-    for number in 0..100_000u64 {
-        let oid = Oid(*blake3::hash(&(number / 2).to_le_bytes()).as_bytes());
-        let first = (number / 100) as u32;
-        let blocks = [first, (first + 1) % 1000].into_iter().chain((number % 1000 == 0).then_some(500));
-        let terms: Vec<_> = blocks.map(|block| Term { block, ..term(&mut random, 1) }).collect();
-        let size_bytes = terms.iter().map(|t| u64::from(t.content_bytes)).sum();
-        let commit = CommitId([(number % 2) as u8; 16]);
-        contents.records.push(Record { oid, size_bytes, commit, repository: (number % 2) as u32, terms });
-    }
-    let oids: Vec<Oid> = contents.records.iter().step_by(499).map(|r| r.oid).collect();
-    let bytes = contents.write();
-    let whole = Segment::open(&bytes[..]).unwrap();
-    let length = Head::bytes(&bytes[..1024], bytes.len()).unwrap();
-    assert!(length < 16 << 10, "{length} bytes of head");
-    let head = Head::parse(&bytes[..length], bytes.len()).unwrap();
-    assert!(Head::parse(&bytes[..length - 1], bytes.len()).is_err());
-    let elsewhere = Elsewhere { bytes: bytes.clone(), reads: RefCell::default() };
-    let absent = Oid([0xAB; 32]);
-    for oid in oids.iter().chain([&absent]) {
-        elsewhere.reads.take();
-        let found = head.find(&elsewhere, oid).unwrap();
-        let records = whole.find(oid).unwrap();
-        assert_eq!(found.len(), if *oid == absent { 0 } else { 2 });
-        assert_eq!(found.len(), records.len());
-        for (found, record) in found.iter().zip(&records) {
-            let named = |blocks: &dyn Fn(u32) -> BlockId, record: &Record| named(&record.terms, blocks);
-            let block = |n: u32| whole.block(n).unwrap();
-            assert_eq!(
-                named(&|n| found.blocks[n as usize].id, &found.record),
-                named(&|n| block(n).summary.id, record)
-            );
-            assert_eq!(found.repository, whole.repositories()[record.repository as usize]);
-            let mut depended: BTreeSet<u32> =
-                record.terms.iter().flat_map(|t| block(t.block).dependencies).collect();
-            record.terms.iter().for_each(|term| drop(depended.remove(&term.block)));
-            let depended: BTreeSet<_> = depended.iter().map(|n| block(*n).summary.id).collect();
-            assert_eq!(found.blocks[found.named..].iter().map(|b| b.id).collect::<BTreeSet<_>>(), depended);
-        }
-        let reads = elsewhere.reads.borrow();
-        let bytes: usize = reads.iter().flatten().map(Range::len).sum();
-        let depends = found.iter().any(|f| f.blocks.len() > f.named);
-        assert!(reads.len() <= if depends { 5 } else { 3 } + 1, "{} reads", reads.len());
-        assert!(bytes <= if depends { 128 << 10 } else { 64 << 10 }, "{bytes} bytes, {reads:?}");
     }
 }
 

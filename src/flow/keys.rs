@@ -1,0 +1,82 @@
+//! Which chunks the index is to know: some of each object, spread over it, so that whatever it shares with another one of
+//! any length is likely to contain one. Whoever looks up tries every chunk, so which they are needs no rule of content.
+
+use crate::id::ChunkId;
+use crate::limit;
+
+/// Picks key chunks of objects that are pushed together.
+pub(super) struct KeyChunks {
+    /// Of this object.
+    chunks: usize,
+    candidates: Vec<ChunkId>,
+    /// Chunks of small objects since one of them gave a key.
+    small: usize,
+}
+
+impl Default for KeyChunks {
+    fn default() -> Self {
+        Self { chunks: 0, candidates: Vec::new(), small: limit::KEY_STRIDE }
+    }
+}
+
+impl KeyChunks {
+    /// The next chunk of the object.
+    pub(super) fn push(&mut self, id: ChunkId) {
+        if self.chunks.is_multiple_of(limit::KEY_STRIDE) {
+            self.candidates.push(id);
+        }
+        self.chunks += 1;
+    }
+
+    /// The object has ended: its key chunks. One in 64 chunks of a small object, one in 1,024 of a large one; and objects that are
+    /// smaller than that share one.
+    pub(super) fn end_object(&mut self) -> Vec<ChunkId> {
+        let chunks = std::mem::take(&mut self.chunks);
+        let candidates = std::mem::take(&mut self.candidates);
+        if chunks < limit::KEY_STRIDE {
+            self.small += chunks;
+            if self.small < limit::KEY_STRIDE {
+                return Vec::new();
+            }
+            self.small = 0;
+            return candidates;
+        }
+        let step = (candidates.len() / limit::KEYS_OF_OBJECT).clamp(1, limit::KEY_STRIDES);
+        candidates.into_iter().step_by(step).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picked(keys: &mut KeyChunks, chunks: u32) -> Vec<u32> {
+        let id = |number: u32| {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&number.to_le_bytes());
+            ChunkId(id)
+        };
+        (0..chunks).for_each(|number| keys.push(id(number)));
+        let number = |id: ChunkId| u32::from_le_bytes([id.0[0], id.0[1], id.0[2], id.0[3]]);
+        keys.end_object().into_iter().map(number).collect()
+    }
+
+    #[test]
+    fn keys_are_spread_over_an_object() {
+        let mut keys = KeyChunks::default();
+        assert_eq!(picked(&mut keys, 64), [0]);
+        assert_eq!(picked(&mut keys, 200), [0, 64, 128, 192]);
+        let of_large = picked(&mut keys, 100_000);
+        assert!(of_large.iter().step_by(1).zip(&of_large[1..]).all(|(a, b)| b - a == 1024));
+        assert_eq!(of_large.len(), 98);
+        assert_eq!(picked(&mut keys, 0), [0; 0]);
+    }
+
+    #[test]
+    fn small_objects_share_a_key() {
+        let mut keys = KeyChunks::default();
+        let given: usize = (0..1000).map(|_| picked(&mut keys, 2).len()).sum();
+        assert_eq!(given, 1 + 1999 / 64);
+        assert_eq!(picked(&mut KeyChunks::default(), 1), [0], "the first of all");
+    }
+}
