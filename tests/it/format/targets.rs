@@ -100,13 +100,13 @@ pub fn segment(data: &[u8]) {
     mend(&mut mended);
     for bytes in [data, &mended] {
         if let Ok(segment) = Segment::open(bytes) {
-            _ = walk(&segment);
+            _ = walk(&segment, bytes);
         }
     }
 }
 
 /// Reads everything that a segment has, as far as it can be read.
-fn walk(segment: &Segment<&[u8]>) -> git_lfs_cdc::error::Result<()> {
+fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> git_lfs_cdc::error::Result<()> {
     let blocks = segment.block_count()?;
     for record in segment.records()?.take(RECORDS_LOOKED_AT) {
         let Ok(record) = record else { continue };
@@ -114,6 +114,10 @@ fn walk(segment: &Segment<&[u8]>) -> git_lfs_cdc::error::Result<()> {
         assert!(record.terms.iter().all(|t| (t.block as usize) < blocks));
         if let Ok(found) = segment.find(&record.oid) {
             assert!(found.iter().all(|r| r.oid == record.oid));
+        }
+        for found in segment.head().find(&bytes, &record.oid).unwrap_or_default() {
+            assert!(found.record.terms.iter().all(|t| (t.block as usize) < found.named));
+            assert!(found.named <= found.blocks.len());
         }
     }
     _ = segment.find(&Oid([0; 32]));
