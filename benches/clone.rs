@@ -77,6 +77,7 @@ fn open(url: &str, folder: &Path) -> Engine {
         compression_level: 3,
         lfs_storage: folder.join("lfs"),
         shard_cache_bytes: limit::SHARD_CACHE_BYTES,
+        guards_reading: true,
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
     };

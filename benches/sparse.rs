@@ -60,6 +60,7 @@ fn pushed(corpus: &Path, piece_bytes: usize, shard_cache_bytes: u64) -> (u64, u6
             compression_level: 1,
             lfs_storage: place.path().join("lfs"),
             shard_cache_bytes,
+            guards_reading: true,
             writes_manifest: false,
             memory_bytes: limit::MEMORY_BYTES,
         };

@@ -175,6 +175,7 @@ fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
         compression_level: 3,
         lfs_storage: place.path().join("lfs"),
         shard_cache_bytes: limit::SHARD_CACHE_BYTES,
+        guards_reading: true,
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
     };

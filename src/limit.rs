@@ -119,6 +119,12 @@ pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
 /// The first block that is on its way to a service is so small, as until then the link is idle; each further one of a
 /// group is twice as large, until they are full.
 pub const NETWORK_FIRST_BLOCK_BYTES: usize = 2 * MIB;
+/// What is known is reused by an object if reading it takes no more requests than this,
+pub const REQUESTS_OF_OBJECT: u64 = 4;
+/// and one for so many bytes of it: what a request costs on a network, see [`NETWORK_FETCH_GAP_BYTES`].
+pub const BYTES_OF_REQUEST: u64 = MIB as u64;
+/// So many places of a chunk are looked at for one that is cheap to read.
+pub const PLACES_OF_CHUNK: usize = 4;
 /// Fetches from a directory under way at a time, for one object.
 pub const DIRECTORY_FETCHES_IN_FLIGHT: usize = 8;
 /// Fetches from a service under way at a time, for one object; each may hold [`NETWORK_FETCH_BYTES`].

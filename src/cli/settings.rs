@@ -40,6 +40,7 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         compression_level: level.unwrap_or(DEFAULT_COMPRESSION_LEVEL),
         lfs_storage: repo.lfs_storage.clone(),
         shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(limit::SHARD_CACHE_BYTES),
+        guards_reading: true,
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(true),
         memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(limit::MEMORY_BYTES),
     })

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::keys::KeyChunks;
 use super::known::{KnownChunks, Place};
+use super::reading::Reading;
 use crate::format::block::Chunk;
 use crate::format::chunking;
 use crate::format::shard::Shard;
@@ -62,6 +63,7 @@ pub(super) struct Dedup<'k> {
     run: Option<OpenRun>,
     runs: Vec<Run>,
     keys: KeyChunks,
+    reading: Reading,
 }
 
 struct OpenRun {
@@ -73,7 +75,7 @@ struct OpenRun {
 }
 
 impl<'k> Dedup<'k> {
-    pub(super) fn new(known: &'k mut KnownChunks) -> Self {
+    pub(super) fn new(known: &'k mut KnownChunks, reading: Reading) -> Self {
         Self {
             known,
             novel: Vec::new(),
@@ -84,6 +86,7 @@ impl<'k> Dedup<'k> {
             run: None,
             runs: Vec::new(),
             keys: KeyChunks::default(),
+            reading,
         }
     }
 
@@ -91,6 +94,7 @@ impl<'k> Dedup<'k> {
     pub(super) fn push(&mut self, chunk: Chunk, bytes: &[u8]) -> Option<NovelFrame> {
         self.keys.push(chunk.id);
         let source = self.find(&chunk.id);
+        self.reading.pass(chunk.bytes);
         let begins_run = self.continue_run(source, bytes);
         if source != Source::Novel {
             return None;
@@ -120,12 +124,9 @@ impl<'k> Dedup<'k> {
         self.known.add(shard.blocks, may_use);
     }
 
-    fn find(&self, id: &ChunkId) -> Source {
-        let expected = match self.run.as_ref().map(|run| run.next) {
-            Some(Source::Known(place)) => Some(place),
-            _ => None,
-        };
-        if let Some(place) = self.known.find(id, expected) {
+    fn find(&mut self, id: &ChunkId) -> Source {
+        if let Some(place) = self.cheap_place(id) {
+            self.reading.take(place.block, self.known.frame(place));
             return Source::Known(place);
         }
         let same = |number: &u32| self.novel[*number as usize].id == *id;
@@ -133,6 +134,19 @@ impl<'k> Dedup<'k> {
             Some(number) => Source::Repeated(*number),
             None => Source::Novel,
         }
+    }
+
+    /// Where the store has a chunk: behind the last one if it stands there, so that runs stay whole, else where it
+    /// costs no request more to read it, else anywhere while requests are cheap.
+    fn cheap_place(&self, id: &ChunkId) -> Option<Place> {
+        if let Some(Source::Known(place)) = self.run.as_ref().map(|run| run.next)
+            && self.known.stands_at(id, place)
+        {
+            return Some(place);
+        }
+        let is_near = |place: &Place| self.reading.has_near(place.block, &self.known.frame(*place));
+        let first = || self.known.places(id).next().filter(|_| self.reading.affords_request());
+        self.known.places(id).find(is_near).or_else(first)
     }
 
     /// Adds a chunk to the open run, or closes that and begins another. Says whether it began one.
@@ -193,6 +207,7 @@ impl<'k> Dedup<'k> {
     /// object's chunks, so that reading a small object reads no others.
     pub(super) fn end_object(&mut self) -> (MadeOf, Option<NovelFrame>) {
         self.close_run();
+        self.reading.restart();
         let made_of = MadeOf { runs: std::mem::take(&mut self.runs), keys: self.keys.end_object() };
         (made_of, self.close_frame())
     }

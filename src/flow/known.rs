@@ -2,6 +2,7 @@
 //! names yet.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use hashbrown::HashTable;
 
@@ -9,6 +10,7 @@ use crate::format::block::{Chunk, Directory, FrameEntry, Summary};
 use crate::format::frame::Kind;
 use crate::format::recipe::Term;
 use crate::id::{BlockId, ChunkId};
+use crate::limit;
 
 /// Where a known chunk stands: a number of a block here, and the chunk's number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +91,8 @@ impl KnownChunks {
         let id_at = |place: &Place| blocks[place.block as usize].chunks[place.chunk as usize].id;
         for (chunk, listed) in blocks[number as usize].chunks.iter().enumerate() {
             let place = Place { block: number, chunk: chunk as u32 };
-            // the place known first stays: what lies beside it is known too
-            table.entry(listed.id.word(), |p| id_at(p) == listed.id, |p| id_at(p).word()).or_insert(place);
+            // several places of one chunk all stay: which is the cheapest to read is seen when it is needed
+            table.insert_unique(listed.id.word(), place, |p| id_at(p).word());
         }
     }
 
@@ -126,14 +128,22 @@ impl KnownChunks {
         }
     }
 
-    /// Where a chunk stands: at `expected` if it does, so that runs stay whole, else anywhere.
-    pub(super) fn find(&self, id: &ChunkId, expected: Option<Place>) -> Option<Place> {
-        if let Some(place) = expected
-            && self.id_at(place) == Some(id)
-        {
-            return Some(place);
-        }
-        self.table.find(id.word(), |place| self.id_at(*place) == Some(id)).copied()
+    /// Whether a chunk stands in a place.
+    pub(super) fn stands_at(&self, id: &ChunkId, place: Place) -> bool {
+        self.id_at(place) == Some(id)
+    }
+
+    /// Where a chunk stands: some places, if there are many.
+    pub(super) fn places(&self, id: &ChunkId) -> impl Iterator<Item = Place> {
+        let all = self.table.iter_hash(id.word()).copied();
+        all.filter(|place| self.id_at(*place) == Some(id)).take(limit::PLACES_OF_CHUNK)
+    }
+
+    /// Where in its block the frame of a chunk lies.
+    pub(super) fn frame(&self, place: Place) -> Range<u32> {
+        let frames = &self.blocks[place.block as usize].frames;
+        let frame = frames.partition_point(|f| f.chunk <= place.chunk) - 1;
+        frames[frame].offset..frames[frame + 1].offset
     }
 
     fn id_at(&self, place: Place) -> Option<&ChunkId> {

@@ -21,6 +21,7 @@ mod ordered;
 mod pack;
 mod partial;
 mod progress;
+mod reading;
 mod resume;
 mod scout;
 mod silence;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub lfs_storage: PathBuf,
     /// While a store's shards are no more bytes than this, all are read, and deduplication is exact.
     pub shard_cache_bytes: u64,
+    /// Whether what is known is reused only while reading it back stays cheap; off only to measure what that costs.
+    pub guards_reading: bool,
     /// Whether a store's manifest, if it has one, is brought up to date.
     pub writes_manifest: bool,
     /// About how many bytes what is on its way may take, blocks and buffers.

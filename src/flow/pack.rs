@@ -14,6 +14,7 @@ use super::group::Wanted;
 use super::known::KnownChunks;
 use super::ordered::{self, Work};
 use super::progress::{Moving, Progress};
+use super::reading::Reading;
 use super::scout::{Ahead, Scout};
 use crate::error::{Error, Result};
 use crate::format::block::{Builder, Chunk, FramePlace, Summary};
@@ -53,10 +54,18 @@ pub(super) struct Packing<'a, 's> {
     pub journal: &'a Journal,
     /// Zstandard's level.
     pub level: i32,
+    /// Whether what is known is reused only while reading it back stays cheap.
+    pub guards_reading: bool,
     /// Blocks that may be on their way while the next is filled.
     pub blocks_in_flight: usize,
     /// Counts the bytes of blocks that are on their way, or were.
     pub departed_bytes: &'a AtomicUsize,
+}
+
+impl Packing<'_, '_> {
+    fn reading(&self) -> Reading {
+        Reading::new(self.store.reach().fetch_gap_bytes, self.guards_reading)
+    }
 }
 
 /// Reads objects once, one after the other, and packs them together: a chunk that several have is stored once.
@@ -75,7 +84,8 @@ pub(super) fn pack<'s>(
         let pieces = cut::start(scope, objects, suite);
         let (work, frames) = ordered::ordered(depth);
         let ahead = Ahead::new(pieces, scout);
-        let looker = scope.spawn(move || look_up(ahead, Dedup::new(known), packing.level, &work));
+        let dedup = Dedup::new(known, packing.reading());
+        let looker = scope.spawn(move || look_up(ahead, dedup, packing.level, &work));
         let mut assembly = Assembly::new(packing);
         let assembled = frames.into_iter().try_for_each(|frame| {
             let (frame, encoded, progress) = frame?;

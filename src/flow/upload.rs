@@ -205,6 +205,7 @@ fn pack_with<'e>(
         store,
         journal: &engine.journal,
         level,
+        guards_reading: engine.settings.guards_reading,
         blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
         departed_bytes: &departed_bytes,
     };

@@ -9,6 +9,7 @@ mod groups;
 mod journal;
 mod partial;
 mod progress;
+mod reading;
 mod sparse;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,7 @@ impl Place {
             compression_level: 3,
             lfs_storage: self.folder.path().join("lfs"),
             shard_cache_bytes: limit::SHARD_CACHE_BYTES,
+            guards_reading: true,
             writes_manifest: true,
             memory_bytes: limit::MEMORY_BYTES,
         };
