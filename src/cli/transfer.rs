@@ -84,7 +84,7 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     }
     let url = StoreUrl::parse(&configured)?;
     let settings = settings::read(repo, &url, &configured)?;
-    let store = Store::open(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
+    let store = Store::open_looking(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
     if direction == Direction::Upload {
         store.prepare_writing()?;
     }

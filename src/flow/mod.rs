@@ -141,9 +141,11 @@ impl View {
     fn look(&mut self, engine: &Engine) -> (Result<()>, Result<()>) {
         let Self { index, condemned, look_cost, .. } = self;
         let (store, cache, start) = (&engine.store, &engine.cache, Instant::now());
+        let first = store.take_first_look();
+        let (segments, lists) = first.map(|first| (first.segments, first.condemned)).unzip();
         let looked = std::thread::scope(|scope| {
-            let condemned = scope.spawn(|| condemned.refresh(store, cache));
-            let index = index.refresh(store, cache);
+            let condemned = scope.spawn(|| condemned.refresh_by(lists, store, cache));
+            let index = index.refresh_by(segments, store, cache);
             let panicked = |_| Err(Error::internal("reading the condemned lists panicked"));
             (index, condemned.join().unwrap_or_else(panicked))
         });

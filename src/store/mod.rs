@@ -6,6 +6,7 @@ mod create;
 mod directory;
 mod files;
 mod layout;
+mod listing;
 mod network;
 mod pending;
 pub mod probe;
@@ -19,9 +20,10 @@ pub(crate) mod watched;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path as FilePath;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::join;
 use object_store::PutPayload;
 use object_store::path::Path;
 use tokio::runtime::Handle;
@@ -30,6 +32,7 @@ pub use self::access::Access;
 pub use self::create::Creation;
 pub use self::directory::Sharing;
 use self::files::Files;
+use self::listing::{list_condemned, list_segments, look};
 pub use self::pending::{Moved, Pending};
 use self::pending::{OwnRuntime, runtime, stopped};
 pub use self::url::{SCHEME, StoreUrl};
@@ -45,6 +48,15 @@ pub struct Store {
     files: Files,
     runtime: OwnRuntime,
     description: StoreDescription,
+    first_look: Mutex<Option<FirstLook>>,
+}
+
+/// What a store has listed when it was opened.
+pub struct FirstLook {
+    /// As [`Store::list_segments`] gives them.
+    pub segments: Vec<(SegmentId, u64)>,
+    /// As [`Store::list_condemned`] gives them.
+    pub condemned: Vec<(CondemnedId, u64)>,
 }
 
 /// Where a store is.
@@ -53,9 +65,6 @@ enum Place {
     Directory(directory::Place),
     Network(Arc<network::Place>),
 }
-
-/// Known names with their sizes, and unknown names.
-type Listing<T> = (Vec<(T, u64)>, Vec<String>);
 
 /// How blocks are best read and written where the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +92,30 @@ impl Store {
         Self::with(files, runtime)
     }
 
+    /// As [`Store::open`], and has a service list index and condemned lists meanwhile, for who needs them anyway: see
+    /// [`Store::take_first_look`].
+    pub fn open_looking(url: &StoreUrl, top: &FilePath, access: &Access) -> Result<Self> {
+        let runtime = runtime()?;
+        let files = find(url, top, access, &runtime)?;
+        let Place::Network(_) = &files.place else { return Self::with(files, runtime) };
+        let (description, look) = runtime.block_on(async { join!(read_description(&files), look(&files)) });
+        // what it failed by is seen when it is asked for
+        Ok(Self::of(files, runtime, description?, look.ok()))
+    }
+
     fn with(files: Files, runtime: OwnRuntime) -> Result<Self> {
         let description = runtime.block_on(read_description(&files))?;
+        Ok(Self::of(files, runtime, description, None))
+    }
+
+    fn of(files: Files, runtime: OwnRuntime, description: StoreDescription, look: Option<FirstLook>) -> Self {
         let files = Files { creates: description.creates, ..files };
-        Ok(Self { files, runtime, description })
+        Self { files, runtime, description, first_look: Mutex::new(look) }
+    }
+
+    /// What was listed when the store was opened, once: it is not for checks that must begin later.
+    pub fn take_first_look(&self) -> Option<FirstLook> {
+        self.first_look.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// A store on any backend, as if it were a bucket.
@@ -126,7 +155,7 @@ impl Store {
     /// Whether it stands behind a web server: it can't be listed, so its segments are those that the manifest
     /// names, and nothing can be written there.
     pub fn is_read_only(&self) -> bool {
-        matches!(&self.files.place, Place::Network(place) if place.is_read_only())
+        self.files.place.is_read_only()
     }
 
     /// How blocks are best read and written.
@@ -286,28 +315,7 @@ impl Store {
     /// The index segments that stand in the store now, and their sizes, in the order of their ids. Behind a
     /// web server: those that the manifest names.
     pub fn list_segments(&self) -> Result<Vec<(SegmentId, u64)>> {
-        if self.is_read_only() {
-            return self.read_manifest();
-        }
-        // other names are a newer version's; where that matters, it says so by a feature bit
-        Ok(self.list(layout::INDEX, SegmentId::parse)?.0)
-    }
-
-    fn read_manifest(&self) -> Result<Vec<(SegmentId, u64)>> {
-        let path = layout::manifest();
-        let bytes = self.runtime.block_on(self.files.get(&path, limit::MANIFEST_READ_BYTES));
-        let bytes = bytes.map_err(|e| {
-            match e.kind() {
-            Kind::NotFound => Error::not_found(format!("the store {} has no {path}", self.location())).remedy(
-                "without it a store can't be read over HTTP; write it with `git lfs-cdc manifest BUCKET_URL`",
-            ),
-            _ => e,
-        }
-        })?;
-        let mut segments = manifest::parse(&bytes)
-            .map_err(|e| e.context(&path).remedy("write it again with `git lfs-cdc manifest BUCKET_URL`"))?;
-        segments.sort();
-        Ok(segments)
+        self.runtime.block_on(list_segments(&self.files))
     }
 
     /// Begins to see whether pushes are to keep the manifest up to date: a directory's always, as a web server may
@@ -342,32 +350,7 @@ impl Store {
     /// The condemned lists that stand in the store now. A name that this version doesn't know may be a
     /// kind of condemnation that it doesn't know: [`Kind::TooNew`].
     pub fn list_condemned(&self) -> Result<Vec<(CondemnedId, u64)>> {
-        if self.is_read_only() {
-            // nothing is acknowledged there, and readers only prefer what isn't condemned
-            return Ok(Vec::new());
-        }
-        let (names, unknown) = self.list(layout::CONDEMNED, CondemnedId::parse)?;
-        match unknown.first() {
-            Some(name) => Err(Error::too_new(format!("{}/{name}", layout::CONDEMNED))),
-            None => Ok(names),
-        }
-    }
-
-    /// The names below a folder that `parse` knows, with their sizes and in order, and those that it
-    /// doesn't know. Hidden files, as file systems and tools leave them, are passed over.
-    fn list<T: Ord>(&self, folder: &str, parse: fn(&str) -> Result<T>) -> Result<Listing<T>> {
-        self.files.place.check_folder_of(&Path::from(folder).join("any"))?;
-        let listed = self.runtime.block_on(self.files.list(folder))?;
-        let (mut names, mut unknown) = (Vec::new(), Vec::new());
-        for (name, size_bytes) in listed {
-            match parse(&name) {
-                Ok(id) => names.push((id, size_bytes)),
-                Err(_) if name.is_empty() || name.starts_with('.') => {}
-                Err(_) => unknown.push(name),
-            }
-        }
-        names.sort();
-        Ok((names, unknown))
+        self.runtime.block_on(list_condemned(&self.files))
     }
 
     /// Bytes of everything in the store.
@@ -388,6 +371,10 @@ impl Store {
 }
 
 impl Place {
+    fn is_read_only(&self) -> bool {
+        matches!(self, Self::Network(place) if place.is_read_only())
+    }
+
     /// Fails if the folder of `path` is gone. Services have no folders.
     fn check_folder_of(&self, path: &Path) -> Result<()> {
         match self {

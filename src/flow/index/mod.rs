@@ -38,8 +38,19 @@ impl Index {
     /// Brings the index up to date with one LIST, and what that shows to be missing here. A segment
     /// that vanishes meanwhile was merged into another: then the store is listed again.
     pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        self.refresh_by(None, store, cache)
+    }
+
+    /// As [`Index::refresh`], at first by what was listed already.
+    pub(super) fn refresh_by(
+        &mut self,
+        mut listed: Option<Vec<(SegmentId, u64)>>,
+        store: &Store,
+        cache: &Cache,
+    ) -> Result<()> {
         for _ in 0..limit::LIST_ATTEMPTS {
-            if self.read_listed(store, cache)?.is_some() {
+            let listed = listed.take().map_or_else(|| store.list_segments(), Ok)?;
+            if self.read_listed(listed, store, cache)?.is_some() {
                 let stands = |id: &SegmentId| self.segments.contains_key(id);
                 cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
                 return Ok(());
@@ -53,7 +64,7 @@ impl Index {
     pub(super) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         let mut before = None;
         for _ in 0..limit::LIST_ATTEMPTS {
-            let listed = self.read_listed(store, cache)?;
+            let listed = self.read_listed(store.list_segments()?, store, cache)?;
             if listed.is_some() && listed == before {
                 return Ok(());
             }
@@ -65,10 +76,14 @@ impl Index {
         Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
     }
 
-    /// Lists the segments once, reads those that are not here, and forgets those that are not listed
+    /// Reads those of the listed segments that are not here, and forgets those that are not listed
     /// any more. Returns the list, or nothing if a listed segment was gone when it was to be read.
-    fn read_listed(&mut self, store: &Store, cache: &Cache) -> Result<Option<Vec<SegmentId>>> {
-        let listed = store.list_segments()?;
+    fn read_listed(
+        &mut self,
+        listed: Vec<(SegmentId, u64)>,
+        store: &Store,
+        cache: &Cache,
+    ) -> Result<Option<Vec<SegmentId>>> {
         let names: HashSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
         self.segments.retain(|id, _| names.contains(id));
         self.damaged.retain(|id, _| names.contains(id));

@@ -93,9 +93,12 @@ fn keeps_the_contract(store: &Store) {
     for listed in [&before, &expected] {
         store.put_manifest(listed).unwrap();
         assert!(store.keeps_manifest().wait().unwrap());
-        assert_eq!(store.read_manifest().unwrap(), *listed);
+        let read = store.runtime.block_on(listing::read_manifest(&store.files));
+        assert_eq!(read.unwrap(), *listed);
     }
     assert_eq!(store.list_segments().unwrap(), expected);
+    let look = store.runtime.block_on(look(&store.files)).unwrap();
+    assert_eq!((look.segments, look.condemned), (expected, vec![(condemned, 4)]));
     assert!(store.stored_bytes().unwrap() > 500_000);
 }
 

@@ -1,0 +1,115 @@
+//! What it takes to read versions of a corpus from a store that has them all: `cargo bench --bench reading -- DIR…`, each
+//! with folders `v1`, `v2` and so on. For the 2nd, 5th and last version, requests and bytes read over a network, with
+//! the guard that keeps objects from being put together of scraps, and without.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
+use git_lfs_cdc::format::segment::Segment;
+use git_lfs_cdc::id::Oid;
+use git_lfs_cdc::limit;
+use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
+use sha2::{Digest, Sha256};
+
+fn main() {
+    let folders = std::env::args().skip(1).filter(|a| a != "--bench").map(PathBuf::from);
+    println!("| corpus | version | guard | terms | requests | read MB | of content MB | stored MB so far |");
+    println!("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |");
+    for folder in folders {
+        for guards_reading in [true, false] {
+            push_versions(&folder, guards_reading);
+        }
+    }
+}
+
+fn push_versions(corpus: &Path, guards_reading: bool) {
+    let place = tempfile::tempdir().expect("a folder");
+    let url = StoreUrl::parse("store").expect("a URL");
+    let open = || {
+        Store::create_or_join(&url, place.path(), &Access::default(), Creation::default()).expect("a store").0
+    };
+    let versions = (1..).take_while(|n| corpus.join(format!("v{n}")).is_dir()).last().unwrap_or_default();
+    for version in 1..=versions {
+        let settings = Settings {
+            repository: "bench".into(),
+            compression_level: 3,
+            lfs_storage: place.path().join("lfs"),
+            shard_cache_bytes: limit::SHARD_CACHE_BYTES,
+            guards_reading,
+            writes_manifest: false,
+            memory_bytes: limit::MEMORY_BYTES,
+        };
+        let engine = Engine::new(open(), settings);
+        let mut oids = Vec::new();
+        for file in files(&corpus.join(format!("v{version}"))) {
+            let content = std::fs::read(&file).expect("a file");
+            let oid = Oid(Sha256::digest(&content).into());
+            engine.upload(&oid, content.len() as u64, &file, &Arc::new(Progress::default())).expect("a push");
+            oids.push(oid);
+        }
+        if [2, 5, versions].contains(&version) {
+            report(corpus, version, guards_reading, &open(), &oids);
+        }
+    }
+}
+
+/// What a download of these objects, one by one, asks of a network.
+fn report(corpus: &Path, version: usize, guards_reading: bool, store: &Store, oids: &[Oid]) {
+    let (mut terms, mut requests, mut read, mut content) = (0, 0, 0, 0);
+    for oid in oids {
+        let record = store.list_segments().expect("a list").into_iter().rev().find_map(|(id, _)| {
+            let segment =
+                Segment::open(store.get_segment(&id).wait().expect("a segment")).expect("a segment");
+            segment.find(oid).expect("readable pages").pop()
+        });
+        let record = record.expect("its record");
+        // ranges of each block by their starts
+        let mut blocks: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
+        for term in &record.terms {
+            let end = blocks.entry(term.block).or_default().entry(term.frames_offset).or_default();
+            *end = term.frames_end().max(*end);
+        }
+        for ranges in blocks.into_values() {
+            let mut open: Option<(u32, u32)> = None;
+            for (start, end) in ranges {
+                match &mut open {
+                    Some((first, last))
+                        if start <= last.saturating_add(limit::NETWORK_FETCH_GAP_BYTES)
+                            && end - *first <= limit::NETWORK_FETCH_BYTES =>
+                    {
+                        *last = end.max(*last);
+                    }
+                    _ => {
+                        read += open.map_or(0, |(first, last)| u64::from(last - first));
+                        requests += 1;
+                        open = Some((start, end));
+                    }
+                }
+            }
+            read += open.map_or(0, |(first, last)| u64::from(last - first));
+        }
+        terms += record.terms.len();
+        content += record.size_bytes;
+    }
+    let name = corpus.file_name().unwrap_or_default().to_string_lossy();
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let (guard, stored) = (if guards_reading { "on" } else { "off" }, store.stored_bytes().expect("a size"));
+    println!(
+        "| {name} | {version} | {guard} | {terms} | {requests} | {:.1} | {:.1} | {:.1} |",
+        mb(read),
+        mb(content),
+        mb(stored)
+    );
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
