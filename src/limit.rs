@@ -63,11 +63,13 @@ pub const SCOUTED_BYTES: u64 = 32 * MIB as u64;
 /// bytes each.
 pub const MEMORY_BYTES_PER_CHUNK: u64 = 256;
 /// One chunk in this many is a key chunk, of an object of up to sixteen times as many.
-pub const KEY_STRIDE: usize = 64;
+pub const KEY_STRIDE: usize = 128;
 /// A larger one has some sixteen key chunks,
 pub const KEYS_OF_OBJECT: usize = 16;
-/// or one in sixteen times the stride.
-pub const KEY_STRIDES: usize = 16;
+/// or one in eight times the stride.
+pub const KEY_STRIDES: usize = 8;
+/// Objects that are smaller than the stride share one for so many chunks: they mostly come many at a time.
+pub const KEY_SHARED_CHUNKS: usize = 256;
 /// Most bytes of a repository's name.
 pub const REPOSITORY_NAME_BYTES: usize = 128;
 

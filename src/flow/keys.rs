@@ -15,7 +15,7 @@ pub(super) struct KeyChunks {
 
 impl Default for KeyChunks {
     fn default() -> Self {
-        Self { chunks: 0, candidates: Vec::new(), small: limit::KEY_STRIDE }
+        Self { chunks: 0, candidates: Vec::new(), small: limit::KEY_SHARED_CHUNKS }
     }
 }
 
@@ -28,14 +28,14 @@ impl KeyChunks {
         self.chunks += 1;
     }
 
-    /// The object has ended: its key chunks. One in 64 chunks of a small object, one in 1,024 of a large one; and objects that are
-    /// smaller than that share one.
+    /// The object has ended: its key chunks. One in 128 chunks of a small object, one in 1,024 of a large one; and objects that are
+    /// smaller than that share one in 256.
     pub(super) fn end_object(&mut self) -> Vec<ChunkId> {
         let chunks = std::mem::take(&mut self.chunks);
         let candidates = std::mem::take(&mut self.candidates);
         if chunks < limit::KEY_STRIDE {
             self.small += chunks;
-            if self.small < limit::KEY_STRIDE {
+            if self.small < limit::KEY_SHARED_CHUNKS {
                 return Vec::new();
             }
             self.small = 0;
@@ -64,8 +64,8 @@ mod tests {
     #[test]
     fn keys_are_spread_over_an_object() {
         let mut keys = KeyChunks::default();
-        assert_eq!(picked(&mut keys, 64), [0]);
-        assert_eq!(picked(&mut keys, 200), [0, 64, 128, 192]);
+        assert_eq!(picked(&mut keys, 128), [0]);
+        assert_eq!(picked(&mut keys, 400), [0, 128, 256, 384]);
         let of_large = picked(&mut keys, 100_000);
         assert!(of_large.iter().step_by(1).zip(&of_large[1..]).all(|(a, b)| b - a == 1024));
         assert_eq!(of_large.len(), 98);
@@ -76,7 +76,7 @@ mod tests {
     fn small_objects_share_a_key() {
         let mut keys = KeyChunks::default();
         let given: usize = (0..1000).map(|_| picked(&mut keys, 2).len()).sum();
-        assert_eq!(given, 1 + 1999 / 64);
+        assert_eq!(given, 1 + 1999 / 256);
         assert_eq!(picked(&mut KeyChunks::default(), 1), [0], "the first of all");
     }
 }
