@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -21,6 +22,8 @@ pub(super) struct Index {
     segments: BTreeMap<SegmentId, Segment<Bytes>>,
     /// Listed segments that are not what was written. Done without, until something is missing.
     damaged: BTreeMap<SegmentId, Error>,
+    /// What the last LIST showed with sizes in bytes, and what this process has committed since.
+    listed: BTreeMap<SegmentId, u64>,
 }
 
 /// What the index says of an object.
@@ -48,19 +51,22 @@ impl Index {
     /// Brings the index up to date with one LIST, and what that shows to be missing here. A segment
     /// that vanishes meanwhile was merged into another: then the store is listed again.
     pub(super) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
-        for _ in 0..limit::LIST_ATTEMPTS {
+        for attempt in 0..limit::LIST_ATTEMPTS {
+            pause_before(store, attempt);
             if self.read_listed(store, cache)?.is_some() {
                 return Ok(());
             }
         }
-        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+        Err(never_whole(store))
     }
 
     /// Reads all commits, as `docs/format.md` defines it: until two LISTs in a row are equal and every
     /// listed segment was read, or is replaced by one that was.
     pub(super) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         let mut before = None;
-        for _ in 0..limit::LIST_ATTEMPTS {
+        for attempt in 0..limit::LIST_ATTEMPTS {
+            // two LISTs in a row are the least
+            pause_before(store, attempt.saturating_sub(1));
             let listed = self.read_listed(store, cache)?;
             if listed.is_some() && listed == before {
                 return Ok(());
@@ -70,13 +76,14 @@ impl Index {
                 return Err(damage.clone());
             }
         }
-        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+        Err(never_whole(store))
     }
 
     /// Lists the segments once, reads those that are not here, and forgets those that are not listed
     /// any more. Returns the list, or nothing if a listed segment was gone when it was to be read.
     fn read_listed(&mut self, store: &Store, cache: &Cache) -> Result<Option<Vec<SegmentId>>> {
-        let listed: Vec<SegmentId> = store.list_segments()?.into_iter().map(|(id, _)| id).collect();
+        self.listed = store.list_segments()?.into_iter().collect();
+        let listed: Vec<SegmentId> = self.listed.keys().copied().collect();
         let standing: HashSet<SegmentId> = listed.iter().copied().collect();
         self.segments.retain(|id, _| standing.contains(id));
         self.damaged.retain(|id, _| standing.contains(id));
@@ -104,6 +111,7 @@ impl Index {
         }
         let replaced = replaced.into_inner();
         self.segments.retain(|id, _| !replaced.contains(id));
+        self.damaged.retain(|id, _| !replaced.contains(id));
         Ok(vanished.iter().all(|id| replaced.contains(id)).then_some(listed))
     }
 
@@ -111,8 +119,21 @@ impl Index {
         self.segments.values().flat_map(|s| s.replaces().iter().copied()).collect()
     }
 
+    /// Everything that stood in the store at the last LIST, with sizes in bytes: what was read, what is damaged, and
+    /// what others have replaced.
+    pub(super) fn listed(&self) -> &BTreeMap<SegmentId, u64> {
+        &self.listed
+    }
+
+    /// How many of these were replaced by others.
+    pub(super) fn replaced_count(&self) -> usize {
+        let replaced = self.replaced();
+        self.listed.keys().filter(|id| replaced.contains(id)).count()
+    }
+
     /// Adds a segment that this process has just committed, in place of those that it has merged.
     pub(super) fn add(&mut self, id: SegmentId, bytes: Vec<u8>) -> Result<()> {
+        self.listed.insert(id, bytes.len() as u64);
         let segment = Segment::open(Bytes::from(bytes))?;
         segment.replaces().iter().for_each(|replaced| drop(self.segments.remove(replaced)));
         self.segments.insert(id, segment);
@@ -162,6 +183,23 @@ impl Index {
         }
         Lookup { found: found.into_values().rev().collect(), damaged }
     }
+}
+
+/// The index is listed again at once, and then more and more slowly: a network file system may go on showing a folder as
+/// it was, with what was merged and deleted since.
+fn pause_before(store: &Store, attempt: usize) {
+    if let Some(doublings) = attempt.checked_sub(2).filter(|_| !store.is_read_only()) {
+        std::thread::sleep(Duration::from_millis(limit::LIST_PAUSE_MS << doublings));
+    }
+}
+
+/// Each time something of what was listed was gone.
+fn never_whole(store: &Store) -> Error {
+    if store.is_read_only() {
+        return Error::not_found("the manifest names index segments that are gone")
+            .remedy("run `git lfs-cdc manifest BUCKET_URL` where that can be written, then pull again");
+    }
+    Error::busy("the store's index changes faster than it can be read").remedy("try again")
 }
 
 /// Looks up what the numbers in a record refer to.

@@ -261,6 +261,17 @@ fn learn_chunks(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()>
 
 /// Reads every shard that counts and was not read yet: deduplication is exact.
 fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
+    if read_new_shards(engine, view)? {
+        // a compaction may have merged it since the index was read
+        read_index(engine, view)?;
+        read_new_shards(engine, view)?;
+    }
+    Ok(())
+}
+
+/// Says whether one was gone.
+fn read_new_shards(engine: &Engine, view: &mut View) -> Result<bool> {
+    let mut is_gone = false;
     let (store, cache) = (&engine.store, &engine.cache);
     let new: Vec<ShardId> = view.index.shards().into_keys().filter(|id| !view.shards.contains(id)).collect();
     for (id, bytes) in copies(cache, Kept::Shards, new, |id| id.hash, |id| store.get_shard(id)) {
@@ -272,12 +283,13 @@ fn read_shards(engine: &Engine, view: &mut View) -> Result<()> {
             // shards are hints: without one, its chunks are stored again
             Err(e) if !matches!(e.kind(), Kind::Unreachable | Kind::Internal) => {
                 tracing::warn!("shard {id} is not used: {e}");
+                is_gone |= e.kind() == Kind::NotFound;
             }
             Err(e) => return Err(e),
         }
         view.shards.insert(id);
     }
-    Ok(())
+    Ok(is_gone)
 }
 
 /// Whether the store has an object.

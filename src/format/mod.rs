@@ -9,6 +9,7 @@ mod cursor;
 pub mod frame;
 pub mod manifest;
 pub mod merge;
+pub mod merge_shards;
 mod paged;
 mod planes;
 pub mod recipe;

@@ -67,11 +67,19 @@ impl Cache {
                 .remedy("restore that file from a backup of the store"));
         }
         if let Some(folder) = self.folder.as_ref().map(|f| f.join(kind))
-            && let Err(e) = keep(&folder, name, &bytes)
+            && let Err(e) = keep(&folder, name, [&bytes[..]])
         {
             tracing::warn!("{} is not cached: {e}", folder.join(name).display());
         }
         Ok(bytes)
+    }
+
+    /// Keeps a file that this process has just stored, in pieces.
+    pub fn keep_stored(&self, kind: Kept, name: &str, pieces: &[Bytes]) {
+        let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder())) else { return };
+        if let Err(e) = keep(&folder, name, pieces.iter().map(Bytes::as_ref)) {
+            tracing::warn!("{} is not cached: {e}", folder.join(name).display());
+        }
     }
 }
 
@@ -84,14 +92,18 @@ pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
 }
 
 /// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.
-pub(super) fn keep(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn keep<'p>(
+    folder: &Path,
+    name: &str,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
+    pieces.into_iter().try_for_each(|piece| file.write_all(piece))?;
     file.persist(folder.join(name))?;
     Ok(())
 }

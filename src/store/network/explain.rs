@@ -83,6 +83,8 @@ impl Place {
                 let error = Error::invalid(format!("{doing}: the web server doesn't answer range requests"));
                 return (error.remedy("publish the store by one that does"), Hope::None);
             }
+            // what one delete of Azure's batches failed by is told in words only
+            _ if root(error).ends_with("(code: 403)") => (Kind::Denied, "access is denied".to_owned()),
             _ => (Kind::Unreachable, root(error)),
         };
         // a name that is taken and isn't may be one that somebody is just writing
