@@ -9,6 +9,8 @@ use super::{Outcome, named, print};
 use crate::error::Result;
 use crate::flow::compaction::{self, Compaction};
 
+/// Merge a store's index, and delete what was replaced by merging
+///
 /// Merges the index of a store: its segments become few, and small shards become large ones, so that pushes and
 /// pulls have less to read. Pushes merge small segments themselves, but delete nothing; this deletes what was replaced,
 /// if the key may. No object is touched. Pushes and pulls may go on meanwhile, it may be stopped at any time, and

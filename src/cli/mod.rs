@@ -63,7 +63,7 @@ enum Command {
     Manifest(manifest::Manifest),
     /// Show what a store holds and how much deduplication saved
     Stats(stats::Stats),
-    /// Merge a store's index, and delete what earlier merges have replaced
+    // its own documentation is longer
     Compact(compact::Compact),
 }
 

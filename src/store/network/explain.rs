@@ -316,6 +316,14 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_batch_that_is_denied_is_recognised() {
+        let source = "Bulk delete request failed for key a: No permission (code: 403)".into();
+        let error = object_store::Error::Generic { store: "MicrosoftAzure", source };
+        let (error, hope) = Place::nowhere().explain("deleting a", &error);
+        assert_eq!((error.kind(), hope), (Kind::Denied, Hope::None), "{error}");
+    }
+
+    #[test]
     fn a_pause_that_the_service_asks_for_is_kept() {
         let pause = Duration::from_secs(7);
         let busy = Refusal { retry_after: Some(pause), ..refusal(429, "") };
