@@ -29,7 +29,9 @@ pub const CONDEMNED_READ_BYTES: usize = 256 * MIB;
 /// So many segments that no other replaces stand in a store when a commit merges some of them: at most 32 are to stand, and others may
 /// commit meanwhile.
 pub const SEGMENTS_STANDING: usize = 24;
-/// A commit merges no more bytes of segments than this: they stand in memory, as what is merged does.
+/// When so many stand, a commit merges some even if they are large.
+pub const SEGMENTS_AT_MOST: usize = 30;
+/// A commit merges no more bytes of segments than this, unless [`SEGMENTS_AT_MOST`] stand: it uploads and holds what it merges.
 pub const MERGED_BYTES: u64 = 32 * MIB as u64;
 /// And not fewer segments than this.
 pub const FEWEST_MERGED: usize = 4;
@@ -39,6 +41,16 @@ pub const WHOLE_SEGMENT_BYTES: u64 = 256 * KIB as u64;
 pub const HEAD_BYTES: u64 = 64 * KIB as u64;
 /// A copy of a large segment is fetched in parts of this size.
 pub const SEGMENT_PART_BYTES: u64 = 16 * MIB as u64;
+/// No merged segment is made of more bytes than this: about as much memory as that takes.
+pub const COMPACTED_BYTES: u64 = 512 * MIB as u64;
+/// A large segment is merged with small ones when it is at most so many times as large as these together.
+pub const WORTH_MERGING: u64 = 4;
+/// Shards are merged into such as have at most so many bytes; those of at least half are left as they are.
+pub const SHARD_MERGED_BYTES: u32 = 4 * MIB as u32;
+/// So many replaced segments make listing the index slow: one page of a LIST.
+pub const SEGMENTS_REPLACED: usize = 1000;
+/// Files that are deleted at a time.
+pub const DELETES_IN_FLIGHT: usize = 32;
 /// An index segment that claims to be larger is not read into memory at once.
 pub const SEGMENT_READ_BYTES: usize = 1024 * MIB;
 /// `store.json` is never larger.
@@ -170,6 +182,8 @@ pub const SILENCE_SECONDS: u64 = 5;
 pub const COMMIT_ATTEMPTS: usize = 5;
 /// How often the index is listed again because a segment vanished while it was read.
 pub const LIST_ATTEMPTS: usize = 10;
+/// The pause before the third of these; each further one is twice as long, so all take half a minute.
+pub const LIST_PAUSE_MS: u64 = 100;
 
 /// How long a failed request to a service is tried again, unless it is set.
 pub const RETRY_SECONDS: u64 = 120;

@@ -1,7 +1,7 @@
 //! The only place that prints.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -24,6 +24,13 @@ pub(super) fn json(report: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(report);
     line(text.map_err(|e| Error::internal(format!("the report can't be written: {e}")))?);
     Ok(())
+}
+
+/// What a command that takes long is doing, for those who watch.
+pub(super) fn progress(text: impl Display) {
+    if io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "{text} …");
+    }
 }
 
 /// Why the command failed.

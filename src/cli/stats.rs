@@ -47,6 +47,12 @@ impl Stats {
         ] {
             print::line(format!("{name:<10}{count:>10}"));
         }
+        if stats.replaced_segments > 0 {
+            print::line(format!(
+                "replaced  {:>10}  segments that were merged; `git lfs-cdc compact` deletes them",
+                stats.replaced_segments
+            ));
+        }
         print::line(format!(
             "metadata  {} bytes a chunk, {} bytes a term",
             stats.metadata_bytes_per_chunk, stats.metadata_bytes_per_term

@@ -47,8 +47,10 @@ struct Remote {
     store: Option<String>,
     store_id: Option<String>,
     repository: Option<String>,
-    /// Index segments in the store.
+    /// Index segments in the store that no other replaces.
     segments: Option<usize>,
+    /// Those that were merged into others, and not deleted.
+    replaced_segments: Option<usize>,
     /// Whether requests go unsigned, as no credentials were found for a store that takes some.
     anonymous: Option<bool>,
     /// What was found out by trying.
@@ -152,6 +154,7 @@ fn look_at(
         store_id: None,
         repository: None,
         segments: None,
+        replaced_segments: None,
         anonymous: None,
         probe: None,
         opened: None,
@@ -182,6 +185,7 @@ fn look_at(
             remote.store = Some(store.location());
             remote.store_id = Some(store.description().id.to_string());
             remote.segments = Some(health.segments);
+            remote.replaced_segments = Some(health.replaced);
             remote.anonymous = store.is_anonymous();
             findings.extend(health.damage.iter().map(Error::to_string));
             remote.opened = Some(store);
@@ -216,6 +220,10 @@ fn print(report: &Report) {
         if let (Some(store), Some(segments)) = (&remote.store, remote.segments) {
             let unsigned = if remote.anonymous == Some(true) { ", without credentials" } else { "" };
             print::line(format!("  store {store}, reachable{unsigned}, {segments} index segments"));
+            let replaced = remote.replaced_segments.unwrap_or_default();
+            if segments >= limit::SEGMENTS_STANDING || replaced >= limit::SEGMENTS_REPLACED {
+                print::line(format!("    and {replaced} that were replaced: `git lfs-cdc compact` is due"));
+            }
         }
         if let Some(repository) = &remote.repository {
             let agent = if remote.agent { "git-lfs-cdc" } else { "not installed" };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::commit::now_milliseconds;
 use super::index::{Index, Standing};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::merge::Merge;
 use crate::format::segment::Segment;
 use crate::id::{CommitId, ContentHash, SegmentId};
@@ -15,28 +15,40 @@ use crate::store::Store;
 
 /// The segment of a commit, from what it has to say itself: alone, or merged with small ones.
 pub(super) fn segment_of(
-    (store, cache): (&Store, &Cache),
+    reading: (&Store, &Cache),
     index: &Index,
     commit: CommitId,
     own: Vec<u8>,
 ) -> Result<(SegmentId, Vec<u8>)> {
-    let last = CommitId::LAST_MILLISECONDS;
-    // none could sort after one that is dated at the end of time
-    let can_merge = |s: &&Arc<Standing>| s.head.can_merge() && s.id.id.milliseconds() < last;
-    let sizes = index.segments().filter(can_merge).map(|s| (s.id, s.size_bytes)).collect();
-    let chosen = choose(sizes, limit::SEGMENTS_STANDING, limit::MERGED_BYTES);
-    let alone = |own: Vec<u8>| Ok((SegmentId { id: commit, hash: ContentHash::of(&own) }, own));
-    if chosen.is_empty() {
-        return alone(own);
+    let chosen = due(sizes(index));
+    if let Some((id, bytes)) = merged(reading, index, commit, &own, &chosen)? {
+        return Ok((id, bytes));
     }
+    Ok((SegmentId { id: commit, hash: ContentHash::of(&own) }, own))
+}
+
+/// What a commit has to say, merged with the chosen segments; nothing if none could be.
+fn merged(
+    reading: (&Store, &Cache),
+    index: &Index,
+    commit: CommitId,
+    own: &[u8],
+    chosen: &[SegmentId],
+) -> Result<Option<(SegmentId, Vec<u8>)>> {
+    if chosen.is_empty() {
+        return Ok(None);
+    }
+    let own = Segment::open(own)?;
+    let (store, cache) = reading;
+    let standing = index.segments().filter(|segment| chosen.binary_search(&segment.id).is_ok());
+    let read: Vec<_> = standing.map(|segment| (segment.id, segment.whole(store, cache))).collect();
     let mut merge = Merge::default();
-    merge.add(&Segment::open(&own[..])?)?;
+    merge.add(&own)?;
     let mut merged = Vec::new();
-    for standing in index.segments().filter(|s| chosen.binary_search(&s.id).is_ok()) {
-        let id = standing.id;
-        let added = standing.whole(store, cache).and_then(|segment| {
-            merge.add(&segment)?;
-            merge.replace(id, &segment);
+    for (id, segment) in &read {
+        let added = segment.as_ref().map_err(Error::clone).and_then(|segment| {
+            merge.add(segment)?;
+            merge.replace(*id, segment, |id| index.listed().contains_key(id));
             Ok(())
         });
         match added {
@@ -45,15 +57,47 @@ pub(super) fn segment_of(
             Err(e) => tracing::warn!("index/{id} is not merged: {e}"),
         }
     }
-    let Some(newest) = merged.iter().max() else { return alone(own) };
-    let bytes = merge.finish().write();
+    let Some(newest) = merged.iter().max() else { return Ok(None) };
+    let bytes = merge.finish()?.into_bytes();
     let id = SegmentId { id: after(commit, *newest)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
-    Ok((id, bytes))
+    Ok(Some((id, bytes)))
+}
+
+/// The segments that can be merged, and their sizes in bytes.
+pub(super) fn sizes(index: &Index) -> Vec<(SegmentId, u64)> {
+    let last = CommitId::LAST_MILLISECONDS;
+    // none could sort after one that is dated at the end of time
+    let can_merge = |s: &&Arc<Standing>| s.head.can_merge() && s.id.id.milliseconds() < last;
+    index.segments().filter(can_merge).map(|s| (s.id, s.size_bytes)).collect()
+}
+
+/// The segments that a commit merges, in the order of their ids. What is large is left to `git lfs-cdc compact`, as far as that
+/// is run before very many stand: whoever pushes has to upload what is merged.
+fn due(sizes: Vec<(SegmentId, u64)>) -> Vec<SegmentId> {
+    let chosen = choose(sizes.clone(), limit::SEGMENTS_STANDING, limit::MERGED_BYTES);
+    if !chosen.is_empty() || sizes.len() < limit::SEGMENTS_AT_MOST {
+        return chosen;
+    }
+    tracing::warn!("many large index segments stand in the store: run `git lfs-cdc compact`");
+    smallest(sizes, limit::SEGMENTS_AT_MOST / 4, limit::COMPACTED_BYTES)
+}
+
+/// As many of the smallest as have at most `most_bytes` together, but not more than `most`; none if it were one.
+fn smallest(mut sizes: Vec<(SegmentId, u64)>, most: usize, most_bytes: u64) -> Vec<SegmentId> {
+    sizes.sort_by_key(|(id, bytes)| (*bytes, *id));
+    let mut sum = 0;
+    let fits = |(_, bytes): &&(SegmentId, u64)| {
+        sum += bytes;
+        sum <= most_bytes
+    };
+    let mut chosen: Vec<SegmentId> = sizes.iter().take(most).take_while(fits).map(|(id, _)| *id).collect();
+    chosen.sort();
+    if chosen.len() < 2 { Vec::new() } else { chosen }
 }
 
 /// An id that sorts after what is replaced, whatever the clocks were that this has its from.
-fn after(commit: CommitId, newest: CommitId) -> Result<CommitId> {
+pub(super) fn after(commit: CommitId, newest: CommitId) -> Result<CommitId> {
     if commit > newest {
         return Ok(commit);
     }
@@ -122,6 +166,26 @@ mod tests {
         assert!(most <= limit::SEGMENTS_STANDING, "{most} stand");
         let times = copied as f64 / (1000 * commits) as f64;
         assert!(times < 6.0, "each byte was copied {times} times");
+    }
+
+    /// Commits of 30 MB of index each, as by pushes of 300,000 small objects: together 8 GB of index.
+    #[test]
+    fn a_large_index_has_few_segments_too_and_is_copied_seldom() {
+        let (mut standing, mut copied, mut most, commits) = (Vec::new(), 0, 0, 270);
+        for number in 0..commits {
+            let own = 30_000_000;
+            let chosen = due(standing.clone());
+            let (merged, rest): (Vec<_>, Vec<_>) =
+                standing.into_iter().partition(|(id, _)| chosen.contains(id));
+            let sum: u64 = merged.iter().map(|(_, bytes)| bytes).sum();
+            copied += sum;
+            standing = rest;
+            standing.push((id(number), sum + own));
+            most = most.max(standing.len());
+        }
+        assert!(most <= limit::SEGMENTS_AT_MOST, "{most} stand");
+        let times = copied as f64 / (30_000_000 * commits) as f64;
+        assert!(times < 2.0, "each byte was copied {times} times");
     }
 
     #[test]

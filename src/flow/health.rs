@@ -11,6 +11,8 @@ use crate::store::Store;
 pub struct Health {
     /// Index segments that stand in it.
     pub segments: usize,
+    /// Index segments that were merged into others, and not deleted.
+    pub replaced: usize,
     /// What is damaged.
     pub damage: Vec<Error>,
 }
@@ -22,5 +24,5 @@ pub fn look(store: &Store) -> Result<Health> {
     index.refresh(store, &cache)?;
     let mut damage: Vec<Error> = index.damage().cloned().collect();
     damage.extend(CondemnedNames::default().refresh(store, &cache).err());
-    Ok(Health { segments: index.segments().count(), damage })
+    Ok(Health { segments: index.segments().count(), replaced: index.replaced_count(), damage })
 }

@@ -8,7 +8,7 @@ use super::copies::copies;
 use super::known::KnownChunks;
 use super::scout::{Keys, skip_shard};
 use super::{Engine, View};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::format::shard::Shard;
 use crate::id::ShardId;
 use crate::limit;
@@ -45,7 +45,12 @@ pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result
     let bytes: u64 = shards.values().map(|shard| u64::from(shard.size_bytes)).sum();
     if bytes <= engine.settings.shard_cache_bytes {
         view.learned.keys = None;
-        read_shards(engine, view, shards.into_keys().collect())?;
+        if read_shards(engine, view, shards.into_keys().collect())? {
+            // a compaction may have merged it since the index was read
+            read_index(engine, view)?;
+            let shards = view.index.shards(&engine.store, &engine.cache)?;
+            read_shards(engine, view, shards.into_keys().collect())?;
+        }
     } else {
         tracing::debug!(
             "{} shards of {bytes} bytes: only those are read that key chunks lead to",
@@ -64,8 +69,9 @@ fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
     engine.store.settle_segments()
 }
 
-/// Reads those of `shards` that were not read yet.
-fn read_shards(engine: &Engine, view: &mut View, mut shards: Vec<ShardId>) -> Result<()> {
+/// Reads those of `shards` that were not read yet. Says whether one was gone.
+fn read_shards(engine: &Engine, view: &mut View, mut shards: Vec<ShardId>) -> Result<bool> {
+    let mut is_gone = false;
     let (store, cache) = (&engine.store, &engine.cache);
     shards.retain(|id| !view.learned.shards.contains(id));
     for (id, bytes) in copies(cache, Kept::Shards, shards, |id| id.hash, |id| store.get_shard(id)) {
@@ -75,11 +81,14 @@ fn read_shards(engine: &Engine, view: &mut View, mut shards: Vec<ShardId>) -> Re
                 let may_use = |block: &_| !condemned.has_block(block) && !lost.contains(block);
                 learned.known.add(shard.blocks, may_use);
             }
-            Err(e) => skip_shard(&id, e)?,
+            Err(e) => {
+                is_gone |= e.kind() == Kind::NotFound;
+                skip_shard(&id, e)?;
+            }
         }
         view.learned.shards.insert(id);
     }
-    Ok(())
+    Ok(is_gone)
 }
 
 /// Forgets what was learned, where that has become too much. To be called before the journal is read.

@@ -4,6 +4,7 @@
 mod buffers;
 mod commit;
 mod compact;
+pub mod compaction;
 mod condemned;
 mod copies;
 mod cut;

@@ -27,8 +27,10 @@ pub struct Stats {
     pub blocks: u64,
     /// Shards that a commit names.
     pub shards: u64,
-    /// Index segments.
+    /// Index segments that no other replaces.
     pub segments: u64,
+    /// Index segments that were merged into others, and not deleted: `compact` does that.
+    pub replaced_segments: u64,
     /// Terms in the recipes of all records.
     pub terms: u64,
     /// Bytes of metadata for each chunk: in block directories and in shards.
@@ -64,6 +66,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
             blocks.insert(summary.id, summary);
         }
     }
+    stats.replaced_segments = index.replaced_count() as u64;
     let shards = index.shards(store, &cache)?;
     stats.objects = objects.len() as u64;
     stats.logical_bytes = objects.values().sum();

@@ -46,10 +46,20 @@ pub(crate) struct Section {
 
 /// Puts a container together.
 pub(crate) fn write(magic: &[u8; 8], features: Features, sections: &[Section]) -> Vec<u8> {
+    let mut out = head(magic, features, sections);
+    out.reserve_exact(sections.iter().map(|s| s.bytes.len()).sum());
+    for section in sections {
+        out.extend_from_slice(&section.bytes);
+    }
+    out
+}
+
+/// What stands before the bytes of the sections: header and section table.
+pub(crate) fn head(magic: &[u8; 8], features: Features, sections: &[Section]) -> Vec<u8> {
     debug_assert!(sections.len() <= limit::SECTIONS);
     let mut offset = HEADER_BYTES + ENTRY_BYTES * sections.len();
     let total = offset + sections.iter().map(|s| s.bytes.len()).sum::<usize>();
-    let mut out = Vec::with_capacity(total);
+    let mut out = Vec::with_capacity(offset);
     out.extend_from_slice(magic);
     out.put_u16(VERSION);
     out.put_u16(sections.len() as u16);
@@ -68,9 +78,6 @@ pub(crate) fn write(magic: &[u8; 8], features: Features, sections: &[Section]) -
     }
     out.put_u64(checksum(&out, &table));
     out.extend_from_slice(&table);
-    for section in sections {
-        out.extend_from_slice(&section.bytes);
-    }
     out
 }
 

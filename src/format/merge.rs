@@ -1,12 +1,18 @@
-//! Merging: several index segments become one that says all that they say.
+//! Merging: several index segments become one that says all that they say. Records are read and written one after the
+//! other, so beside what is written only the smaller tables stand in memory.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 
+use bytes::Bytes;
+
+use super::container::{self, Features};
+use super::paged::Pages;
 use super::recipe::Record;
-use super::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
+use super::segment::{self, BlockEntry, Contents, Key, Segment, ShardEntry};
 use crate::error::{Error, Result};
-use crate::id::{BlockId, SegmentId, ShardId};
+use crate::id::{BlockId, ContentHash, Oid, SegmentId, ShardId};
 
 /// A table that is being merged: each entry once, with its number in the merged table.
 struct Numbered<K, V> {
@@ -37,21 +43,35 @@ impl<K: Eq + Hash, V: Clone> Numbered<K, V> {
 
 /// What several segments say together.
 #[derive(Default)]
-pub struct Merge {
+pub struct Merge<'s> {
+    sources: Vec<Source<'s>>,
     blocks: Numbered<BlockId, BlockEntry>,
     shards: Numbered<ShardId, ShardEntry>,
     repositories: Numbered<String, String>,
-    records: Vec<Record>,
     keys: Vec<Key>,
     replaces: Vec<SegmentId>,
+    moved: HashMap<ShardId, Option<ShardEntry>>,
 }
 
-impl Merge {
+/// The records of one segment, and the numbers that its blocks and repositories have in the merged one.
+struct Source<'s> {
+    records: Box<dyn Iterator<Item = Result<Record>> + 's>,
+    blocks: Vec<u32>,
+    repositories: Vec<u32>,
+}
+
+impl<'s> Merge<'s> {
+    /// A merge in which shards were merged too: in place of each of `moved` the one is named that has all that it had,
+    /// or none if it is gone.
+    pub fn with_shards(moved: HashMap<ShardId, Option<ShardEntry>>) -> Self {
+        Self { moved, ..Self::default() }
+    }
+
     /// Adds all that a segment says. Fails with [`Kind::Corrupt`](crate::error::Kind::Corrupt) if it is damaged, or says another thing of
     /// a block than one before; then nothing of it was added. The caller has asked [`Segment::can_merge`].
-    pub fn add<B: AsRef<[u8]>>(&mut self, segment: &Segment<B>) -> Result<()> {
+    pub fn add<B: AsRef<[u8]>>(&mut self, segment: &'s Segment<B>) -> Result<()> {
         let blocks: Vec<BlockEntry> = segment.blocks()?.collect::<Result<_>>()?;
-        let records: Vec<Record> = segment.records()?.collect::<Result<_>>()?;
+        segment.records()?.try_for_each(|record| record.map(drop))?;
         let (shards, keys) = (segment.shards()?, segment.keys()?);
         let disagrees = |entry: &&BlockEntry| {
             self.blocks.get(&entry.summary.id).is_some_and(|known| known.summary != entry.summary)
@@ -59,18 +79,19 @@ impl Merge {
         if let Some(entry) = blocks.iter().find(disagrees) {
             return Err(Error::corrupt(format!("two segments disagree on block {}", entry.summary.id)));
         }
+        let records = Box::new(segment.records()?);
         // nothing fails from here on
         let blocks = self.add_blocks(&blocks);
         let name = |name: &String| self.repositories.number(name.clone(), name);
-        let names: Vec<u32> = segment.repositories().iter().map(name).collect();
-        self.records.extend(records.into_iter().map(|mut record| {
-            record.terms.iter_mut().for_each(|term| term.block = blocks[term.block as usize]);
-            record.repository = names[record.repository as usize];
-            record
-        }));
-        let shards: Vec<u32> = shards.iter().map(|shard| self.shards.number(shard.id, shard)).collect();
+        let repositories = segment.repositories().iter().map(name).collect();
+        self.sources.push(Source { records, blocks, repositories });
+        let number = |shard: &ShardEntry| match self.moved.get(&shard.id) {
+            Some(to) => to.as_ref().map(|to| self.shards.number(to.id, to)),
+            None => Some(self.shards.number(shard.id, shard)),
+        };
+        let shards: Vec<Option<u32>> = shards.iter().map(number).collect();
         // a key is a hint; one that leads nowhere is left out
-        let key = |key: Key| Some(Key { shard: *shards.get(key.shard as usize)?, ..key });
+        let key = |key: Key| Some(Key { shard: (*shards.get(key.shard as usize)?)?, ..key });
         self.keys.extend(keys.into_iter().filter_map(key));
         Ok(())
     }
@@ -89,35 +110,171 @@ impl Merge {
         numbers
     }
 
-    /// Notes that a segment was added, and need not be read any more; nor what that has replaced.
-    pub fn replace<B: AsRef<[u8]>>(&mut self, id: SegmentId, segment: &Segment<B>) {
+    /// Notes that a segment was added, and need not be read any more; nor what that has replaced, as far as it `stands`.
+    pub fn replace<B: AsRef<[u8]>>(
+        &mut self,
+        id: SegmentId,
+        segment: &Segment<B>,
+        stands: impl Fn(&SegmentId) -> bool,
+    ) {
         self.replaces.push(id);
-        self.replaces.extend_from_slice(segment.replaces());
+        self.replaces.extend(segment.replaces().iter().filter(|id| stands(id)));
     }
 
-    /// Every distinct record, block, shard, key and name, once.
-    pub fn finish(mut self) -> Contents {
-        self.records.sort_by_key(|record| (record.oid, record.commit, record.repository));
-        let mut records: Vec<Record> = Vec::with_capacity(self.records.len());
-        for record in self.records {
-            // two of one name that differ are both kept: whichever is right, nothing is lost
-            let key = |r: &Record| (r.oid, r.commit, r.repository);
-            let is_there = records.iter().rev().take_while(|r| key(r) == key(&record)).any(|r| *r == record);
-            if !is_there {
-                records.push(record);
+    /// Every distinct record, block, shard, key and name, once. Fails if a segment has changed since it was added.
+    pub fn finish(mut self) -> Result<Merged> {
+        let mut writer = Writer::new(self.blocks.entries.len());
+        let mut heads = Heads::new(self.sources)?;
+        while let Some(mut records) = heads.next_object()? {
+            records.sort_by_key(|record| (record.commit, record.repository));
+            let key = |r: &Record| (r.commit, r.repository);
+            for (number, record) in records.iter().enumerate() {
+                // two of one name that differ are both kept: whichever is right, nothing is lost
+                let mut named_so = records[..number].iter().rev().take_while(|r| key(r) == key(record));
+                if !named_so.any(|r| r == record) {
+                    writer.push(record.clone());
+                }
             }
         }
+        let (records, terms, blocks) = writer.finish(self.blocks.entries);
         self.keys.sort_unstable();
         self.keys.dedup();
         self.replaces.sort_unstable();
         self.replaces.dedup();
-        Contents {
-            records,
-            blocks: self.blocks.entries,
+        let tables = Contents {
+            records: Vec::new(),
+            blocks,
             shards: self.shards.entries,
             keys: self.keys,
             repositories: self.repositories.entries,
             replaces: self.replaces,
+        };
+        let sections = tables.sections(records, terms);
+        let mut pieces = vec![Bytes::from(container::head(segment::MAGIC, Features::default(), &sections))];
+        pieces.extend(sections.into_iter().map(|section| Bytes::from(section.bytes)));
+        Ok(Merged { pieces })
+    }
+}
+
+/// The next record of each source, found by its object.
+struct Heads<'s> {
+    sources: Vec<Source<'s>>,
+    next: Vec<Option<Record>>,
+    queue: BinaryHeap<Reverse<(Oid, usize)>>,
+}
+
+impl<'s> Heads<'s> {
+    fn new(sources: Vec<Source<'s>>) -> Result<Self> {
+        let next = sources.iter().map(|_| None).collect();
+        let mut heads = Self { sources, next, queue: BinaryHeap::new() };
+        (0..heads.sources.len()).try_for_each(|source| heads.advance(source))?;
+        Ok(heads)
+    }
+
+    /// Reads the next record of a source, its numbers those of the merged segment.
+    fn advance(&mut self, number: usize) -> Result<()> {
+        let source = &mut self.sources[number];
+        let Some(record) = source.records.next() else { return Ok(()) };
+        let mut record = record?;
+        record.terms.iter_mut().for_each(|term| term.block = source.blocks[term.block as usize]);
+        record.repository = source.repositories[record.repository as usize];
+        self.queue.push(Reverse((record.oid, number)));
+        self.next[number] = Some(record);
+        Ok(())
+    }
+
+    /// All records of the next object.
+    fn next_object(&mut self) -> Result<Option<Vec<Record>>> {
+        let Some(Reverse((oid, _))) = self.queue.peek().copied() else { return Ok(None) };
+        let mut records = Vec::new();
+        while let Some(Reverse((next, number))) = self.queue.peek().copied()
+            && next == oid
+        {
+            self.queue.pop();
+            records.extend(self.next[number].take());
+            self.advance(number)?;
         }
+        Ok(Some(records))
+    }
+}
+
+/// The two large sections while they are written, and the blocks in the order of their first use.
+struct Writer {
+    records: Pages,
+    terms: Pages,
+    term_count: u64,
+    /// The place of each block in `order`, once it has one.
+    places: Vec<Option<u32>>,
+    order: Vec<u32>,
+}
+
+impl Writer {
+    fn new(blocks: usize) -> Self {
+        let (records, terms) = (segment::RECORDS.begin(), segment::TERMS.begin());
+        Self { records, terms, term_count: 0, places: vec![None; blocks], order: Vec::new() }
+    }
+
+    fn place(&mut self, block: u32) -> u32 {
+        let order = &mut self.order;
+        *self.places[block as usize].get_or_insert_with(|| {
+            order.push(block);
+            order.len() as u32 - 1
+        })
+    }
+
+    fn push(&mut self, mut record: Record) {
+        for term in &mut record.terms {
+            term.block = self.place(term.block);
+        }
+        self.records.push(|out| segment::write_record(&record, self.term_count, out));
+        for term in record.terms.iter().skip(1) {
+            self.terms.push(|out| term.write(out));
+            self.term_count += 1;
+        }
+    }
+
+    /// Both sections, and the blocks as terms refer to them.
+    fn finish(mut self, blocks: Vec<BlockEntry>) -> (Vec<u8>, Vec<u8>, Vec<BlockEntry>) {
+        (0..blocks.len() as u32).for_each(|block| {
+            self.place(block);
+        });
+        let placed = |block: &u32| {
+            let BlockEntry { summary, dependencies } = &blocks[*block as usize];
+            let dependencies = dependencies.iter().filter_map(|block| self.places[*block as usize]);
+            BlockEntry { summary: *summary, dependencies: dependencies.collect() }
+        };
+        let blocks = self.order.iter().map(placed).collect();
+        (self.records.finish(), self.terms.finish(), blocks)
+    }
+}
+
+/// A merged segment, in pieces: a large one is never copied.
+pub struct Merged {
+    pieces: Vec<Bytes>,
+}
+
+impl Merged {
+    /// Bytes of the whole segment.
+    pub fn size_bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// The hash of the whole segment.
+    pub fn hash(&self) -> ContentHash {
+        let mut hasher = blake3::Hasher::new();
+        for piece in &self.pieces {
+            hasher.update(piece);
+        }
+        ContentHash(*hasher.finalize().as_bytes())
+    }
+
+    /// The pieces, in order.
+    pub fn into_pieces(self) -> Vec<Bytes> {
+        self.pieces
+    }
+
+    /// The whole segment in one piece.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.pieces.concat()
     }
 }

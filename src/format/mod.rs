@@ -11,6 +11,7 @@ pub mod find;
 pub mod frame;
 pub mod manifest;
 pub mod merge;
+pub mod merge_shards;
 mod paged;
 mod planes;
 pub mod recipe;

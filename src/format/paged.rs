@@ -45,6 +45,11 @@ impl Layout {
         out
     }
 
+    /// Begins a section of entries that come one after the other.
+    pub(crate) fn begin(self) -> Pages {
+        Pages { layout: self, out: Vec::new(), page: 0, start: 0 }
+    }
+
     /// How many entries a section of `length` bytes holds.
     pub(crate) fn count(self, length: usize) -> Result<usize> {
         let (full, rest) = (length / self.page_bytes(), length % self.page_bytes());
@@ -64,6 +69,13 @@ impl Layout {
         self.range(section, index..index.saturating_add(1)).next().unwrap_or_else(|| {
             Err(Error::corrupt(format!("section {} of an index segment has no entry {index}", self.kind)))
         })
+    }
+
+    /// The bytes of entry `index` of a section that was just laid out, which must be there.
+    pub(crate) fn entry_unchecked(self, section: &[u8], index: usize) -> &[u8] {
+        let page = index / self.entries_per_page() * self.page_bytes();
+        let start = page + index % self.entries_per_page() * self.width;
+        &section[start..start + self.width]
     }
 
     /// All entries in order, every page checked once.
@@ -134,5 +146,56 @@ impl Layout {
             let wanted = entries.chunks_exact(self.width).take(end).skip(skipped);
             wanted.map(Ok).chain(failed)
         })
+    }
+}
+
+/// A section that is being written, entry by entry.
+pub(crate) struct Pages {
+    layout: Layout,
+    out: Vec<u8>,
+    /// Which page is open, and where it begins.
+    page: usize,
+    start: usize,
+}
+
+impl Pages {
+    /// Appends an entry by `write`, which must be of the right width.
+    pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.out);
+        debug_assert!((self.out.len() - self.start).is_multiple_of(self.layout.width));
+        if self.out.len() - self.start == self.layout.entries_per_page() * self.layout.width {
+            self.close_page();
+        }
+    }
+
+    fn close_page(&mut self) {
+        let sum = self.layout.checksum(self.page, &self.out[self.start..]);
+        self.out.put_u64(sum);
+        self.page += 1;
+        self.start = self.out.len();
+    }
+
+    /// The bytes of the section.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        if self.out.len() > self.start {
+            self.close_page();
+        }
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_the_same_whether_its_entries_come_together_or_one_by_one() {
+        let layout = Layout { kind: 7, width: 12 };
+        for count in [0, 1, 339, 340, 341, 680, 1000] {
+            let entries: Vec<u8> = (0..count * 12).map(|i| (i % 251) as u8).collect();
+            let mut pages = layout.begin();
+            entries.chunks(12).for_each(|entry| pages.push(|out| out.extend_from_slice(entry)));
+            assert!(pages.finish() == layout.write(&entries), "{count} entries");
+        }
     }
 }

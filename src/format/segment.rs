@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use crate::limit;
 
-const MAGIC: &[u8; 8] = b"CDCindex";
+pub(super) const MAGIC: &[u8; 8] = b"CDCindex";
 pub(super) const RECORDS: Layout = Layout { kind: 1, width: RECORD_HEAD_WIDTH + TERM_WIDTH };
 pub(super) const TERMS: Layout = Layout { kind: 2, width: TERM_WIDTH };
 pub(super) const BLOCKS: Layout = Layout { kind: 3, width: super::block::SUMMARY_WIDTH + 8 };
@@ -91,20 +91,21 @@ impl Contents {
         self.sort();
         let (mut records, mut terms) = (Vec::new(), Vec::new());
         for record in &self.records {
-            records.extend_from_slice(&record.oid.0);
-            records.put_u64(record.size_bytes);
-            records.extend_from_slice(&record.commit.0);
-            records.put_u32(record.repository);
-            records.put_u32(record.terms.len() as u32);
-            records.put_u64((terms.len() / TERM_WIDTH) as u64);
-            match record.terms.split_first() {
-                Some((first, rest)) => {
-                    first.write(&mut records);
-                    rest.iter().for_each(|t| t.write(&mut terms));
-                }
-                None => records.extend_from_slice(&NO_TERM),
-            }
+            write_record(record, (terms.len() / TERM_WIDTH) as u64, &mut records);
+            record.terms.iter().skip(1).for_each(|t| t.write(&mut terms));
         }
+        let (records, terms) = (RECORDS.write(&records), TERMS.write(&terms));
+        container::write(MAGIC, Features::default(), &self.sections(records, terms))
+    }
+
+    /// All sections: the two large ones as they were laid out, and the tables. Their numbers refer to `blocks` as it is.
+    pub(super) fn sections(&self, records: Vec<u8>, terms: Vec<u8>) -> [Section; 9] {
+        let hash = |number: usize| {
+            let entry = RECORDS.entry_unchecked(&records, number);
+            u64::from_be_bytes(*entry.first_chunk().unwrap_or(&[0; 8]))
+        };
+        let count = RECORDS.count(records.len()).unwrap_or_default();
+        let fence = Fence::of(count, RECORDS.entries_per_page(), hash);
         let (blocks, dependencies) = self.write_blocks();
         let (mut shards, mut keys) = (Vec::new(), Vec::new());
         for shard in &self.shards {
@@ -119,29 +120,20 @@ impl Contents {
             keys.extend_from_slice(&key.prefix.to_be_bytes());
             keys.put_u32(key.shard);
         }
-        let paged = |layout: Layout, entries: &[u8]| Section {
-            kind: layout.kind,
-            bytes: layout.write(entries),
-            paged: true,
-        };
+        let laid_out = |layout: Layout, bytes| Section { kind: layout.kind, bytes, paged: true };
+        let paged = |layout: Layout, entries: &[u8]| laid_out(layout, layout.write(entries));
         let plain = |kind, bytes| Section { kind, bytes, paged: false };
-        let hash = |number: usize| {
-            let oid = &self.records[number].oid.0;
-            u64::from_be_bytes(*oid.first_chunk().unwrap_or(&[0; 8]))
-        };
-        let fence = Fence::of(self.records.len(), RECORDS.entries_per_page(), hash);
-        let sections = [
+        [
             plain(REPOSITORIES, self.write_repositories()),
             plain(REPLACES, self.write_replaces()),
             plain(FENCE, fence.write()),
             paged(SHARDS, &shards),
             paged(KEYS, &keys),
-            paged(RECORDS, &records),
-            paged(TERMS, &terms),
+            laid_out(RECORDS, records),
+            laid_out(TERMS, terms),
             paged(BLOCKS, &blocks),
             paged(DEPENDENCIES, &dependencies),
-        ];
-        container::write(MAGIC, Features::default(), &sections)
+        ]
     }
 
     /// Blocks keep their order: those of one object stand together.
@@ -274,6 +266,20 @@ impl<B: AsRef<[u8]>> Segment<B> {
     /// All keys, sorted.
     pub fn keys(&self) -> Result<Vec<Key>> {
         self.head.keys(&self.bytes.as_ref())
+    }
+}
+
+/// Writes a record, but for its terms from the second on, which begin as number `second_term` of their section.
+pub(super) fn write_record(record: &Record, second_term: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&record.oid.0);
+    out.put_u64(record.size_bytes);
+    out.extend_from_slice(&record.commit.0);
+    out.put_u32(record.repository);
+    out.put_u32(record.terms.len() as u32);
+    out.put_u64(second_term);
+    match record.terms.first() {
+        Some(first) => first.write(out),
+        None => out.extend_from_slice(&NO_TERM),
     }
 }
 

@@ -79,6 +79,12 @@ pub fn write(blocks: &[(Summary, Directory)], recipes: &Recipes) -> Result<(Vec<
     Ok((container::write(MAGIC, Features::default(), &sections), recipe_bytes))
 }
 
+/// Whether this version may merge the shard in `bytes`: it knows every feature and section in it.
+pub fn can_merge(bytes: &[u8]) -> Result<bool> {
+    let container = Container::parse(bytes, MAGIC, "a shard")?;
+    Ok(container.features.read_only == 0 && container.only_has(SECTION_BLOCKS..SECTION_RECIPES + 1))
+}
+
 impl Shard {
     /// Reads the chunks of a shard, and checks that its lists agree.
     pub fn parse(bytes: &[u8]) -> Result<Self> {

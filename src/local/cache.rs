@@ -122,11 +122,19 @@ impl Cache {
             return Err(not_written(kind, name));
         }
         if let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder()))
-            && let Err(e) = keep(&folder, name, &bytes)
+            && let Err(e) = keep(&folder, name, [&bytes[..]])
         {
             tracing::warn!("{} is not cached: {e}", folder.join(name).display());
         }
         Ok(bytes)
+    }
+
+    /// Keeps a file that this process has just stored, in pieces.
+    pub fn keep_stored(&self, kind: Kept, name: &str, pieces: &[Bytes]) {
+        let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder())) else { return };
+        if let Err(e) = keep(&folder, name, pieces.iter().map(Bytes::as_ref)) {
+            tracing::warn!("{} is not cached: {e}", folder.join(name).display());
+        }
     }
 }
 
@@ -144,9 +152,13 @@ pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
 }
 
 /// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.
-pub(super) fn keep(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn keep<'p>(
+    folder: &Path,
+    name: &str,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> std::io::Result<()> {
     let mut file = new_file(folder)?;
-    file.write_all(bytes)?;
+    pieces.into_iter().try_for_each(|piece| file.write_all(piece))?;
     file.persist(folder.join(name))?;
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Journal {
         let name = block.0.id.to_string();
         let failed = |e| Error::io(format!("writing {}", folder.join(&name).display()), &e);
         let bytes = shard::write(std::slice::from_ref(block), &Recipes::default());
-        let written = bytes.and_then(|(bytes, _)| cache::keep(folder, &name, &bytes).map_err(failed));
+        let written = bytes.and_then(|(bytes, _)| cache::keep(folder, &name, [&bytes[..]]).map_err(failed));
         if let Err(e) = written {
             tracing::warn!("block {name} is sent again if this push is interrupted: {e}");
         }

@@ -1,5 +1,5 @@
 //! What we need of a store: a few typed requests, each with an error that says what can be done. Nothing here
-//! but [`probe`] deletes, and that only what it has written itself; and nothing but `create` makes a store.
+//! deletes but [`probe`], what it has written itself, and `removal`; and nothing but `create` makes a store.
 
 mod access;
 mod create;
@@ -10,6 +10,7 @@ mod listing;
 mod network;
 mod pending;
 pub mod probe;
+mod removal;
 mod retry;
 #[cfg(test)]
 mod tests;
@@ -221,6 +222,11 @@ impl Store {
     /// Stores an index segment: when this returns, the commit has happened.
     pub fn put_segment(&self, id: &SegmentId, bytes: Vec<u8>) -> Result<()> {
         self.put(layout::segment(id), PutPayload::from(bytes), &Moved::default()).wait()
+    }
+
+    /// Begins to store a merged index segment; `moved` follows it.
+    pub fn put_merged(&self, id: &SegmentId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
+        self.put(layout::segment(id), PutPayload::from_iter(pieces), moved)
     }
 
     /// Stores a condemned list.

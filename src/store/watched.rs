@@ -4,10 +4,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
@@ -17,6 +18,7 @@ pub(crate) enum Call {
     Put(String),
     Get(String),
     List(String),
+    Delete(String),
 }
 
 /// Before or after a call was done.
@@ -36,12 +38,16 @@ pub(crate) struct Watched {
 
 impl Watched {
     fn tell(&self, when: When, call: &Call) -> Result<()> {
-        if (self.watch)(when, call) {
-            return Ok(());
-        }
-        let source = format!("a fault of the test, {when:?} {call:?}").into();
-        Err(object_store::Error::Generic { store: "test", source })
+        tell(&self.watch, when, call)
     }
+}
+
+fn tell(watch: &Watch, when: When, call: &Call) -> Result<()> {
+    if watch(when, call) {
+        return Ok(());
+    }
+    let source = format!("a fault of the test, {when:?} {call:?}").into();
+    Err(object_store::Error::Generic { store: "test", source })
 }
 
 impl fmt::Debug for Watched {
@@ -83,7 +89,19 @@ impl ObjectStore for Watched {
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(paths)
+        let (inner, watch) = (self.inner.clone(), self.watch.clone());
+        let delete = move |path: Result<Path>| {
+            let (inner, watch) = (inner.clone(), watch.clone());
+            async move {
+                let path = path?;
+                let call = Call::Delete(path.to_string());
+                tell(&watch, When::Before, &call)?;
+                inner.delete(&path).await?;
+                tell(&watch, When::After, &call)?;
+                Ok(path)
+            }
+        };
+        paths.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -49,6 +49,8 @@ fn share(umasks: [&'static str; 2], shared: &str) {
     first.must(["pull", "--quiet", "origin", "main"]);
     assert_same_tree(&first.path, &second.path);
     publish_as(&first, "again.bin", 3);
+    let outcome = bob.expect_success(second.cdc(["compact"]));
+    assert!(outcome.stdout.contains("3 → 1"), "{}", outcome.text());
     for (machine, name) in [(&alice, "alice/fresh"), (&bob, "bob/fresh")] {
         assert_same_tree(&first.path, &machine.clone_of(&remote, name).path);
     }

@@ -97,6 +97,33 @@ fn a_manifest_that_is_behind_is_named_and_renewed() {
     assert_same_tree(&served.work.path, &copy.path);
 }
 
+/// Who reads by the manifest is never led to what a compaction has deleted, unless somebody puts an old one back.
+#[test]
+fn a_store_is_compacted_where_it_can_be_written_and_read_over_http_all_the_same() {
+    let Some(served) = served("compacted stores over HTTP") else { return };
+    for seed in 2..8 {
+        served.work.publish(&format!("{seed}.bin"), &noise(seed, 100_000));
+    }
+    let outcome = served.work.cdc(["compact", &served.url]);
+    served.work.machine.expect_failure(outcome, &["can only be read"]);
+    let old = fs::read(served.manifest()).unwrap();
+    let outcome = served.work.machine.expect_success(served.work.cdc(["compact"]));
+    assert!(outcome.stdout.contains("7 → 1"), "{}", outcome.text());
+    let copy = served.reader("reader");
+    assert_same_tree(&served.work.path, &copy.path);
+
+    let new = fs::read(served.manifest()).unwrap();
+    fs::write(served.manifest(), old).unwrap();
+    copy.forget_objects();
+    fs::remove_file(copy.file("a.bin")).unwrap();
+    let outcome = copy.git(["checkout", "--", "a.bin"]);
+    copy.machine.expect_failure(outcome, &["names index segments that are gone", "git lfs-cdc manifest"]);
+    served.work.machine.expect_success(served.work.cdc(["manifest"]));
+    assert!(fs::read(served.manifest()).unwrap() == new);
+    copy.must(["checkout", "--", "a.bin"]);
+    assert_same_tree(&served.work.path, &copy.path);
+}
+
 #[test]
 fn a_missing_or_damaged_manifest_is_named() {
     let Some(served) = served("missing manifests") else { return };

@@ -4,6 +4,7 @@ mod standing;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -23,6 +24,8 @@ pub(super) struct Index {
     segments: BTreeMap<SegmentId, Arc<Standing>>,
     /// Listed segments that are not what was written. Done without, until something is missing.
     damaged: BTreeMap<SegmentId, Error>,
+    /// What the last LIST showed with sizes in bytes, and what this process has committed since.
+    listed: BTreeMap<SegmentId, u64>,
 }
 
 /// What the index says of an object.
@@ -48,7 +51,8 @@ impl Index {
         store: &Store,
         cache: &Cache,
     ) -> Result<()> {
-        for _ in 0..limit::LIST_ATTEMPTS {
+        for attempt in 0..limit::LIST_ATTEMPTS {
+            pause_before(store, attempt);
             let listed = listed.take().map_or_else(|| store.list_segments(), Ok)?;
             if self.read_listed(listed, store, cache)?.is_some() {
                 let stands = |id: &SegmentId| self.segments.contains_key(id);
@@ -56,14 +60,16 @@ impl Index {
                 return Ok(());
             }
         }
-        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+        Err(never_whole(store))
     }
 
     /// Reads all commits, as `docs/format.md` defines it: until two LISTs in a row are equal and every
     /// listed segment was read, or is replaced by one that was.
     pub(super) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         let mut before = None;
-        for _ in 0..limit::LIST_ATTEMPTS {
+        for attempt in 0..limit::LIST_ATTEMPTS {
+            // two LISTs in a row are the least
+            pause_before(store, attempt.saturating_sub(1));
             let listed = self.read_listed(store.list_segments()?, store, cache)?;
             if listed.is_some() && listed == before {
                 return Ok(());
@@ -73,7 +79,7 @@ impl Index {
                 return Err(damage.clone());
             }
         }
-        Err(Error::busy("the store's index changes faster than it can be read").remedy("try again"))
+        Err(never_whole(store))
     }
 
     /// Reads those of the listed segments that are not here, and forgets those that are not listed
@@ -84,9 +90,9 @@ impl Index {
         store: &Store,
         cache: &Cache,
     ) -> Result<Option<Vec<SegmentId>>> {
-        let names: HashSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
-        self.segments.retain(|id, _| names.contains(id));
-        self.damaged.retain(|id, _| names.contains(id));
+        self.listed = listed.iter().copied().collect();
+        self.segments.retain(|id, _| self.listed.contains_key(id));
+        self.damaged.retain(|id, _| self.listed.contains_key(id));
         let mut replaced: HashSet<SegmentId> = self.replaced().collect();
         let mut vanished = Vec::new();
         let mut coming: VecDeque<(SegmentId, u64, Coming<'_>)> = VecDeque::new();
@@ -116,6 +122,7 @@ impl Index {
             }
         }
         self.segments.retain(|id, _| !replaced.contains(id));
+        self.damaged.retain(|id, _| !replaced.contains(id));
         let all = vanished.iter().all(|id| replaced.contains(id));
         Ok(all.then(|| listed.into_iter().map(|(id, _)| id).collect()))
     }
@@ -124,11 +131,23 @@ impl Index {
         self.segments.values().flat_map(|s| s.head.replaces().iter().copied())
     }
 
+    /// Everything that stood in the store at the last LIST, with sizes in bytes: what was read, what is damaged, and
+    /// what others have replaced.
+    pub(super) fn listed(&self) -> &BTreeMap<SegmentId, u64> {
+        &self.listed
+    }
+
+    /// How many of these were replaced by others.
+    pub(super) fn replaced_count(&self) -> usize {
+        self.replaced().filter(|id| self.listed.contains_key(id)).collect::<HashSet<_>>().len()
+    }
+
     /// Adds a segment that this process has just committed, in place of those that it has merged, and keeps a copy for
     /// the next.
     pub(super) fn add(&mut self, cache: &Cache, id: SegmentId, bytes: Vec<u8>) -> Result<()> {
         let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, Bytes::from(bytes))?;
         let standing = Standing::from_memory(id, bytes)?;
+        self.listed.insert(id, standing.size_bytes);
         for replaced in standing.head.replaces() {
             self.segments.remove(replaced);
         }
@@ -215,6 +234,23 @@ impl Index {
             answers
         })
     }
+}
+
+/// The index is listed again at once, and then more and more slowly: a network file system may go on showing a folder as
+/// it was, with what was merged and deleted since.
+fn pause_before(store: &Store, attempt: usize) {
+    if let Some(doublings) = attempt.checked_sub(2).filter(|_| !store.is_read_only()) {
+        std::thread::sleep(Duration::from_millis(limit::LIST_PAUSE_MS << doublings));
+    }
+}
+
+/// Each time something of what was listed was gone.
+fn never_whole(store: &Store) -> Error {
+    if store.is_read_only() {
+        return Error::not_found("the manifest names index segments that are gone")
+            .remedy("run `git lfs-cdc manifest BUCKET_URL` where that can be written, then pull again");
+    }
+    Error::busy("the store's index changes faster than it can be read").remedy("try again")
 }
 
 /// What a segment says of shards is a hint, and done without. But a store that doesn't answer is an error.

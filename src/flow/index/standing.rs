@@ -140,7 +140,7 @@ impl Standing {
     }
 
     /// All shards, in the order that keys refer to them.
-    pub(super) fn shards(&self, store: &Store, cache: &Cache) -> Result<Vec<ShardEntry>> {
+    pub(in crate::flow) fn shards(&self, store: &Store, cache: &Cache) -> Result<Vec<ShardEntry>> {
         self.read(store, cache, |source| self.head.shards(source))
     }
 

@@ -94,7 +94,7 @@ fn counting(prefix: &'static str) -> (Watch, Arc<AtomicUsize>) {
     let count: Arc<AtomicUsize> = Arc::default();
     let counted = count.clone();
     let watch = move |when, call: &Call| {
-        let (Call::Get(path) | Call::List(path) | Call::Put(path)) = call;
+        let (Call::Get(path) | Call::List(path) | Call::Put(path) | Call::Delete(path)) = call;
         if when == When::Before && path.starts_with(prefix) {
             counted.fetch_add(1, Ordering::SeqCst);
         }

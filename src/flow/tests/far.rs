@@ -182,26 +182,24 @@ fn an_object_is_found_though_its_segment_was_merged_and_deleted_meanwhile() {
     let place = Place::new();
     let object = place.object(&noise(7, 300_000));
     object.push(&place.engine()).unwrap();
-    let own = place.store().get_segment(&place.segments()[0]).wait().unwrap();
-    let mut merge = crate::format::merge::Merge::default();
-    merge.add(&Segment::open(own).unwrap()).unwrap();
-    merge.add(&Segment::open(large(3_000)).unwrap()).unwrap();
-    let put = |seconds, contents: crate::format::segment::Contents| {
-        let bytes = contents.write();
-        let id = SegmentId { id: CommitId::new(seconds).unwrap(), hash: ContentHash::of(&bytes) };
+    let own = Segment::open(place.store().get_segment(&place.segments()[0]).wait().unwrap()).unwrap();
+    let others = Segment::open(large(3_000)).unwrap();
+    let put = |milliseconds, replaced: Option<SegmentId>| {
+        let mut merge = crate::format::merge::Merge::default();
+        merge.add(&own).unwrap();
+        merge.add(&others).unwrap();
+        replaced.into_iter().for_each(|id| merge.replace(id, &own, |_| true));
+        let bytes = merge.finish().unwrap().into_bytes();
+        let id = SegmentId { id: CommitId::new(milliseconds).unwrap(), hash: ContentHash::of(&bytes) };
         place.store().put_segment(&id, bytes).unwrap();
         id
     };
-    let all = merge.finish();
-    let first = put(CommitId::LAST_MILLISECONDS - 10, all.clone());
+    let first = put(CommitId::LAST_MILLISECONDS - 10, None);
     std::fs::remove_file(&place.files("index")[0]).unwrap();
     let engine = place.engine();
     engine.prepare(Direction::Download);
     assert!(engine.view.lock().unwrap().index.segments().any(|s| s.id == first));
-    let second = put(
-        CommitId::LAST_MILLISECONDS - 5,
-        crate::format::segment::Contents { replaces: vec![first], ..all },
-    );
+    let second = put(CommitId::LAST_MILLISECONDS - 5, Some(first));
     std::fs::remove_file(place.folder.path().join("store/index").join(first.to_string())).unwrap();
     assert!(object.pull(&engine).unwrap() == object.content);
     assert!(engine.view.lock().unwrap().index.segments().any(|s| s.id == second));

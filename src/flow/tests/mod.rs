@@ -2,6 +2,7 @@
 
 mod collectors;
 mod compact;
+mod compaction;
 mod downloads;
 mod far;
 mod faults;

@@ -83,6 +83,8 @@ impl Place {
                 let error = Error::invalid(format!("{doing}: the web server doesn't answer range requests"));
                 return (error.remedy("publish the store by one that does"), Hope::None);
             }
+            // what one delete of Azure's batches failed by is told in words only
+            _ if root(error).ends_with("(code: 403)") => (Kind::Denied, "access is denied".to_owned()),
             _ => (Kind::Unreachable, root(error)),
         };
         // a name that is taken and isn't may be one that somebody is just writing
@@ -311,6 +313,14 @@ mod tests {
         let place = Place { is_anonymous: true, ..Place::nowhere() };
         let text = explained(&place, refusal(403, "AccessDenied")).0.to_string();
         assert!(text.contains("no credentials were found") && text.contains("AWS_ACCESS_KEY_ID"), "{text}");
+    }
+
+    #[test]
+    fn a_part_of_a_batch_that_is_denied_is_recognised() {
+        let source = "Bulk delete request failed for key a: No permission (code: 403)".into();
+        let error = object_store::Error::Generic { store: "MicrosoftAzure", source };
+        let (error, hope) = Place::nowhere().explain("deleting a", &error);
+        assert_eq!((error.kind(), hope), (Kind::Denied, Hope::None), "{error}");
     }
 
     #[test]

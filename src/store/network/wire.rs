@@ -141,8 +141,9 @@ impl HttpService for Line {
         }
         let text = read_some(body).await?;
         let refusal = Refusal::read(&parts, &text);
-        // S3 answers the completion of an upload in parts before it is done, and may find a reason not to
-        if status.is_success() && refusal.code.is_empty() {
+        // S3 answers the completion of an upload in parts before it is done, and may find a reason not to; each part of an
+        // answer to a batch of Azure's has a status of its own
+        if status.is_success() && (refusal.code.is_empty() || status == StatusCode::ACCEPTED) {
             inner.gate.answered();
             return Ok(HttpResponse::from_parts(parts, text.into()));
         }

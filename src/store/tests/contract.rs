@@ -98,8 +98,23 @@ fn keeps_the_contract(store: &Store) {
     }
     assert_eq!(store.list_segments().unwrap(), expected);
     let look = store.runtime.block_on(look(&store.files)).unwrap();
-    assert_eq!((look.segments, look.condemned), (expected, vec![(condemned, 4)]));
+    assert_eq!((look.segments, look.condemned), (expected.clone(), vec![(condemned, 4)]));
     assert!(store.stored_bytes().unwrap() > 500_000);
+
+    // what a compaction asks: a merged segment in pieces, read back, and what it replaces removed, also twice
+    let merged = bytes(3, 40_000);
+    let id = segment_id(&merged);
+    let pieces = merged.chunks(9000).map(Bytes::copy_from_slice).collect();
+    store.put_merged(&id, pieces, &Moved::default()).wait().unwrap();
+    assert_eq!(store.hash_segment(&id, 40_000, &Moved::default()).wait().unwrap(), id.hash);
+    assert_eq!(store.hash_shard(&shard, content.len() as u64).wait().unwrap(), shard.hash);
+    let replaced: Vec<SegmentId> = expected.iter().map(|(id, _)| *id).collect();
+    for _ in 0..2 {
+        store.remove_segments(&replaced).unwrap();
+        store.remove_shards(&[shard]).unwrap();
+        assert_eq!(store.list_segments().unwrap(), [(id, 40_000)]);
+        assert_eq!(store.get_shard(&shard).wait().unwrap_err().kind(), Kind::NotFound);
+    }
 }
 
 /// More names than one page of a listing has.

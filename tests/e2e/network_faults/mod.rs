@@ -2,6 +2,7 @@
 //! what failed says why and is completed by a second try.
 
 mod anywhere;
+mod compact;
 mod other_services;
 mod pace;
 mod parts;

@@ -168,9 +168,14 @@ proptest! {
         let mut merge = Merge::default();
         for (number, segment) in segments.iter().enumerate() {
             merge.add(segment)?;
-            merge.replace(SegmentId { id: CommitId([number as u8; 16]), hash: ContentHash([0; 32]) }, segment);
+            let id = SegmentId { id: CommitId([number as u8; 16]), hash: ContentHash([0; 32]) };
+            merge.replace(id, segment, |id| id.hash.0[0] % 2 == 0);
         }
-        let merged = Segment::open(merge.finish().write())?;
+        let merged = merge.finish()?;
+        let (size_bytes, hash) = (merged.size_bytes(), merged.hash());
+        let bytes = merged.into_bytes();
+        prop_assert_eq!((size_bytes, hash), (bytes.len(), ContentHash::of(&bytes)));
+        let merged = Segment::open(bytes)?;
         let sorted = |mut records: Vec<Named>| {
             let key = |r: &Named| format!("{r:?}");
             records.sort_by_cached_key(key);
@@ -178,6 +183,12 @@ proptest! {
             records
         };
         let records = merged.records()?.collect::<Result<Vec<_>, _>>()?;
+        prop_assert!(records.is_sorted_by_key(|r| (r.oid, r.commit, r.repository)));
+        let mut next = 0;
+        for block in records.iter().flat_map(|r| &r.terms).map(|term| term.block) {
+            prop_assert!(block <= next, "blocks stand in the order of their first use");
+            next = next.max(block + 1);
+        }
         let records: Vec<_> = records.into_iter().map(|r| found(&merged, r)).collect();
         prop_assert!(sorted(records) == sorted(all.iter().flat_map(given).collect()));
 
@@ -193,8 +204,8 @@ proptest! {
             c.keys.iter().map(|key| named(key, &shards)).collect::<Vec<_>>()
         };
         prop_assert_eq!(keys, all.iter().flat_map(given_keys).collect::<BTreeSet<_>>());
-        for contents in &all {
-            prop_assert!(contents.replaces.iter().all(|id| merged.replaces().contains(id)));
+        for id in all.iter().flat_map(|contents| &contents.replaces) {
+            prop_assert_eq!(merged.replaces().contains(id), id.hash.0[0] % 2 == 0, "as far as they stand");
         }
         let own = |number| SegmentId { id: CommitId([number as u8; 16]), hash: ContentHash([0; 32]) };
         prop_assert!((0..segments.len()).all(|number| merged.replaces().contains(&own(number))));

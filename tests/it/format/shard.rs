@@ -1,7 +1,10 @@
 //! Shards: the chunks of whole blocks, and recipes to rebuild an index from.
 
+use std::collections::BTreeSet;
+
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::block::{Directory, Summary};
+use git_lfs_cdc::format::merge_shards::MergeShards;
 use git_lfs_cdc::format::shard::{self, Recipes, Shard, ShardRecipe, ShardTerm};
 use git_lfs_cdc::id::{Nonce, Oid};
 use proptest::collection::vec;
@@ -60,6 +63,57 @@ proptest! {
         prop_assert_eq!(forge.sections.last().map(|s| s.2.len()), Some(recipe_bytes));
         prop_assert_eq!(forge.close(), bytes);
     }
+
+    #[test]
+    fn a_merged_shard_has_all_that_the_small_ones_have(
+        all in vec((any_blocks(), any_recipes()), 1..4),
+        again in any::<bool>(),
+    ) {
+        let mut all = all;
+        if again {
+            all.push(all[0].clone());
+        }
+        let mut merge = MergeShards::default();
+        for (blocks, recipes) in &all {
+            let bytes = shard::write(blocks, recipes)?.0;
+            prop_assert!(shard::can_merge(&bytes)?);
+            merge.add(Shard::parse(&bytes)?, Recipes::parse(&bytes)?)?;
+        }
+        let (blocks, recipes) = merge.finish();
+        let names = |blocks: &Blocks| blocks.iter().map(|(summary, _)| summary.id).collect::<Vec<_>>();
+        let distinct: BTreeSet<_> = all.iter().flat_map(|(blocks, _)| names(blocks)).collect();
+        prop_assert_eq!(blocks.len(), distinct.len());
+        prop_assert!(all.iter().flat_map(|(blocks, _)| blocks).all(|block| blocks.contains(block)));
+        let merged = named(&recipes);
+        prop_assert!(merged.len() == recipes.recipes.len(), "each recipe stands once");
+        prop_assert!(merged == all.iter().flat_map(|(_, recipes)| named(recipes)).collect());
+        let bytes = shard::write(&blocks, &recipes)?.0;
+        prop_assert_eq!(Shard::parse(&bytes)?, Shard { blocks });
+        prop_assert_eq!(Recipes::parse(&bytes)?, recipes);
+    }
+}
+
+/// Recipes with the names of their blocks in place of numbers.
+fn named(recipes: &Recipes) -> BTreeSet<String> {
+    let named = |recipe: &ShardRecipe| {
+        let block = |t: &ShardTerm| (recipes.blocks[t.block as usize], ShardTerm { block: 0, ..*t });
+        let terms: Vec<_> = recipe.terms.iter().map(block).collect();
+        format!("{} {} {} {terms:?}", recipe.oid, recipe.size_bytes, recipe.repository)
+    };
+    recipes.recipes.iter().map(named).collect()
+}
+
+#[test]
+fn shards_that_disagree_are_not_merged() {
+    let sealed = sealed(&[vec![1; 5000]], 1000, Nonce([9; 8])).0;
+    let shard = |summary| Shard { blocks: vec![(summary, sealed.directory.clone())] };
+    let mut merge = MergeShards::default();
+    merge.add(shard(sealed.summary), Recipes::default()).unwrap();
+    let other = Summary { size_bytes: sealed.summary.size_bytes + 1, ..sealed.summary };
+    assert_eq!(merge.add(shard(other), Recipes::default()).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(merge.finish().0, shard(sealed.summary).blocks);
+    let newer = [Forge::open(&sample()).with_section(77), Forge::open(&sample()).with_feature(1, 0)];
+    assert!(newer.iter().all(|bytes| !shard::can_merge(bytes).unwrap()));
 }
 
 fn sample() -> Vec<u8> {

@@ -137,7 +137,7 @@ fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> git_lfs_cdc::error::Result<()
     let mut merge = Merge::default();
     merge.add(segment)?;
     // what could be read as a whole is written so that it can be
-    let merged = Segment::open(merge.finish().write()).expect("it was just written");
+    let merged = Segment::open(merge.finish()?.into_bytes()).expect("it was just written");
     assert!(merged.records().expect("they are there").all(|record| record.is_ok()));
     assert!(merged.block_count()? <= blocks && merged.record_count()? <= segment.record_count()?);
     Ok(())

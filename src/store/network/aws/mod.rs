@@ -46,6 +46,8 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
         .with_virtual_hosted_style_request(!path_style)
         .with_allow_http(true)
         .with_skip_signature(is_anonymous)
+        // not every service knows deletes in bulk, and plain ones are free of charge
+        .with_disable_bulk_delete(true)
         .with_retry(no_retries());
     let mut host = format!("s3.{region}.amazonaws.com");
     if let Some(url) = &endpoint {

@@ -1,0 +1,199 @@
+//! Deleting what has been replaced: in this order, that nothing can be lost by it, in whatever moment it ends.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use bytes::Bytes;
+
+use super::{Compaction, Watch};
+use crate::error::{Error, Kind, Result};
+use crate::flow::index::Index;
+use crate::flow::manifest;
+use crate::format::recipe::{Record, Term};
+use crate::format::segment::{Segment, ShardEntry};
+use crate::id::{ContentHash, SegmentId, ShardId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::{Moved, Pending, Store};
+
+/// Deletes each segment that another replaces, once it is seen that the other stands, whole, and says all that it says;
+/// and the shards that only those name. All commits were just read.
+pub(super) fn remove_replaced(
+    store: &Store,
+    cache: &Cache,
+    index: &Index,
+    done: &mut Compaction,
+    watch: Watch<'_>,
+) -> Result<()> {
+    let replaced = replaced(index);
+    done.replaced = replaced.len() as u64;
+    if replaced.is_empty() {
+        return Ok(());
+    }
+    check_whole(store, index, &replaced, watch)?;
+    let (segments, shards) = check_said(store, cache, index, &replaced, done, watch)?;
+    let gone: HashSet<SegmentId> = segments.iter().copied().collect();
+    let keeps_manifest = store.keeps_manifest().wait()?;
+    // who reads by the manifest must not be led to what is gone
+    let write_manifest =
+        || if keeps_manifest { manifest::write_without(store, &gone).map(drop) } else { Ok(()) };
+    write_manifest().map_err(|e| e.context("nothing was deleted, as the manifest is to be written first"))?;
+    store.confirm()?;
+    done.may_delete = Some(true);
+    match delete(store, &segments, &shards, index, done, watch) {
+        Err(e) if e.kind() == Kind::Denied => {
+            tracing::debug!("{e}");
+            done.may_delete = Some(false);
+        }
+        deleted => deleted?,
+    }
+    // somebody who had listed before the merge may have put theirs meanwhile
+    write_manifest()
+}
+
+/// Every segment that stands though others replace it, with those others.
+fn replaced(index: &Index) -> BTreeMap<SegmentId, Vec<SegmentId>> {
+    let mut replaced: BTreeMap<SegmentId, Vec<SegmentId>> = BTreeMap::new();
+    for segment in index.segments() {
+        let by = segment.id;
+        for id in segment.head.replaces().iter().filter(|id| index.listed().contains_key(id)) {
+            replaced.entry(*id).or_default().push(by);
+        }
+    }
+    replaced
+}
+
+/// Fails unless each segment that stands for others is whole in the store itself: a copy on this machine proves nothing.
+fn check_whole(
+    store: &Store,
+    index: &Index,
+    replaced: &BTreeMap<SegmentId, Vec<SegmentId>>,
+    watch: Watch<'_>,
+) -> Result<()> {
+    let standing: BTreeSet<&SegmentId> = replaced.values().flatten().collect();
+    for id in standing {
+        let size_bytes = index.listed().get(id).copied().unwrap_or_default();
+        watch(format!("reading back {size_bytes} bytes of index"));
+        if store.hash_segment(id, size_bytes, &Moved::default()).wait()? != id.hash {
+            return Err(Error::corrupt(format!(
+                "index/{id} is not what was written, so nothing was deleted"
+            ))
+            .remedy("move that file away: what it has merged still stands, and is read instead"));
+        }
+    }
+    Ok(())
+}
+
+/// Those of the replaced segments of which all is said by what replaces them, and the shards that only these name. What is
+/// not found again is a finding, and stays.
+fn check_said(
+    store: &Store,
+    cache: &Cache,
+    index: &Index,
+    replaced: &BTreeMap<SegmentId, Vec<SegmentId>>,
+    done: &mut Compaction,
+    watch: Watch<'_>,
+) -> Result<(Vec<SegmentId>, Vec<ShardId>)> {
+    let (mut segments, mut named, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let all: Vec<_> = replaced.iter().collect();
+    let standing: BTreeSet<SegmentId> = replaced.values().flatten().copied().collect();
+    let standing = index.segments().filter(|segment| standing.contains(&segment.id));
+    let standing: BTreeMap<SegmentId, Segment<Bytes>> =
+        standing.map(|s| Ok((s.id, s.whole(store, cache)?))).collect::<Result<_>>()?;
+    for (number, part) in all.chunks(limit::COPIES_IN_FLIGHT).enumerate() {
+        watch(format!("checking replaced segments: {} of {}", number * limit::COPIES_IN_FLIGHT, all.len()));
+        for ((id, by), bytes) in part.iter().zip(read(store, cache, part.iter().map(|(id, _)| **id))) {
+            let by: Vec<_> = by.iter().filter_map(|id| standing.get(id)).collect();
+            let segment = bytes.and_then(Segment::open);
+            match segment.as_ref().map_err(Clone::clone).and_then(|segment| check_all_said(segment, &by)) {
+                Ok(()) => segments.push(**id),
+                // somebody else was faster, or is just at it
+                Err(e) if e.kind() == Kind::NotFound => continue,
+                Err(e) if e.kind() == Kind::Corrupt => {
+                    done.findings.push(e.context(format!("index/{id} is replaced, and kept")).to_string());
+                    kept.extend(segment.and_then(|segment| segment.shards()).unwrap_or_default());
+                    continue;
+                }
+                Err(e) => return Err(e),
+            }
+            named.extend(segment?.shards()?);
+        }
+    }
+    let still_named = index.shards(store, cache)?;
+    let ids = |shards: Vec<ShardEntry>| shards.into_iter().map(|shard| shard.id).collect::<BTreeSet<_>>();
+    let only_there = &ids(named) - &ids(kept);
+    Ok((segments, only_there.into_iter().filter(|shard| !still_named.contains_key(shard)).collect()))
+}
+
+/// Segments by their names, several at a time. They are not kept: nobody will read them again.
+fn read(store: &Store, cache: &Cache, ids: impl Iterator<Item = SegmentId>) -> Vec<Result<Bytes>> {
+    let begin = |id: SegmentId| {
+        let copy = cache.find(Kept::Index, &id.to_string(), &id.hash);
+        let pending = copy.is_none().then(|| store.get_segment(&id));
+        (id, copy, pending)
+    };
+    let begun: Vec<_> = ids.map(begin).collect();
+    let wait = |(id, copy, pending): (SegmentId, Option<Bytes>, Option<Pending<'_, Bytes>>)| {
+        let bytes = pending.map_or_else(|| Ok(copy.unwrap_or_default()), Pending::wait)?;
+        match ContentHash::of(&bytes) == id.hash {
+            true => Ok(bytes),
+            false => Err(Error::corrupt("it is not what was written").remedy("move that file away")),
+        }
+    };
+    begun.into_iter().map(wait).collect()
+}
+
+/// Fails with [`Kind::Corrupt`] if a replaced segment has a record that none of those that replace it has.
+fn check_all_said(replaced: &Segment<Bytes>, by: &[&Segment<Bytes>]) -> Result<()> {
+    for record in replaced.records()? {
+        let record = record?;
+        let mut is_said = false;
+        for other in by {
+            is_said |= says(other, replaced, &record)?;
+        }
+        if !is_said {
+            return Err(Error::corrupt(format!("its record of {} is in none that replaces it", record.oid))
+                .remedy("keep it, and report this: a merge has lost something"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a segment has this record of another one.
+fn says(segment: &Segment<Bytes>, other: &Segment<Bytes>, record: &Record) -> Result<bool> {
+    let named = |segment: &Segment<Bytes>, record: &Record| -> Result<_> {
+        let named = |term: &Term| Ok((segment.block(term.block)?.summary.id, Term { block: 0, ..*term }));
+        let terms = record.terms.iter().map(named).collect::<Result<Vec<_>>>()?;
+        Ok((record.commit, segment.repositories()[record.repository as usize].clone(), terms))
+    };
+    let wanted = named(other, record)?;
+    for found in segment.find(&record.oid)? {
+        if named(segment, &found)? == wanted {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Shards first: as long as the segments stand that named them, the next run finds what is left.
+fn delete(
+    store: &Store,
+    segments: &[SegmentId],
+    shards: &[ShardId],
+    index: &Index,
+    done: &mut Compaction,
+    watch: Watch<'_>,
+) -> Result<()> {
+    let part = limit::SEGMENTS_REPLACED;
+    for shards in shards.chunks(part) {
+        watch(format!("deleting shards: {} are done", done.deleted_shards));
+        store.remove_shards(shards)?;
+        done.deleted_shards += shards.len() as u64;
+    }
+    for segments in segments.chunks(part) {
+        watch(format!("deleting replaced segments: {} are done", done.deleted_segments));
+        store.remove_segments(segments)?;
+        done.deleted_segments += segments.len() as u64;
+        done.deleted_bytes += segments.iter().filter_map(|id| index.listed().get(id)).sum::<u64>();
+    }
+    Ok(())
+}
