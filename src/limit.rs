@@ -49,6 +49,8 @@ pub const WORTH_MERGING: u64 = 4;
 pub const SHARD_MERGED_BYTES: u32 = 4 * MIB as u32;
 /// So many replaced segments make listing the index slow: one page of a LIST.
 pub const SEGMENTS_REPLACED: usize = 1000;
+/// How often whoever watches a compaction hears how far a large file is.
+pub const WATCH_MS: u64 = 1000;
 /// Files that are deleted at a time.
 pub const DELETES_IN_FLIGHT: usize = 32;
 /// An index segment that claims to be larger is not read into memory at once.

@@ -4,6 +4,9 @@
 mod removal;
 mod shards;
 
+use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
 use serde::Serialize;
 
 use super::commit::now_milliseconds;
@@ -14,7 +17,7 @@ use crate::format::merge::Merge;
 use crate::id::{CommitId, SegmentId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
-use crate::store::{Moved, Store};
+use crate::store::{Moved, Pending, Store};
 
 /// What a compaction has done. Names are part of the command line's contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -58,14 +61,16 @@ pub(super) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Re
     store.prepare_writing()?;
     watch("reading the index".into());
     let mut index = Index::default();
-    index.read_all_commits(store, cache)?;
+    index.refresh(store, cache)?;
     let mut done = Compaction::default();
     (done.segments_before, done.bytes_before, done.shards_before) = count(store, cache, &index)?;
     for group in groups(store, cache, &index) {
         merge_group(store, cache, &index, &group, &mut done.findings, watch)?;
     }
-    // what was written now counts only if a LIST that begins now shows it
-    index.read_all_commits(store, cache)?;
+    // what was merged is not needed any more; what was written counts only if a LIST that begins now shows it
+    index = Index::default();
+    index.refresh(store, cache)?;
+    done.findings.extend(index.damage().map(Error::to_string));
     (done.segments_after, done.bytes_after, done.shards_after) = count(store, cache, &index)?;
     removal::remove_replaced(store, cache, &index, &mut done, watch)?;
     Ok(done)
@@ -155,11 +160,34 @@ fn merge_group(
     let pieces = segment.into_pieces();
     // where another store is mounted meanwhile, it would name blocks that are not there
     store.confirm()?;
-    watch(format!("storing {size_bytes} bytes of index"));
-    store.put_merged(&id, pieces.clone(), &Moved::default()).wait()?;
+    let moved = Moved::default();
+    let putting = store.put_merged(&id, pieces.clone(), &moved);
+    wait("storing what was merged", putting, &moved, size_bytes, watch)?;
     cache.keep_stored(Kept::Index, &id.to_string(), &pieces);
     tracing::debug!("index/{id} merges {} segments", merged.len());
     Ok(())
+}
+
+/// Waits for a request that moves so many bytes, and tells how far it is.
+fn wait<T: Send + 'static>(
+    doing: &str,
+    pending: Pending<'_, T>,
+    moved: &Moved,
+    size_bytes: u64,
+    watch: Watch<'_>,
+) -> Result<T> {
+    let (sender, answer) = crossbeam_channel::bounded(1);
+    pending.hand_to(move |answer| drop(sender.send(answer)));
+    loop {
+        watch(format!("{doing}: {} of {} MB", moved.bytes() / 1_000_000, size_bytes / 1_000_000));
+        match answer.recv_timeout(Duration::from_millis(limit::WATCH_MS)) {
+            Ok(answer) => return answer,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::internal("a request of the store stopped"));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 
-use super::{Compaction, Watch};
+use super::{Compaction, Watch, wait};
 use crate::error::{Error, Kind, Result};
+use crate::flow::condemned::CondemnedNames;
 use crate::flow::index::Index;
 use crate::flow::manifest;
+use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
-use crate::format::segment::{Segment, ShardEntry};
+use crate::format::segment::Segment;
 use crate::id::{ContentHash, SegmentId, ShardId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::{Moved, Pending, Store};
 
 /// Deletes each segment that another replaces, once it is seen that the other stands, whole, and says all that it says;
-/// and the shards that only those name. All commits were just read.
+/// and the shards that only those name. The index was just listed and read.
 pub(super) fn remove_replaced(
     store: &Store,
     cache: &Cache,
@@ -30,7 +32,7 @@ pub(super) fn remove_replaced(
         return Ok(());
     }
     check_whole(store, index, &replaced, watch)?;
-    let (segments, shards) = check_said(store, cache, index, &replaced, done, watch)?;
+    let (segments, shards) = removable((store, cache), index, &replaced, &mut done.findings, watch)?;
     let gone: HashSet<SegmentId> = segments.iter().copied().collect();
     let keeps_manifest = store.keeps_manifest().wait()?;
     // who reads by the manifest must not be led to what is gone
@@ -72,8 +74,9 @@ fn check_whole(
     let standing: BTreeSet<&SegmentId> = replaced.values().flatten().collect();
     for id in standing {
         let size_bytes = index.listed().get(id).copied().unwrap_or_default();
-        watch(format!("reading back {size_bytes} bytes of index"));
-        if store.hash_segment(id, size_bytes, &Moved::default()).wait()? != id.hash {
+        let moved = Moved::default();
+        let hashing = store.hash_segment(id, size_bytes, &moved);
+        if wait("reading back what replaces others", hashing, &moved, size_bytes, watch)? != id.hash {
             return Err(Error::corrupt(format!(
                 "index/{id} is not what was written, so nothing was deleted"
             ))
@@ -83,55 +86,82 @@ fn check_whole(
     Ok(())
 }
 
-/// Those of the replaced segments of which all is said by what replaces them, and the shards that only these name. What is
-/// not found again is a finding, and stays.
-fn check_said(
-    store: &Store,
-    cache: &Cache,
+/// What may be deleted: replaced segments of which all is said by what replaces them, and the shards that only these name.
+/// What is not found again is a finding, and stays.
+fn removable(
+    (store, cache): (&Store, &Cache),
     index: &Index,
     replaced: &BTreeMap<SegmentId, Vec<SegmentId>>,
-    done: &mut Compaction,
+    findings: &mut Vec<String>,
     watch: Watch<'_>,
 ) -> Result<(Vec<SegmentId>, Vec<ShardId>)> {
-    let (mut segments, mut named, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-    let all: Vec<_> = replaced.iter().collect();
+    let mut condemned = CondemnedNames::default();
+    condemned.refresh(store, cache)?;
+    let (mut segments, mut named, mut kept) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let standing: BTreeSet<SegmentId> = replaced.values().flatten().copied().collect();
     let standing = index.segments().filter(|segment| standing.contains(&segment.id));
     let standing: BTreeMap<SegmentId, Segment<Bytes>> =
         standing.map(|s| Ok((s.id, s.whole(store, cache)?))).collect::<Result<_>>()?;
-    for (number, part) in all.chunks(limit::COPIES_IN_FLIGHT).enumerate() {
-        watch(format!("checking replaced segments: {} of {}", number * limit::COPIES_IN_FLIGHT, all.len()));
-        for ((id, by), bytes) in part.iter().zip(read(store, cache, part.iter().map(|(id, _)| **id))) {
-            let by: Vec<_> = by.iter().filter_map(|id| standing.get(id)).collect();
-            let segment = bytes.and_then(Segment::open);
-            match segment.as_ref().map_err(Clone::clone).and_then(|segment| check_all_said(segment, &by)) {
-                Ok(()) => segments.push(**id),
+    let mut done = 0;
+    for part in parts(index, replaced.keys().copied()) {
+        watch(format!("checking what is replaced: {done} of {} segments", replaced.len()));
+        done += part.len();
+        for (id, bytes) in part.iter().zip(read(store, cache, &part)) {
+            let segment = match bytes.and_then(Segment::open) {
+                Ok(segment) => segment,
                 // somebody else was faster, or is just at it
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 Err(e) if e.kind() == Kind::Corrupt => {
-                    done.findings.push(e.context(format!("index/{id} is replaced, and kept")).to_string());
-                    kept.extend(segment.and_then(|segment| segment.shards()).unwrap_or_default());
+                    findings.push(e.context(format!("index/{id} is replaced, and kept")).to_string());
                     continue;
                 }
                 Err(e) => return Err(e),
+            };
+            let by: Vec<_> = replaced[id].iter().filter_map(|by| standing.get(by)).collect();
+            let ids = segment.shards()?.into_iter().map(|shard| shard.id);
+            match check_all_said(&segment, &by, &condemned) {
+                Ok(()) => {
+                    segments.push(*id);
+                    named.extend(ids);
+                }
+                Err(e) => {
+                    findings.push(e.context(format!("index/{id} is replaced, and kept")).to_string());
+                    kept.extend(ids);
+                }
             }
-            named.extend(segment?.shards()?);
         }
     }
     let still_named = index.shards(store, cache)?;
-    let ids = |shards: Vec<ShardEntry>| shards.into_iter().map(|shard| shard.id).collect::<BTreeSet<_>>();
-    let only_there = &ids(named) - &ids(kept);
-    Ok((segments, only_there.into_iter().filter(|shard| !still_named.contains_key(shard)).collect()))
+    let shards = named.into_iter().filter(|id| !kept.contains(id) && !still_named.contains_key(id));
+    Ok((segments, shards.collect()))
 }
 
-/// Segments by their names, several at a time. They are not kept: nobody will read them again.
-fn read(store: &Store, cache: &Cache, ids: impl Iterator<Item = SegmentId>) -> Vec<Result<Bytes>> {
-    let begin = |id: SegmentId| {
+/// Segments in parts that can be in memory together.
+fn parts(index: &Index, ids: impl Iterator<Item = SegmentId>) -> Vec<Vec<SegmentId>> {
+    let mut parts: Vec<Vec<SegmentId>> = Vec::new();
+    let mut sum = 0;
+    for id in ids {
+        let bytes = index.listed().get(&id).copied().unwrap_or_default();
+        sum += bytes;
+        match parts.last_mut() {
+            Some(part) if part.len() < limit::COPIES_IN_FLIGHT && sum <= limit::MERGED_BYTES => part.push(id),
+            _ => {
+                parts.push(vec![id]);
+                sum = bytes;
+            }
+        }
+    }
+    parts
+}
+
+/// Segments by their names, all at once. They are not kept: nobody will read them again.
+fn read(store: &Store, cache: &Cache, ids: &[SegmentId]) -> Vec<Result<Bytes>> {
+    let begin = |id: &SegmentId| {
         let copy = cache.find(Kept::Index, &id.to_string(), &id.hash);
-        let pending = copy.is_none().then(|| store.get_segment(&id));
-        (id, copy, pending)
+        let pending = copy.is_none().then(|| store.get_segment(id));
+        (*id, copy, pending)
     };
-    let begun: Vec<_> = ids.map(begin).collect();
+    let begun: Vec<_> = ids.iter().map(begin).collect();
     let wait = |(id, copy, pending): (SegmentId, Option<Bytes>, Option<Pending<'_, Bytes>>)| {
         let bytes = pending.map_or_else(|| Ok(copy.unwrap_or_default()), Pending::wait)?;
         match ContentHash::of(&bytes) == id.hash {
@@ -142,10 +172,19 @@ fn read(store: &Store, cache: &Cache, ids: impl Iterator<Item = SegmentId>) -> V
     begun.into_iter().map(wait).collect()
 }
 
-/// Fails with [`Kind::Corrupt`] if a replaced segment has a record that none of those that replace it has.
-fn check_all_said(replaced: &Segment<Bytes>, by: &[&Segment<Bytes>]) -> Result<()> {
+/// Fails if a replaced segment has a record that none of those that replace it has, unless it is condemned: a collector
+/// drops it, and nobody relies on it.
+fn check_all_said(
+    replaced: &Segment<Bytes>,
+    by: &[&Segment<Bytes>],
+    condemned: &CondemnedNames,
+) -> Result<()> {
     for record in replaced.records()? {
         let record = record?;
+        let repository = replaced.repositories()[record.repository as usize].clone();
+        if condemned.has_record(&CondemnedRecord { oid: record.oid, commit: record.commit, repository }) {
+            continue;
+        }
         let mut is_said = false;
         for other in by {
             is_said |= says(other, replaced, &record)?;

@@ -67,9 +67,7 @@ impl Index {
     /// listed segment was read, or is replaced by one that was.
     pub(super) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         let mut before = None;
-        for attempt in 0..limit::LIST_ATTEMPTS {
-            // two LISTs in a row are the least
-            pause_before(store, attempt.saturating_sub(1));
+        for _ in 0..limit::LIST_ATTEMPTS {
             let listed = self.read_listed(store.list_segments()?, store, cache)?;
             if listed.is_some() && listed == before {
                 return Ok(());
