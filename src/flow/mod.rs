@@ -16,16 +16,19 @@ mod index;
 mod known;
 pub mod manifest;
 mod ordered;
+mod overlap;
 mod pack;
 mod partial;
 mod progress;
 mod resume;
+mod reuse;
 mod silence;
 pub mod stats;
 #[cfg(test)]
 mod tests;
 mod unpack;
 pub mod upload;
+mod whole;
 mod windows;
 
 use std::collections::HashSet;
@@ -38,6 +41,7 @@ use crate::error::{Error, Result};
 use crate::id::{BlockId, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Cache;
+use crate::local::clones::Clones;
 use crate::local::journal::Journal;
 use crate::repo::Direction;
 use crate::store::Store;
@@ -74,6 +78,10 @@ pub struct Settings {
     pub compression_level: i32,
     /// Where git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
+    /// Places on this machine that keep whole files by their SHA-256.
+    pub sources: Vec<PathBuf>,
+    /// The clones on this machine; what others than this one have is used too.
+    pub clones: Clones,
     /// Whether a store's manifest, if it has one, is brought up to date.
     pub writes_manifest: bool,
     /// About how many bytes what is on its way may take, blocks and buffers.

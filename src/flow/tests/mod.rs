@@ -8,6 +8,7 @@ mod groups;
 mod journal;
 mod partial;
 mod progress;
+mod reuse;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,6 +50,8 @@ impl Place {
             repository: repository.into(),
             compression_level: 3,
             lfs_storage: self.folder.path().join("lfs"),
+            sources: Vec::new(),
+            clones: Clones::none(),
             writes_manifest: true,
             memory_bytes: limit::MEMORY_BYTES,
         };
@@ -138,7 +141,7 @@ fn aside(work: impl FnOnce() + Send) {
 }
 
 /// Incompressible, and different for each seed.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut reader = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
     let mut out = vec![0; bytes];
     reader.fill(&mut out);
