@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::data::{assert_same_file, assert_same_tree, damage, noise};
-use crate::machine::Machine;
+use crate::machine::{Identity, Machine, give};
 use crate::process::say;
 use crate::proxy::{Exchange, Proxy, Thing, summary};
 use crate::repo::Repo;
@@ -223,6 +223,27 @@ fn a_second_clone_takes_everything_from_the_first() {
     other.expect_failure(outcome, &["blocks/"]);
 }
 
+/// What others have put into a clone is taken only where the user has named it.
+#[test]
+fn files_of_other_users_are_taken_from_named_sources_only() {
+    let sandbox = Sandbox::new();
+    let identity = Identity { uid: 4711, gid: 4711, umask: "022" };
+    let Some(user) = sandbox.user("user", identity) else {
+        return say("skipped: files of other users, which takes the right to change users");
+    };
+    let work = repository(&sandbox, "users");
+    let first = user.clone_of(&sandbox.remote("users"), "user/first");
+    assert_same_tree(&work.path, &first.path);
+    let objects = first.file(".git/lfs/objects");
+    give(&objects, &Identity { uid: 0, gid: 0, umask: "022" });
+    remove_blocks(&sandbox.store(), &sandbox.store().blocks());
+    let clone = |into| user.git(&sandbox.path("user"), ["clone", path_str(&sandbox.remote("users")), into]);
+    user.expect_failure(clone("second"), &["blocks/"]);
+    use_source(&user, &sandbox, &objects);
+    user.expect_success(clone("third"));
+    assert_same_tree(&work.path, &sandbox.path("user/third"));
+}
+
 /// Lines of which each version changes some here and there, as an export of a database does.
 fn version(number: u64) -> Vec<u8> {
     let line = |line: u64| {
@@ -255,6 +276,10 @@ fn of_a_new_version_only_what_is_new_is_fetched() {
         versions(&sandbox, &work, |number| work.publish("a.bin", &version(number)));
     let kept: Vec<_> = old_blocks.iter().map(|block| (block, sandbox.store().read(block))).collect();
     remove_blocks(&sandbox.store(), &old_blocks);
+    // a clone that has none of the versions takes what it can from the one that has
+    let beside = copy.machine.clone_of(&sandbox.remote("versions"), "beside");
+    assert_same_file(&work.file("a.bin"), &beside.file("a.bin"));
+    fs::remove_dir_all(&beside.path).unwrap();
     copy.must(["pull", "--quiet"]);
     assert_same_file(&work.file("a.bin"), &copy.file("a.bin"));
     say(&format!("version 5 of {} bytes: {added} bytes are new in the store", version(5).len()));
