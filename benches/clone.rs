@@ -21,6 +21,7 @@ use std::time::Instant;
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
+use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing, summary};
 use sha2::{Digest, Sha256};
@@ -78,6 +79,8 @@ fn open(url: &str, folder: &Path) -> Engine {
         lfs_storage: folder.join("lfs"),
         shard_cache_bytes: limit::SHARD_CACHE_BYTES,
         guards_reading: true,
+        sources: Vec::new(),
+        clones: Clones::none(),
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
     };

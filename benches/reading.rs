@@ -10,6 +10,7 @@ use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
 use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
+use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -38,6 +39,8 @@ fn push_versions(corpus: &Path, guards_reading: bool) {
             lfs_storage: place.path().join("lfs"),
             shard_cache_bytes: limit::SHARD_CACHE_BYTES,
             guards_reading,
+            sources: Vec::new(),
+            clones: Clones::none(),
             writes_manifest: false,
             memory_bytes: limit::MEMORY_BYTES,
         };

@@ -21,6 +21,7 @@ use std::time::Instant;
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer, compaction};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
+use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing};
@@ -121,6 +122,8 @@ fn settings(folder: &Path) -> Settings {
         lfs_storage: folder.join("lfs"),
         shard_cache_bytes: limit::SHARD_CACHE_BYTES,
         guards_reading: true,
+        sources: Vec::new(),
+        clones: Clones::none(),
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
     }

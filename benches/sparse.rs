@@ -10,6 +10,7 @@ use git_lfs_cdc::flow::stats::stats;
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
+use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -61,6 +62,8 @@ fn pushed(corpus: &Path, piece_bytes: usize, shard_cache_bytes: u64) -> (u64, u6
             lfs_storage: place.path().join("lfs"),
             shard_cache_bytes,
             guards_reading: true,
+            sources: Vec::new(),
+            clones: Clones::none(),
             writes_manifest: false,
             memory_bytes: limit::MEMORY_BYTES,
         };

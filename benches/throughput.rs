@@ -16,6 +16,7 @@ use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame};
 use git_lfs_cdc::format::recipe::term_checksum;
 use git_lfs_cdc::id::{ContentHash, Oid};
 use git_lfs_cdc::limit::{self, FRAME_CONTENT_BYTES};
+use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -176,6 +177,8 @@ fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
         lfs_storage: place.path().join("lfs"),
         shard_cache_bytes: limit::SHARD_CACHE_BYTES,
         guards_reading: true,
+        sources: Vec::new(),
+        clones: Clones::none(),
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
     };

@@ -162,6 +162,22 @@ pub const WINDOWS_SHARE: u64 = 4;
 /// Files of the index and shards that are read at a time.
 pub const COPIES_IN_FLIGHT: usize = 16;
 
+/// A download looks for what it shares with other objects on this machine when so much is to be fetched, by it and
+/// those before it.
+pub const REUSE_AFTER_BYTES: u64 = MIB as u64;
+/// Smaller objects are not looked at for that.
+pub const REUSE_OBJECT_BYTES: u64 = 64 * KIB as u64;
+/// Nor are more objects than this, the newest ones: each is looked up in the index once for each command.
+pub const REUSE_OBJECTS: usize = 500;
+/// Where parts of the index are not on this machine, one is looked up for so much that is to be fetched,
+pub const REUSE_FAR_BYTES: u64 = 8 * MIB as u64;
+/// and no more than these, one after the other.
+pub const REUSE_FAR_OBJECTS: u64 = 8;
+/// And no more of their terms: about 40 bytes of memory for each.
+pub const REUSE_TERMS: usize = 500_000;
+/// Of the folders that git-lfs keeps objects in, so many of those that were changed last are looked through.
+pub const OBJECT_FOLDERS: usize = 4096;
+
 /// A record older than this is not relied on: a fresh one is committed (design: 7 days).
 pub const RECORD_FRESH_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Nor is a record that is dated further ahead than this: some clock is wrong.
@@ -230,6 +246,16 @@ pub const JOURNAL_ENTRY_BYTES: u64 = MIB as u64;
 pub const JOURNAL_BYTES: u64 = 128 * MIB as u64;
 /// Entries of a journal are used for so long: then a collector may have been there.
 pub const JOURNAL_SECONDS: u64 = 3 * 24 * 60 * 60;
+/// So many clones are remembered, those that were used last.
+pub const CLONES: usize = 16;
+/// A clone that was not used for so long is forgotten.
+pub const CLONE_SECONDS: u64 = 90 * 24 * 60 * 60;
+/// No path of a clone is longer.
+pub const CLONE_PATH_BYTES: u64 = 4096;
+/// The folders that one source may consist of: as many repositories of a Hugging Face cache.
+pub const SOURCE_FOLDERS: usize = 1000;
+/// Sources that don't answer in this time are done without: a file server may be gone.
+pub const SOURCES_MS: u64 = 5000;
 /// The agent's log is rotated beyond this size; one older file is kept.
 pub const LOG_BYTES: u64 = MIB as u64;
 /// An unfinished download that no running process holds is removed at this age: it is locked soon after

@@ -207,6 +207,26 @@ impl Config {
         specific(store_url).or_else(|| specific(place)).or_else(|| self.get(&format!("lfs-cdc.{name}")))
     }
 
+    /// Every value of a setting of ours that may have several: those of the store and the general ones, in the order of
+    /// the configuration. An empty value takes back those before it, as with git's own.
+    pub fn settings(&self, name: &str, store_url: &str) -> Vec<&str> {
+        let place = store_url.split_once('?').map_or(store_url, |(place, _)| place);
+        let keys = [
+            format!("lfs-cdc.{name}"),
+            format!("lfs-cdc.{place}.{name}"),
+            format!("lfs-cdc.{store_url}.{name}"),
+        ];
+        let set = self.entries.iter().filter(|(key, _)| keys.contains(key)).map(|(_, value)| value.as_str());
+        let mut values = Vec::new();
+        for value in set {
+            match value.trim() {
+                "" => values.clear(),
+                value => values.push(value),
+            }
+        }
+        values
+    }
+
     /// Keys of ours that this version doesn't know: most likely misspelt.
     pub fn unknown_settings(&self, known: &[&str]) -> Vec<&str> {
         let keys = self.entries.iter().map(|(key, _)| key.as_str());
@@ -252,5 +272,22 @@ mod tests {
         assert_eq!(config.setting("compressionlevel", "cdc::/srv/x.y?repository=a"), Some("7"));
         assert_eq!(config.setting("compressionlevel", "cdc::/srv/z"), Some("5"));
         assert_eq!(config.unknown_settings(&["compressionlevel"]), ["lfs-cdc.compresionlevel"]);
+    }
+
+    #[test]
+    fn a_setting_may_have_several_values_and_an_empty_one_takes_them_back() {
+        let mut all = vec![
+            ("lfs-cdc.source", "/a"),
+            ("lfs-cdc.cdc::/srv/x.source", " /b "),
+            ("lfs-cdc.cdc::/y.source", "/c"),
+        ];
+        let values = |all: &[_]| Config::of(all).settings("source", "cdc::/srv/x?repository=a").join(" ");
+        assert_eq!(values(&all), "/a /b");
+        all.extend([
+            ("lfs-cdc.source", ""),
+            ("lfs-cdc.cdc::/srv/x?repository=a.source", "/d"),
+            ("lfs-cdc.source", "/e"),
+        ]);
+        assert_eq!(values(&all), "/d /e");
     }
 }

@@ -1,11 +1,13 @@
 //! What can be set in git's configuration, below `lfs-cdc.`.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::flow::Settings;
 use crate::limit;
+use crate::local::clones::Clones;
 use crate::repo::{Config, Repo};
 use crate::store::{Access, StoreUrl};
 
@@ -24,6 +26,7 @@ pub(super) const KNOWN: &[&str] = &[
     "region",
     "retrytime",
     "shardcache",
+    "source",
     "ssekmskeyid",
     "storageclass",
 ];
@@ -41,6 +44,8 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         lfs_storage: repo.lfs_storage.clone(),
         shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(limit::SHARD_CACHE_BYTES),
         guards_reading: true,
+        sources: of.paths("source", &repo.top),
+        clones: Clones::of_user(),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(true),
         memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(limit::MEMORY_BYTES),
     })
@@ -91,6 +96,17 @@ impl Of<'_> {
                 range.end()
             ))
         })
+    }
+
+    /// Every value is a path; `~/` is the user's home, and other relative ones are taken from `top`, as for stores.
+    fn paths(&self, name: &str, top: &Path) -> Vec<PathBuf> {
+        let values = self.config.settings(&name.to_ascii_lowercase(), self.store);
+        let user = directories::BaseDirs::new();
+        let path = |value: &&str| match (Path::new(value).strip_prefix("~"), &user) {
+            (Ok(rest), Some(user)) => user.home_dir().join(rest),
+            _ => top.join(value),
+        };
+        values.iter().map(path).collect()
     }
 
     /// A size as git writes it, with k, m or g.

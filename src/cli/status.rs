@@ -175,7 +175,10 @@ fn look_at(
                 "{configured} does not say whose objects these are; run `git lfs-cdc init` with it"
             ));
         }
-        settings::read(repo, &url, &configured)?;
+        let sources = settings::read(repo, &url, &configured)?.sources;
+        findings.extend(sources.iter().filter(|source| !source.is_dir()).map(|source| {
+            format!("lfs-cdc.source names {}, which is no folder; mount it, or unset it", source.display())
+        }));
         let store = Store::open(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
         let health = health::look(&store)?;
         Ok((store, health))

@@ -84,6 +84,7 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     }
     let url = StoreUrl::parse(&configured)?;
     let settings = settings::read(repo, &url, &configured)?;
+    settings.clones.remember(&settings.lfs_storage);
     let store = Store::open_looking(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
     if direction == Direction::Upload {
         store.prepare_writing()?;

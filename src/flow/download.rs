@@ -1,17 +1,20 @@
-//! A pull, one object: find its recipe, plan the ranges to fetch, fetch them in parallel, write every
-//! chunk at its place and verify every term. Many may be under way at once.
+//! A pull, one object: look for it on this machine, else find its recipe, take what it shares with other objects that are
+//! here, plan the ranges to fetch, fetch them in parallel, write every chunk at its place and verify every term. Many may
+//! be under way at once.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::commit::Relied;
-use super::fetch;
+use super::fetch::{self, Placed};
 use super::index::{Found, Lookup};
-use super::{Engine, Progress, Settings, View, partial};
+use super::reuse::Reuse;
+use super::{Engine, Progress, Settings, View, partial, whole};
 use crate::error::{Error, Kind, Result};
 use crate::id::Oid;
 use crate::local::scratch::Scratch;
+use crate::local::sources::Sources;
 use crate::store::Store;
 
 /// What the downloads of an engine share.
@@ -21,13 +24,23 @@ pub(super) struct Downloads {
     looks: AtomicU64,
     last_look: AtomicU64,
     pub fetching: fetch::Shared,
+    /// Looked at when the first object is asked for.
+    sources: OnceLock<Sources>,
+    reuse: Reuse,
 }
 
 impl Downloads {
     pub(super) fn new(store: &Store, settings: &Settings) -> Self {
         let fetching = fetch::Shared::new(store.reach(), settings);
         let (looks, last_look) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { scratch: Mutex::default(), looks, last_look, fetching }
+        let (sources, reuse) = (OnceLock::new(), Reuse::default());
+        Self { scratch: Mutex::default(), looks, last_look, fetching, sources, reuse }
+    }
+
+    /// The places on this machine that may have whole objects.
+    pub(super) fn sources(&self, settings: &Settings) -> &Sources {
+        let Settings { sources, clones, lfs_storage, .. } = settings;
+        self.sources.get_or_init(|| Sources::open(sources, clones, lfs_storage))
     }
 }
 
@@ -40,6 +53,11 @@ pub(super) fn download(
     progress: &Arc<Progress>,
 ) -> Result<PathBuf> {
     let scratch = scratch(engine)?;
+    let sources = engine.downloads.sources(&engine.settings);
+    if let Some(path) = whole::find((sources, &scratch), oid, size_bytes, progress)? {
+        engine.downloads.reuse.add_whole(engine, oid, size_bytes, &path);
+        return Ok(path);
+    }
     let looks = || engine.downloads.looks.load(Ordering::SeqCst);
     let at_first = looks();
     let mut failed = None;
@@ -50,10 +68,7 @@ pub(super) fn download(
         failed = failed.or(damaged);
         for found in found {
             match assemble(engine, &scratch, &found, progress) {
-                Ok(path) => {
-                    tracing::debug!("object {oid} is complete");
-                    return Ok(path);
-                }
+                Ok(path) => return Ok(path),
                 Err(e) => {
                     progress.check()?;
                     tracing::warn!("object {oid} by commit {}: {e}", found.record.commit);
@@ -127,8 +142,23 @@ pub(super) fn look(engine: &Engine, view: &mut View) -> Result<()> {
 fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progress) -> Result<PathBuf> {
     progress.restart();
     let file = scratch.create(&found.record.oid, found.record.size_bytes)?;
-    let shared = (&engine.store, &engine.downloads.fetching);
+    let (shared, reuse) = ((&engine.store, &engine.downloads.fetching), &engine.downloads.reuse);
     let missing = partial::missing(fetch::terms(found), &file, progress)?;
+    let at_first = content_bytes(&missing);
+    let missing = reuse.place(engine, found, missing, &file, progress)?;
+    let to_fetch = content_bytes(&missing);
     fetch::fetch(shared, found, missing, &file, progress)?;
-    file.hand_over()
+    let path = file.hand_over()?;
+    reuse.add(engine, found, &path);
+    tracing::debug!(
+        "object {} is complete: {} bytes of an earlier download, {} of other objects on this machine, {to_fetch} of the store",
+        found.record.oid,
+        found.record.size_bytes - at_first,
+        at_first - to_fetch,
+    );
+    Ok(path)
+}
+
+fn content_bytes(terms: &[Placed]) -> u64 {
+    terms.iter().map(|placed| u64::from(placed.term.content_bytes)).sum()
 }

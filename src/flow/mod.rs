@@ -19,11 +19,13 @@ mod known;
 mod learn;
 pub mod manifest;
 mod ordered;
+mod overlap;
 mod pack;
 mod partial;
 mod progress;
 mod reading;
 mod resume;
+mod reuse;
 mod scout;
 mod silence;
 pub mod stats;
@@ -31,6 +33,7 @@ pub mod stats;
 mod tests;
 mod unpack;
 pub mod upload;
+mod whole;
 mod windows;
 
 use std::collections::HashSet;
@@ -43,6 +46,7 @@ use crate::error::{Error, Result};
 use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::cache::Cache;
+use crate::local::clones::Clones;
 use crate::local::journal::Journal;
 use crate::repo::Direction;
 use crate::store::Store;
@@ -83,6 +87,10 @@ pub struct Settings {
     pub shard_cache_bytes: u64,
     /// Whether what is known is reused only while reading it back stays cheap; off only to measure what that costs.
     pub guards_reading: bool,
+    /// Places on this machine that keep whole files by their SHA-256.
+    pub sources: Vec<PathBuf>,
+    /// The clones on this machine; what others than this one have is used too.
+    pub clones: Clones,
     /// Whether a store's manifest, if it has one, is brought up to date.
     pub writes_manifest: bool,
     /// About how many bytes what is on its way may take, blocks and buffers.

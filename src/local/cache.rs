@@ -147,8 +147,12 @@ fn not_written(kind: Kept, name: &str) -> Error {
 /// for it.
 pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
     let name = blake3::hash(format!("{id} {location}").as_bytes()).to_hex();
-    let root = directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc");
-    Some(root.join(&name.as_str()[..32]))
+    Some(root()?.join(&name.as_str()[..32]))
+}
+
+/// What the user keeps, of all stores.
+pub(super) fn root() -> Option<PathBuf> {
+    Some(directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc"))
 }
 
 /// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.

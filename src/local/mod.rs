@@ -1,8 +1,11 @@
 //! What lives on this machine: copies of immutable metadata, what interrupted pushes have stored, downloads in the
-//! making, locks, the log.
+//! making, whole files that are there already, locks, the log.
 
 pub mod cache;
+pub mod clones;
 pub mod journal;
 pub mod lock;
 pub mod log;
+pub mod objects;
 pub mod scratch;
+pub mod sources;

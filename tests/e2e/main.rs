@@ -32,6 +32,7 @@ mod recipes;
 mod repo;
 #[cfg(target_os = "linux")]
 mod resume;
+mod reuse;
 mod s3;
 mod sandbox;
 mod scan;

@@ -153,6 +153,11 @@ impl Index {
         Ok(())
     }
 
+    /// Whether finding an object asks the store.
+    pub(super) fn is_far(&self) -> bool {
+        self.segments.values().any(|segment| segment.is_far())
+    }
+
     /// All segments, in the order of their names.
     pub(super) fn segments(&self) -> impl Iterator<Item = &Arc<Standing>> {
         self.segments.values()

@@ -11,6 +11,7 @@ mod journal;
 mod partial;
 mod progress;
 mod reading;
+mod reuse;
 mod sparse;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ impl Place {
             lfs_storage: self.folder.path().join("lfs"),
             shard_cache_bytes: limit::SHARD_CACHE_BYTES,
             guards_reading: true,
+            sources: Vec::new(),
+            clones: Clones::none(),
             writes_manifest: true,
             memory_bytes: limit::MEMORY_BYTES,
         };
@@ -148,7 +151,7 @@ fn aside(work: impl FnOnce() + Send) {
 }
 
 /// Incompressible, and different for each seed.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut reader = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
     let mut out = vec![0; bytes];
     reader.fill(&mut out);

@@ -1,6 +1,7 @@
 //! Downloads in the making: files beside the LFS objects, where git-lfs can rename them from.
 
 mod finished;
+mod share;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,50 @@
+//! Downloads that share their place on the disk with a file that is there already, where the file system can do that
+//! (btrfs, XFS, APFS, ReFS). Whoever changes one of the two doesn't change the other.
+
+use std::fs::File;
+
+use super::ScratchFile;
+
+impl ScratchFile {
+    /// Makes this the content of `source`, without copying it. False where the file system can't; then what is in the file
+    /// is undefined, but it has its size.
+    pub fn share(&mut self, source: &File) -> bool {
+        let size_bytes = self.file.metadata().map(|file| file.len());
+        let shared = self.clone_from(source).and_then(|()| self.file.metadata());
+        match (size_bytes, shared) {
+            (Ok(size_bytes), Ok(shared)) if shared.len() == size_bytes => true,
+            (Ok(size_bytes), _) => {
+                // what is written later shows whether that went wrong
+                let _ = self.file.set_len(size_bytes);
+                false
+            }
+            (Err(_), _) => false,
+        }
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    fn clone_from(&mut self, source: &File) -> std::io::Result<()> {
+        reflink_copy::reflink_file(source, &self.file)
+    }
+
+    /// There a clone is always a new file. It takes this one's place, with its mode and its lock.
+    #[cfg(target_os = "macos")]
+    fn clone_from(&mut self, source: &File) -> std::io::Result<()> {
+        let clone = self.path().with_extension("clone.part");
+        let taken = reflink_copy::reflink_file_to_path(source, &clone).and_then(|()| {
+            std::fs::set_permissions(&clone, self.file.metadata()?.permissions())?;
+            let file = File::options().read(true).write(true).open(&clone)?;
+            file.try_lock()?;
+            std::fs::rename(&clone, self.path())?;
+            Ok(file)
+        });
+        match taken {
+            Ok(file) => self.file = file,
+            Err(e) => {
+                let _ = std::fs::remove_file(&clone);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+}
