@@ -56,7 +56,8 @@ fn main() {
     );
     println!("| ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for millions in sizes {
-        let name = format!("scale-{millions}");
+        // a name that the server has not seen: it remembers folders
+        let name = format!("scale-{millions}-{}", std::process::id());
         let folder = root.join(&name);
         build(&folder, millions);
         for (state, tasks) in [("as pushes leave it", &TASKS[..]), ("compacted", &TASKS[..3])] {
