@@ -64,12 +64,15 @@ pub(super) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Re
     index.refresh(store, cache)?;
     let mut done = Compaction::default();
     (done.segments_before, done.bytes_before, done.shards_before) = count(store, cache, &index)?;
+    let mut has_merged = false;
     for group in groups(store, cache, &index) {
-        merge_group(store, cache, &index, &group, &mut done.findings, watch)?;
+        has_merged |= merge_group(store, cache, &index, &group, &mut done.findings, watch)?;
     }
-    // what was merged is not needed any more; what was written counts only if a LIST that begins now shows it
-    index = Index::default();
-    index.refresh(store, cache)?;
+    if has_merged {
+        // what was merged is not needed any more; what was written counts only if a LIST that begins now shows it
+        index = Index::default();
+        index.refresh(store, cache)?;
+    }
     done.findings.extend(index.damage().map(Error::to_string));
     (done.segments_after, done.bytes_after, done.shards_after) = count(store, cache, &index)?;
     removal::remove_replaced(store, cache, &index, &mut done, watch)?;
@@ -125,7 +128,7 @@ fn divide(mut sizes: Vec<(SegmentId, u64)>) -> Vec<Vec<SegmentId>> {
     divided.into_iter().map(|(group, _)| group).rev().collect()
 }
 
-/// Writes one segment that says all that a group says. Nothing is changed before it stands.
+/// Writes one segment that says all that a group says, and says whether it did. Nothing is changed before it stands.
 fn merge_group(
     store: &Store,
     cache: &Cache,
@@ -133,7 +136,7 @@ fn merge_group(
     group: &[SegmentId],
     findings: &mut Vec<String>,
     watch: Watch<'_>,
-) -> Result<()> {
+) -> Result<bool> {
     let moved = shards::merge_small(store, cache, index, group, watch)?;
     watch(format!("merging {} index segments", group.len()));
     let standing = index.segments().filter(|segment| group.binary_search(&segment.id).is_ok());
@@ -150,7 +153,9 @@ fn merge_group(
             Err(e) => findings.push(e.context(format!("index/{id} is left as it is")).to_string()),
         }
     }
-    let Some(newest) = merged.iter().max().filter(|_| merged.len() > 1 || has_moved) else { return Ok(()) };
+    let Some(newest) = merged.iter().max().filter(|_| merged.len() > 1 || has_moved) else {
+        return Ok(false);
+    };
     let newest = after(CommitId::new(now_milliseconds())?, *newest)?;
     let segment = merge.finish()?;
     let (size_bytes, id) = (segment.size_bytes() as u64, SegmentId { id: newest, hash: segment.hash() });
@@ -165,7 +170,7 @@ fn merge_group(
     wait("storing what was merged", putting, &moved, size_bytes, watch)?;
     cache.keep_stored(Kept::Index, &id.to_string(), &pieces);
     tracing::debug!("index/{id} merges {} segments", merged.len());
-    Ok(())
+    Ok(true)
 }
 
 /// Waits for a request that moves so many bytes, and tells how far it is.
