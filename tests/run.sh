@@ -4,7 +4,8 @@
 # Installs what the tests need, starts the storage servers that they talk to, then runs all tests: unit, property, golden
 # and integration tests, and the end-to-end tests with the git-lfs of this system, once more with a newer one, and once
 # more with the stores in S3.
-#   --full   the large forms too: all corpora, an object of 1 GB, the memory of an agent with one of 4 GB, and a slow link
+#   --full   the large forms too: all corpora, an object of 1 GB, the memory of an agent with one of 4 GB, a slow link,
+#            and the large form of the model
 # What it downloads it keeps in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -84,6 +85,8 @@ step "The end-to-end tests again, with stores in S3"
 GIT_LFS_CDC_TEST_STORE=s3 GIT_LFS_CDC_CORPORA=$cache/corpora cargo test --release --locked --test e2e -- "${once[@]}"
 
 if [ $full = yes ]; then
+  step "The model, its large form"
+  cargo test --release --locked --test model -- --ignored
   step "Memory of one agent"
   need /usr/bin/time time time time
   benches/memory.sh

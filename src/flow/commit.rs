@@ -38,6 +38,13 @@ impl Relied {
         }
     }
 
+    /// Whether the record is too young to be condemned before long. A clock that was wrong must not keep it fresh for ever.
+    pub(super) fn is_fresh(&self) -> bool {
+        let now = now_milliseconds();
+        let fresh_times = now.saturating_sub(limit::RECORD_FRESH_MS)..=now + limit::RECORD_AHEAD_MS;
+        fresh_times.contains(&self.record.commit.milliseconds())
+    }
+
     pub(super) fn is_condemned(&self, condemned: &CondemnedNames) -> bool {
         condemned.has_record(&self.record) || self.blocks.iter().any(|b| condemned.has_block(&b.id))
     }

@@ -270,12 +270,9 @@ enum Present {
 fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Present {
     let mut found = view.index.find(&engine.store, &engine.cache, oid).found;
     found.retain(|f| f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.id)));
-    let now = commit::now_milliseconds();
-    // a clock that was wrong must not keep a record fresh for ever
-    let fresh_times = now.saturating_sub(limit::RECORD_FRESH_MS)..=now + limit::RECORD_AHEAD_MS;
     let fresh = found.iter().find(|f| {
         f.repository == engine.settings.repository
-            && fresh_times.contains(&f.record.commit.milliseconds())
+            && Relied::on(f).is_fresh()
             && !view.condemned.has_record(&Relied::on(f).record)
     });
     match fresh {
@@ -304,7 +301,7 @@ fn commit_change(
     Ok((relied, begun))
 }
 
-/// Answers the objects of which nothing that they stand on is condemned, by a read that begins now, and whose
+/// Answers the objects of which nothing that they stand on is condemned, by a read that begins now, whose record is fresh, and whose
 /// blocks are there, in a store that is still the one that was written to. The others begin again.
 fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec<Standing>) -> Result<()> {
     if standing.is_empty() {
@@ -319,7 +316,8 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
     let mut all_sound = true;
     for (wanted, relied) in standing {
         let is_lost = relied.blocks.iter().any(|block| view.lost.contains(&block.id));
-        if !is_lost && !relied.is_condemned(&view.condemned) {
+        // fresh still: a push may have stood still for a week since it looked the record up
+        if !is_lost && relied.is_fresh() && !relied.is_condemned(&view.condemned) {
             lead.answer(&wanted, Ok(()));
             continue;
         }
@@ -327,7 +325,7 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
         let oid = wanted.oid;
         if wanted.attempts.load(Ordering::Relaxed) + 1 < limit::COMMIT_ATTEMPTS {
             tracing::warn!(
-                "object {oid}: what it relied on was condemned meanwhile or is lost; uploading again"
+                "object {oid}: what it relied on was condemned meanwhile, is lost or too old; uploading again"
             );
             lead.again(&wanted);
             continue;

@@ -115,18 +115,49 @@ fn a_record_of_another_repository_or_an_old_one_is_renewed_without_data() {
     object.push(&place.engine()).unwrap();
     assert_eq!(place.files("index").len(), 2, "a fresh record of one's own is enough");
     assert_eq!(place.files("blocks").len(), 1);
-    // eight days pass: the record's commit says when it was written
-    for file in place.files("index") {
-        let bytes = std::fs::read(&file).unwrap();
-        let old = commit::now_milliseconds() - 8 * 24 * 60 * 60 * 1000;
-        let aged = aged(&bytes, CommitId::new(old).unwrap());
-        std::fs::remove_file(&file).unwrap();
-        let id = SegmentId { id: CommitId::new(old).unwrap(), hash: ContentHash::of(&aged) };
-        place.store().put_segment(&id, aged).unwrap();
-    }
+    age_commits(&place, commit::now_milliseconds() - 8 * 24 * 60 * 60 * 1000);
     object.push(&place.engine()).unwrap();
     assert_eq!(place.files("index").len(), 3);
     object.assert_pulls(&place);
+}
+
+/// A push that stands still for days, as on a machine that sleeps, must not rely on what it looked up before. (If this test is
+/// slow, the record is too old at once, and is written afresh as well.)
+#[test]
+fn a_record_that_grows_old_between_lookup_and_check_is_renewed() {
+    let place = Arc::new(Place::new());
+    let object = place.object(&noise(8, 100_000));
+    object.push(&place.engine()).unwrap();
+    let until = commit::now_milliseconds() + 2_000;
+    age_commits(&place, until - limit::RECORD_FRESH_MS);
+    let lists = AtomicUsize::new(0);
+    // the first LIST of condemned/ is before the lookup, the second is the check
+    let watch: Watch = Arc::new(move |when, call| {
+        if when == When::Before
+            && *call == Call::List("condemned".into())
+            && lists.fetch_add(1, Ordering::SeqCst) == 1
+        {
+            while commit::now_milliseconds() <= until {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+        true
+    });
+    object.push(&place.watched(watch)).unwrap();
+    assert_eq!(place.files("index").len(), 2, "a record of its own");
+    assert_eq!(place.files("blocks").len(), 1, "no data");
+    object.assert_pulls(&place);
+}
+
+/// Time passes: a record's commit says when it was written.
+fn age_commits(place: &Place, milliseconds: u64) {
+    let commit = CommitId::new(milliseconds).unwrap();
+    for file in place.files("index") {
+        let aged = aged(&std::fs::read(&file).unwrap(), commit);
+        std::fs::remove_file(&file).unwrap();
+        let id = SegmentId { id: commit, hash: ContentHash::of(&aged) };
+        place.store().put_segment(&id, aged).unwrap();
+    }
 }
 
 /// The same segment, written by another commit.

@@ -1,0 +1,292 @@
+//! The protocol as the checker sees it: actors around a store, each of which takes one step at a time, in every order.
+//!
+//! An actor that is killed, or pauses for ever, is one that takes no further step: as what must never happen is looked for in every
+//! state, that is covered without a step of its own.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use stateright::{Model, Property};
+
+use super::collector::{self, Collector};
+use super::compactor::{self, Compactor};
+use super::puller::{self, Puller};
+use super::pusher::{self, Pusher};
+use super::rules::Rules;
+use super::store::{Names, Record, Segment, Store};
+
+/// What surrounds the actors.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub rules: Rules,
+    /// How many pages a LIST of `index/` has.
+    pub pages: u8,
+    /// Whether a LIST is in the order of names. Folders are not.
+    pub lists_in_order: bool,
+    /// How often an index that changes is listed.
+    pub lists: u8,
+    /// Whether what is written must be synced before it outlives a power failure. There is one at most.
+    pub is_directory: bool,
+    /// Whether blocks get lost otherwise than by collectors.
+    pub blocks_are_lost: bool,
+}
+
+impl Setting {
+    pub const SERVICE: Self = Self {
+        rules: Rules::ALL,
+        pages: 1,
+        lists_in_order: true,
+        lists: 4,
+        is_directory: false,
+        blocks_are_lost: false,
+    };
+
+    /// The pages that the name of a merged segment may be on.
+    pub fn pages_after(&self, store: &Store, merged: Names) -> Range<u8> {
+        let last = merged.iter().map(|name| store.segment(name).page).max().unwrap_or(0);
+        let sorts_after = self.lists_in_order && self.rules.merged_sorts_after;
+        (if sorts_after { last } else { 0 })..self.pages
+    }
+}
+
+/// What the actors share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct World {
+    pub store: Store,
+    /// The records that an acknowledgement stands on.
+    pub acknowledged: Names,
+    /// Records that nothing needs but what was acknowledged lately.
+    pub young: Names,
+    /// Records old enough that their repository has requested that they be dropped.
+    pub requested: Names,
+    pub has_pulled: bool,
+    pub is_name_reused: bool,
+    pub has_power_failed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Actor {
+    Pusher(Pusher),
+    Collector(Collector),
+    Compactor(Compactor),
+    Puller(Puller),
+    /// Has ended.
+    Gone,
+}
+
+pub const ACTORS: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct State {
+    pub world: World,
+    pub actors: [Actor; ACTORS],
+}
+
+/// One step of one actor, and what it chooses where it has a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Of {
+        actor: usize,
+        choice: u8,
+    },
+    /// What was young is old, and its repository requests that it be dropped.
+    WeeksPass,
+    PowerFails,
+}
+
+/// What may stand in the store at the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    Empty,
+    /// One commit of object 1 and repository 1, whose record is fresh.
+    Fresh,
+    /// One commit, whose record is to be written afresh by whoever wants to rely on it.
+    Old,
+    /// A block that an interrupted push has left.
+    Orphan,
+    /// One commit, whose block is lost.
+    Lost,
+}
+
+impl Beginning {
+    fn world(self, setting: &Setting) -> World {
+        let mut world = World::default();
+        if self == Self::Empty {
+            return world;
+        }
+        let block = world.store.put_block();
+        if self == Self::Orphan {
+            return world;
+        }
+        let record = world.store.name_record(Record { object: 1, block, repository: 1 });
+        let page = setting.pages - 1;
+        world.store.put_segment(Segment { records: Names::of([record]), page, ..Segment::default() });
+        match self {
+            Self::Lost => world.store.delete_block(block),
+            Self::Old => world.requested = Names::of([record]),
+            _ => world.young = Names::of([record]),
+        }
+        world
+    }
+}
+
+/// One configuration of the model.
+#[derive(Clone, Debug)]
+pub struct Protocol {
+    pub setting: Setting,
+    pub beginnings: Vec<Beginning>,
+    pub actors: Vec<Actor>,
+    /// Whether states that differ only in which of several equal actors is where are one state.
+    pub actors_are_alike: bool,
+}
+
+pub const ACKNOWLEDGED_STANDS: &str = "what was acknowledged can be read";
+pub const RECORDS_STAND: &str = "no record vanishes but a condemned one";
+pub const PULLS_SUCCEED: &str = "no pull of what was acknowledged fails";
+pub const NAMES_ARE_NEW: &str = "no name is used again";
+
+pub const NEVER_BROKEN: [&str; 4] = [ACKNOWLEDGED_STANDS, RECORDS_STAND, PULLS_SUCCEED, NAMES_ARE_NEW];
+
+impl Actor {
+    fn pages(&self, world: &World, setting: &Setting) -> Range<u8> {
+        match self {
+            Self::Pusher(pusher) => pusher.pages(world, setting),
+            Self::Collector(collector) => collector.pages(world, setting),
+            Self::Compactor(compactor) => compactor.pages(world, setting),
+            Self::Puller(_) => 0..1,
+            Self::Gone => 0..0,
+        }
+    }
+
+    fn step(self, choice: u8, world: &mut World, setting: &Setting) -> Option<Self> {
+        let next = match self {
+            Self::Pusher(pusher) => Self::Pusher(pusher.step(choice, world, setting)?),
+            Self::Collector(collector) => Self::Collector(collector.step(choice, world, setting)?),
+            Self::Compactor(compactor) => Self::Compactor(compactor.step(choice, world, setting)?),
+            Self::Puller(puller) => Self::Puller(puller.step(world, setting)?),
+            Self::Gone => return None,
+        };
+        Some(if next.has_ended() { Self::Gone } else { next })
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Pusher(pusher) => pusher.next == pusher::Next::Done,
+            Self::Collector(collector) => collector.next == collector::Next::Done,
+            Self::Compactor(compactor) => compactor.next == compactor::Next::Done,
+            Self::Puller(puller) => puller.next == puller::Next::Done,
+            Self::Gone => true,
+        }
+    }
+
+    /// The step that it takes next, in words.
+    pub fn next(&self) -> String {
+        let (name, next): (_, &dyn Debug) = match self {
+            Self::Pusher(pusher) => ("pusher", &pusher.next),
+            Self::Collector(collector) => ("collector", &collector.next),
+            Self::Compactor(compactor) => ("compactor", &compactor.next),
+            Self::Puller(puller) => ("puller", &puller.next),
+            Self::Gone => ("nobody", &()),
+        };
+        format!("{name} {next:?}")
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut actors = [Actor::Gone; ACTORS];
+        actors[..self.actors.len()].copy_from_slice(&self.actors);
+        self.beginnings.iter().map(|b| State { world: b.world(&self.setting), actors }).collect()
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        for (actor, now) in state.actors.iter().enumerate() {
+            let pages = now.pages(&state.world, &self.setting);
+            steps.extend(pages.map(|choice| Step::Of { actor, choice }));
+            if matches!(now, Actor::Pusher(pusher) if pusher.may_restart()) {
+                steps.push(Step::Of { actor, choice: pusher::RESTART });
+            }
+        }
+        if !state.world.young.is_empty() {
+            steps.push(Step::WeeksPass);
+        }
+        if self.setting.is_directory && !state.world.has_power_failed {
+            steps.push(Step::PowerFails);
+        }
+    }
+
+    fn next_state(&self, state: &State, step: Step) -> Option<State> {
+        let mut state = *state;
+        match step {
+            Step::Of { actor, choice } => {
+                state.actors[actor] = state.actors[actor].step(choice, &mut state.world, &self.setting)?;
+            }
+            Step::WeeksPass => {
+                let World { young, requested, acknowledged, .. } = &mut state.world;
+                *requested = *young;
+                // whoever requests that knows what was pushed until then
+                *acknowledged = acknowledged.without(*young);
+                *young = Names::default();
+            }
+            Step::PowerFails => {
+                let World { store, has_power_failed, .. } = &mut state.world;
+                *has_power_failed = true;
+                store.blocks = store.blocks.without(store.loose_blocks);
+                store.segments = store.segments.without(store.loose_segments);
+                state.actors = [Actor::Gone; ACTORS];
+            }
+        }
+        if self.actors_are_alike {
+            state.actors.sort_unstable();
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always(ACKNOWLEDGED_STANDS, |_, State { world, .. }| {
+                let store = &world.store;
+                let found = store.records_found();
+                let blocks = store.blocks_of(world.acknowledged);
+                world.acknowledged.without(found).is_empty() && blocks.without(store.blocks).is_empty()
+            }),
+            Property::always(RECORDS_STAND, |_, State { world, .. }| {
+                let store = &world.store;
+                let may_be_gone = store.condemned().records;
+                // what was not durable has not happened
+                world.has_power_failed
+                    || store.records_ever().without(store.records_found()).without(may_be_gone).is_empty()
+            }),
+            Property::always(PULLS_SUCCEED, |_, State { world, actors }| {
+                let has_failed = |p: &Puller| {
+                    p.next == puller::Next::Failed && !p.wanted.within(world.acknowledged).is_empty()
+                };
+                !actors.iter().any(|actor| matches!(actor, Actor::Puller(p) if has_failed(p)))
+            }),
+            Property::always(NAMES_ARE_NEW, |_, State { world, .. }| !world.is_name_reused),
+            Property::sometimes("something is acknowledged", |_, State { world, .. }| {
+                !world.acknowledged.is_empty()
+            }),
+        ];
+        // what is never lost is not for want of trying
+        let has = |is: fn(&Actor) -> bool| self.actors.iter().any(is);
+        if has(|actor| matches!(actor, Actor::Puller(_))) {
+            properties
+                .push(Property::sometimes("a pull succeeds", |_, state: &State| state.world.has_pulled));
+        }
+        if has(|actor| matches!(actor, Actor::Collector(_))) {
+            properties.push(Property::sometimes("a collection deletes a block", |_, state: &State| {
+                state.world.store.has_deleted_blocks()
+            }));
+        }
+        if has(|actor| matches!(actor, Actor::Compactor(_))) {
+            properties.push(Property::sometimes("a compaction deletes a segment", |_, state: &State| {
+                state.world.store.has_deleted_segments()
+            }));
+        }
+        properties
+    }
+}

@@ -1,0 +1,229 @@
+//! A push of an object: look it up, store it, commit, check, `complete`.
+
+use super::protocol::{Setting, World};
+use super::store::{Names, Record, Segment};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pusher {
+    pub next: Next,
+    pub object: u8,
+    pub repository: u8,
+    /// Whether its commits merge what it has read.
+    pub merges: bool,
+    /// Segments that a former command has left in the cache.
+    pub cached: Names,
+    /// The block that was noted before its PUT began.
+    pub journal: Option<u8>,
+    /// How often it may be killed and started again.
+    pub restarts: u8,
+    /// How often it may begin again, as what it relied on was condemned.
+    pub attempts: u8,
+    /// The segments that stood when it looked, if it is going to merge them.
+    seen: Names,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Next {
+    LookUp,
+    FindJournaled(u8),
+    PutBlock,
+    SyncBlock(u8),
+    CheckBlock(u8),
+    Commit { block: u8, is_resumed: bool },
+    SyncIndex(u8),
+    Check(u8),
+    Complete(u8),
+    Done,
+}
+
+/// The choice of being killed and started again.
+pub const RESTART: u8 = u8::MAX;
+
+impl Pusher {
+    pub fn of(object: u8, repository: u8) -> Self {
+        Self {
+            next: Next::LookUp,
+            object,
+            repository,
+            merges: false,
+            cached: Names::default(),
+            journal: None,
+            restarts: 0,
+            attempts: 2,
+            seen: Names::default(),
+        }
+    }
+
+    pub fn merging(self) -> Self {
+        Self { merges: true, ..self }
+    }
+
+    pub fn with_cached(self, segment: u8) -> Self {
+        Self { cached: Names::of([segment]), ..self }
+    }
+
+    pub fn with_journal(self, block: u8) -> Self {
+        Self { journal: Some(block), ..self }
+    }
+
+    pub fn restarting(self) -> Self {
+        Self { restarts: 1, ..self }
+    }
+
+    pub fn may_restart(&self) -> bool {
+        self.restarts > 0 && self.next != Next::LookUp
+    }
+
+    /// The pages that a commit's name may be on.
+    pub fn pages(&self, world: &World, setting: &Setting) -> std::ops::Range<u8> {
+        match self.next {
+            Next::Commit { .. } if self.merges => setting.pages_after(&world.store, self.seen),
+            Next::Commit { .. } => 0..setting.pages,
+            _ => 0..1,
+        }
+    }
+
+    pub fn step(mut self, choice: u8, world: &mut World, setting: &Setting) -> Option<Self> {
+        if choice == RESTART {
+            self.restarts -= 1;
+            return Some(Self { next: Next::LookUp, seen: Names::default(), ..self });
+        }
+        let rules = &setting.rules;
+        self.next = match self.next {
+            Next::LookUp => self.look_up(world, setting),
+            Next::FindJournaled(block) => match world.store.blocks.has(block) || !rules.look_for_resumed {
+                true => Next::Commit { block, is_resumed: true },
+                false => Next::PutBlock,
+            },
+            Next::PutBlock => {
+                let block = if rules.nonces { world.store.put_block() } else { 0 };
+                if !rules.nonces {
+                    world.is_name_reused |= world.store.put_block_again(block);
+                }
+                self.journal = Some(block);
+                match setting.is_directory {
+                    true => {
+                        world.store.loose_blocks = world.store.loose_blocks.with(block);
+                        Next::SyncBlock(block)
+                    }
+                    false => before_commit(block, setting),
+                }
+            }
+            Next::SyncBlock(block) => {
+                world.store.loose_blocks = Names::default();
+                before_commit(block, setting)
+            }
+            Next::CheckBlock(block) => match world.store.condemned().blocks.has(block) {
+                true => self.begin_again(),
+                false => Next::Commit { block, is_resumed: false },
+            },
+            Next::Commit { block, is_resumed } => self.commit(block, is_resumed, choice, world, setting),
+            Next::SyncIndex(record) => {
+                world.store.loose_segments = Names::default();
+                Next::Check(record)
+            }
+            Next::Check(record) => {
+                let condemned = world.store.condemned();
+                let block = world.store.record(record).block;
+                let is_stale = rules.fresh_at_check && rules.renew_old_records && world.requested.has(record);
+                match is_stale || condemned.records.has(record) || condemned.blocks.has(block) {
+                    true => self.begin_again(),
+                    false => complete(record, world),
+                }
+            }
+            Next::Complete(record) => complete(record, world),
+            Next::Done => return None,
+        };
+        Some(self)
+    }
+
+    /// One LIST of the index, one of the condemned lists, and what both name.
+    fn look_up(&mut self, world: &World, setting: &Setting) -> Next {
+        let (store, rules) = (&world.store, &setting.rules);
+        let known = match rules.list_before_cache {
+            true => store.segments,
+            false => store.segments.and(self.cached),
+        };
+        let seen = store.unreplaced(known);
+        if self.merges {
+            self.seen = seen;
+        }
+        let condemned = store.condemned();
+        let may_use = |block: u8| {
+            !condemned.blocks.has(block)
+                && (!rules.look_for_blocks || !setting.blocks_are_lost || store.blocks.has(block))
+        };
+        let usable = Names::of(
+            store.records_of_object(self.object, seen).iter().filter(|r| may_use(store.record(*r).block)),
+        );
+        let is_fresh = |record: &u8| {
+            let is_own = store.record(*record).repository == self.repository;
+            (is_own && !world.requested.has(*record) || !rules.renew_old_records)
+                && !condemned.records.has(*record)
+        };
+        if let Some(record) = usable.iter().rev().find(is_fresh) {
+            return match (rules.check_skips, setting.is_directory && rules.sync_before_relying) {
+                (false, _) => Next::Complete(record),
+                (true, true) => Next::SyncIndex(record),
+                (true, false) => Next::Check(record),
+            };
+        }
+        if let Some(old) = usable.iter().next_back() {
+            return before_commit(store.record(old).block, setting);
+        }
+        match self.journal.filter(|block| !condemned.blocks.has(*block)) {
+            Some(block) => Next::FindJournaled(block),
+            None => Next::PutBlock,
+        }
+    }
+
+    /// One PUT: the own record, and what was read before.
+    fn commit(
+        &mut self,
+        block: u8,
+        is_resumed: bool,
+        page: u8,
+        world: &mut World,
+        setting: &Setting,
+    ) -> Next {
+        let rules = &setting.rules;
+        let record =
+            world.store.name_record(Record { object: self.object, block, repository: self.repository });
+        let mut segment = Segment { records: Names::of([record]), page, ..Segment::default() };
+        if self.merges {
+            segment.replaces = self.seen.and(world.store.replaced_by(self.seen));
+            if rules.merge_keeps_records {
+                segment.records = segment.records.and(world.store.records_of(self.seen));
+            }
+        }
+        let name = world.store.put_segment(segment);
+        self.journal = None;
+        self.seen = Names::default();
+        if setting.is_directory {
+            world.store.loose_segments = world.store.loose_segments.with(name);
+            return if rules.sync_before_relying { Next::SyncIndex(record) } else { Next::Check(record) };
+        }
+        match rules.check_after_commit && (rules.check_resumed || !is_resumed) {
+            true => Next::Check(record),
+            false => Next::Complete(record),
+        }
+    }
+
+    fn begin_again(&mut self) -> Next {
+        self.attempts -= 1;
+        if self.attempts == 0 { Next::Done } else { Next::LookUp }
+    }
+}
+
+fn before_commit(block: u8, setting: &Setting) -> Next {
+    match setting.rules.check_after_commit {
+        true => Next::Commit { block, is_resumed: false },
+        false => Next::CheckBlock(block),
+    }
+}
+
+fn complete(record: u8, world: &mut World) -> Next {
+    world.acknowledged = world.acknowledged.with(record);
+    Next::Done
+}
