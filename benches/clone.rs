@@ -78,6 +78,7 @@ fn open(url: &str, folder: &Path) -> Engine {
         lfs_storage: folder.join("lfs"),
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
+        cache_bytes: 0,
     };
     Engine::new(store, settings)
 }

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how the answer becomes an exit code.
 
+mod cache;
 mod init;
 mod install;
 mod manifest;
@@ -62,6 +63,8 @@ enum Command {
     Manifest(manifest::Manifest),
     /// Show what a store holds and how much deduplication saved
     Stats(stats::Stats),
+    /// Show or remove what this machine keeps of stores
+    Cache(cache::Cache),
 }
 
 /// Runs the command that the process's arguments name.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Manifest(command) => command.run(),
         Command::Stats(command) => command.run(),
+        Command::Cache(command) => command.run(),
     };
     exit_code(outcome)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::kept;
 use crate::error::{Error, Result};
 use crate::id::{ContentHash, StoreId};
 
@@ -43,7 +44,11 @@ impl Cache {
     /// The cache for the store `id` at `location`. Never fails: without a cache everything works,
     /// only slower.
     pub fn for_store(id: &StoreId, location: &str) -> Self {
-        Self { folder: folder_of(id, location) }
+        let folder = folder_of(id, location);
+        if let Some(folder) = &folder {
+            kept::note(folder, id, location);
+        }
+        Self { folder }
     }
 
     /// A cache that keeps nothing.
@@ -79,21 +84,30 @@ impl Cache {
 /// for it.
 pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
     let name = blake3::hash(format!("{id} {location}").as_bytes()).to_hex();
-    let root = directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc");
-    Some(root.join(&name.as_str()[..32]))
+    Some(root()?.join(&name.as_str()[..32]))
+}
+
+/// What the user keeps of all stores.
+pub(super) fn root() -> Option<PathBuf> {
+    Some(directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc"))
 }
 
 /// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.
 pub(super) fn keep(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
+    make_folder(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.persist(folder.join(name))?;
     Ok(())
+}
+
+/// Makes a folder of the user's alone, unless it is there.
+pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod groups;
 mod journal;
 mod partial;
 mod progress;
+mod ranges;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,6 +52,7 @@ impl Place {
             lfs_storage: self.folder.path().join("lfs"),
             writes_manifest: true,
             memory_bytes: limit::MEMORY_BYTES,
+            cache_bytes: 0,
         };
         let journal = Journal::at(Some(self.folder.path().join("journal")));
         Engine { cache: Cache::none(), journal, ..Engine::new(store, settings) }
