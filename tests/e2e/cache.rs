@@ -1,18 +1,23 @@
 //! What a machine keeps of what it has fetched: later clones take it from there, it stays within its bound, and
 //! whatever happens to it, what is delivered is right.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::data::{assert_same_tree, damage, listing, noise, total_bytes};
+use crate::data::{assert_same_file, assert_same_tree, damage, listing, noise, total_bytes};
 use crate::machine::Machine;
 use crate::network_faults::scene::Scene;
 use crate::process::{say, signal};
 use crate::proxy::{Exchange, Thing};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
+use crate::scan::Secrets;
+use crate::storage::Kind;
 use crate::store_faults::SmallDisk;
 
 const MB: usize = 1_000_000;
@@ -60,10 +65,11 @@ fn kept(home: &Path) -> PathBuf {
     home.join(".cache/git-lfs-cdc")
 }
 
-/// The ranges of blocks that are kept.
+/// The ranges of blocks that are kept or being written, also while others write and remove some.
 fn ranges(home: &Path) -> Vec<PathBuf> {
-    let files = listing(&kept(home)).into_keys();
-    files.filter(|path| path.iter().any(|part| part == "ranges")).map(|path| kept(home).join(path)).collect()
+    let files = ["-path", "*/ranges/*", "-type", "f"];
+    let found = Command::new("find").arg(kept(home)).args(files).output().unwrap().stdout;
+    String::from_utf8(found).unwrap().lines().map(PathBuf::from).collect()
 }
 
 #[test]
@@ -193,13 +199,8 @@ fn the_cap_is_held_by_eight_clones_at_once() {
 
 /// Bytes of ranges that stand there at one moment: seen twice, as what is removed and written meanwhile is seen in one.
 fn kept_now(home: &Path) -> u64 {
-    let sizes = || -> std::collections::BTreeMap<u64, u64> {
-        use std::os::unix::fs::MetadataExt;
-        let output =
-            std::process::Command::new("find").arg(kept(home)).args(["-path", "*/ranges/*", "-type", "f"]);
-        let mut output = output;
-        let found = String::from_utf8(output.output().unwrap().stdout).unwrap();
-        let files = found.lines().filter_map(|path| fs::metadata(path).ok());
+    let sizes = || -> BTreeMap<u64, u64> {
+        let files = ranges(home).into_iter().filter_map(|path| fs::metadata(path).ok());
         files.map(|metadata| (metadata.ino(), metadata.len())).collect()
     };
     let (first, second) = (sizes(), sizes());
@@ -252,7 +253,7 @@ fn names_release_by_release() {
         let copy = Repo { machine: machine.clone(), path: copy.path };
         copy.must(["lfs", "pull"]);
         let file = Path::new(&corpora).join(format!("names/v{release}/names.json"));
-        crate::data::assert_same_file(&file, &copy.file("names.json"));
+        assert_same_file(&file, &copy.file("names.json"));
         let record = scene.proxy.take_record();
         let gets = record.iter().filter(|e| e.is("GET", Thing::Block)).count();
         last = received(&record).1;
@@ -265,7 +266,7 @@ fn names_release_by_release() {
 /// What stands in a directory is on a disk already.
 #[test]
 fn of_a_directory_nothing_is_kept() {
-    let sandbox = Sandbox::with(crate::storage::Kind::Folders, crate::scan::Secrets::in_use());
+    let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
     let work = sandbox.repository("work");
     work.publish("a.bin", &noise(1, 3 * MB));
     let copy = sandbox.clone_elsewhere("work");
