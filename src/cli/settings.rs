@@ -153,5 +153,10 @@ mod tests {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains("lfs-cdc.memory") && error.contains("192m or more"), "{error}");
         }
+        let cache = |text: &str| cache_bytes(&Config::of(&[("lfs-cdc.cachesize", text)]));
+        assert_eq!((cache("0").unwrap(), cache("20g").unwrap()), (0, 20 << 30));
+        assert_eq!(cache("").unwrap(), limit::CACHE_BYTES);
+        let error = cache("much").unwrap_err().to_string();
+        assert!(error.contains("lfs-cdc.cacheSize") && error.contains("such as 500m"), "{error}");
     }
 }

@@ -217,3 +217,95 @@ fn remove(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::MIB;
+
+    /// What is kept of a store below `root`: a copy, a range and an entry of the journal, used so many days ago.
+    fn keep(root: &Path, number: u8, days: u64) -> PathBuf {
+        let folder = root.join(format!("{number:032x}"));
+        note(&folder, &StoreId([number; 16]), &format!("s3://bucket/{number}"));
+        for (kind, name, bytes) in
+            [("index", "segment", 1000), ("ranges/block", "0-2000000", 2_000_000), (JOURNAL, "block", 50)]
+        {
+            cache::keep(&folder.join(kind), name, &vec![0; bytes]).unwrap();
+        }
+        let date = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+        for_each_file(&folder, &mut |path, _| {
+            fs::File::options().write(true).open(path).unwrap().set_modified(date).unwrap();
+        });
+        folder
+    }
+
+    fn ago(days: u64) -> SystemTime {
+        SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60)
+    }
+
+    fn count(store: &KeptStore, kind: &str) -> u64 {
+        store.kinds.get(kind).map_or(0, |files| files.files)
+    }
+
+    #[test]
+    fn every_store_is_shown_with_what_is_kept_of_it_the_one_used_last_first() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(stores(root.path()).is_empty() && stores(&root.path().join("none")).is_empty());
+        keep(root.path(), 1, 9);
+        keep(root.path(), 2, 3);
+        fs::create_dir(root.path().join("run")).unwrap();
+        let found = stores(root.path());
+        let locations: Vec<_> = found.iter().map(|store| store.location.as_deref().unwrap()).collect();
+        assert_eq!(locations, ["s3://bucket/2", "s3://bucket/1"]);
+        assert_eq!(found[0].id.as_deref(), Some("02".repeat(16).as_str()));
+        assert_eq!(found[0].last_use, found[0].kinds["index"].newest);
+        assert_eq!(found[0].blocks["block"].bytes, 2_000_000);
+        let all = sum(&found);
+        assert_eq!((all.files, all.bytes), (6, 2 * 2_001_050));
+        assert!(all.counted_bytes >= 4_000_000 && all.counted_bytes <= 4 * MIB as u64);
+        assert!(all.oldest < all.newest);
+    }
+
+    #[test]
+    fn pruning_removes_what_was_not_used_and_stores_that_were_not() {
+        let root = tempfile::tempdir().unwrap();
+        let used = keep(root.path(), 1, 40);
+        let unused = keep(root.path(), 2, 40);
+        // a command has used the store, but not that range
+        note(&used, &StoreId([1; 16]), "s3://bucket/1");
+        cache::keep(&used.join("ranges/other"), "0-10", &[0; 10]).unwrap();
+        for store in stores(root.path()) {
+            prune(&store, ago(30)).unwrap();
+        }
+        assert!(!unused.exists());
+        let [store] = &stores(root.path())[..] else { panic!("one store is left") };
+        assert_eq!([count(store, "index"), count(store, "ranges"), count(store, JOURNAL)], [1, 1, 0]);
+        assert!(store.blocks.contains_key("other"));
+    }
+
+    #[test]
+    fn clearing_leaves_only_what_interrupted_pushes_have_noted() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = keep(root.path(), 1, 0);
+        clear(&stores(root.path())[0]).unwrap();
+        let [store] = &stores(root.path())[..] else { panic!("its journal is left") };
+        assert_eq!(store.kinds.keys().collect::<Vec<_>>(), [JOURNAL]);
+        assert!(store.location.is_some());
+        fs::remove_dir_all(folder.join(JOURNAL)).unwrap();
+        clear(&stores(root.path())[0]).unwrap();
+        assert!(!folder.exists());
+    }
+
+    /// Also where nothing can be written, and where somebody else has written.
+    #[test]
+    fn whose_a_folder_is_may_be_unknown() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = keep(root.path(), 1, 0);
+        fs::write(folder.join(STORE), b"{}").unwrap();
+        let store = &stores(root.path())[0];
+        assert!(store.id.is_none() && store.location.is_none() && store.last_use.is_some());
+        let file = root.path().join("file");
+        fs::write(&file, b"").unwrap();
+        note(&file, &StoreId([1; 16]), "anywhere");
+    }
+}
