@@ -83,6 +83,7 @@ fn open(url: &str, folder: &Path) -> Engine {
         clones: Clones::none(),
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
+        cache_bytes: 0,
     };
     Engine::new(store, settings)
 }

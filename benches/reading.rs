@@ -43,6 +43,7 @@ fn push_versions(corpus: &Path, guards_reading: bool) {
             clones: Clones::none(),
             writes_manifest: false,
             memory_bytes: limit::MEMORY_BYTES,
+            cache_bytes: 0,
         };
         let engine = Engine::new(open(), settings);
         let mut oids = Vec::new();

@@ -127,6 +127,7 @@ fn settings(folder: &Path) -> Settings {
         clones: Clones::none(),
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
+        cache_bytes: 0,
     }
 }
 

@@ -66,6 +66,7 @@ fn pushed(corpus: &Path, piece_bytes: usize, shard_cache_bytes: u64) -> (u64, u6
             clones: Clones::none(),
             writes_manifest: false,
             memory_bytes: limit::MEMORY_BYTES,
+            cache_bytes: 0,
         };
         let engine = Engine::new(open(), settings);
         for file in files(&folder) {

@@ -181,6 +181,7 @@ fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
         clones: Clones::none(),
         writes_manifest: false,
         memory_bytes: limit::MEMORY_BYTES,
+        cache_bytes: 0,
     };
     let open = || {
         let (store, _) = Store::create_or_join(&url, place.path(), &Access::default(), Creation::default())

@@ -256,6 +256,26 @@ pub const CLONE_PATH_BYTES: u64 = 4096;
 pub const SOURCE_FOLDERS: usize = 1000;
 /// Sources that don't answer in this time are done without: a file server may be gone.
 pub const SOURCES_MS: u64 = 5000;
+/// What the ranges of blocks that are kept on this machine may take, for all stores together, unless it is set.
+pub const CACHE_BYTES: u64 = 4 * 1024 * MIB as u64;
+/// File systems give out whole pages of this size.
+pub const CACHE_PAGE_BYTES: u64 = 4096;
+/// A range that is kept counts as at least this much, so that there are never many: some 65,000 in [`CACHE_BYTES`].
+pub const CACHE_RANGE_COST_BYTES: u64 = 64 * KIB as u64;
+/// When ranges have to go, one part in this many of the room becomes free, so that it isn't looked for again soon.
+pub const CACHE_SLACK_SHARE: u64 = 16;
+/// One part in this many of a disk stays free of what is kept.
+pub const CACHE_RESERVE_SHARE: u64 = 20;
+/// But no more than this.
+pub const CACHE_RESERVE_AT_MOST_BYTES: u64 = 2 * 1024 * MIB as u64;
+/// A range is dated anew when it is used so long after it was last.
+pub const CACHE_DATED_SECONDS: u64 = 60;
+/// And the store that it comes from, after so long.
+pub const CACHE_STORE_DATED_SECONDS: u64 = 60 * 60;
+/// No longer is waited for others who make room there.
+pub const CACHE_LOCK_MS: u64 = 1000;
+/// What was not used for so long is removed by `cache prune`.
+pub const CACHE_UNUSED_DAYS: u64 = 30;
 /// The agent's log is rotated beyond this size; one older file is kept.
 pub const LOG_BYTES: u64 = MIB as u64;
 /// An unfinished download that no running process holds is removed at this age: it is locked soon after

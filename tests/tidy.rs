@@ -60,8 +60,13 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
 
 /// The files of the library and the program; those that exist for tests only are left out.
 fn sources() -> Vec<Source> {
-    let for_tests =
-        ["src/flow/tests", "src/store/tests", "src/store/watched.rs", "src/local/scratch/tests.rs"];
+    let for_tests = [
+        "src/flow/tests",
+        "src/store/tests",
+        "src/store/watched.rs",
+        "src/local/scratch/tests.rs",
+        "src/local/ranges/tests.rs",
+    ];
     let files = rust_files("src").into_iter();
     let files = files.filter(|path| !for_tests.iter().any(|t| path.starts_with(t)));
     let read = |path: PathBuf| {

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how the answer becomes an exit code.
 
+mod cache;
 mod compact;
 mod init;
 mod install;
@@ -65,6 +66,8 @@ enum Command {
     Stats(stats::Stats),
     // its own documentation is longer
     Compact(compact::Compact),
+    /// Show or remove what this machine keeps of stores
+    Cache(cache::Cache),
 }
 
 /// Runs the command that the process's arguments name.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Manifest(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Compact(command) => command.run(),
+        Command::Cache(command) => command.run(),
     };
     exit_code(outcome)
 }

@@ -16,6 +16,7 @@ pub(super) const KNOWN: &[&str] = &[
     "account",
     "acl",
     "allowhttp",
+    "cachesize",
     "compressionlevel",
     "concurrency",
     "endpoint",
@@ -48,7 +49,13 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         clones: Clones::of_user(),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(true),
         memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(limit::MEMORY_BYTES),
+        cache_bytes: of.bytes("cacheSize", 0)?.unwrap_or(limit::CACHE_BYTES),
     })
+}
+
+/// What ranges of blocks may take on this machine, whatever store they are of.
+pub(super) fn cache_bytes(config: &Config) -> Result<u64> {
+    Ok(Of { config, store: "" }.bytes("cacheSize", 0)?.unwrap_or(limit::CACHE_BYTES))
 }
 
 /// How the store that `configured` names is reached.
@@ -122,8 +129,12 @@ impl Of<'_> {
         };
         let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
         bytes.filter(|bytes| *bytes >= at_least).map(Some).ok_or_else(|| {
+            let right = match at_least {
+                0 => "a size such as 500m or 4g".to_owned(),
+                _ => format!("{}m or more", at_least >> 20),
+            };
             Error::invalid(format!("lfs-cdc.{name} is {text:?}"))
-                .remedy(format!("set it to {}m or more, or unset it", at_least >> 20))
+                .remedy(format!("set it to {right}, or unset it"))
         })
     }
 
@@ -161,5 +172,10 @@ mod tests {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains("lfs-cdc.memory") && error.contains("192m or more"), "{error}");
         }
+        let cache = |text: &str| cache_bytes(&Config::of(&[("lfs-cdc.cachesize", text)]));
+        assert_eq!((cache("0").unwrap(), cache("20g").unwrap()), (0, 20 << 30));
+        assert_eq!(cache("").unwrap(), limit::CACHE_BYTES);
+        let error = cache("much").unwrap_err().to_string();
+        assert!(error.contains("lfs-cdc.cacheSize") && error.contains("such as 500m"), "{error}");
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Downloads {
 
 impl Downloads {
     pub(super) fn new(store: &Store, settings: &Settings) -> Self {
-        let fetching = fetch::Shared::new(store.reach(), settings);
+        let fetching = fetch::Shared::new(store, settings);
         let (looks, last_look) = (AtomicU64::new(0), AtomicU64::new(0));
         let (sources, reuse) = (OnceLock::new(), Reuse::default());
         Self { scratch: Mutex::default(), looks, last_look, fetching, sources, reuse }

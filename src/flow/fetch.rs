@@ -1,11 +1,11 @@
 //! Fetching the terms of an object: neighbouring ranges of a block merged into one request, several
 //! requests under way, in the memory that all downloads share. A range that another download is fetching, or
-//! has just fetched, is taken from there.
+//! has just fetched, is taken from there; what this machine has kept is read from its disk.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -21,6 +21,7 @@ use crate::format::block::Summary;
 use crate::format::recipe::Term;
 use crate::id::Oid;
 use crate::limit;
+use crate::local::ranges::Ranges;
 use crate::local::scratch::ScratchFile;
 use crate::store::{Reach, Store};
 
@@ -37,25 +38,45 @@ pub(super) struct Fetch {
     pub range: Range<u32>,
     content_bytes: u64,
     pub terms: Vec<Placed>,
-    /// What others fetched could not be used: this time by itself.
-    is_alone: bool,
+    origin: Origin,
 }
+
+/// Where a fetch's bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// From this machine, which has kept them.
+    Kept,
+    /// From the store, together with what others want.
+    Store,
+    /// From the store, and what others fetched could not be used: this time by itself.
+    StoreAlone,
+}
+
+/// How what is kept here is best read: no gap costs less than what lies in it.
+const KEPT_GAP_BYTES: u32 = 0;
 
 /// What the downloads of an engine share.
 pub(super) struct Shared {
     buffers: Arc<Buffers>,
     windows: Windows,
     decoders: Decoders,
+    pub ranges: Ranges,
 }
 
 impl Shared {
-    pub(super) fn new(reach: Reach, settings: &Settings) -> Self {
+    pub(super) fn new(store: &Store, settings: &Settings) -> Self {
+        let reach = store.reach();
         let memory_bytes = settings.memory_bytes - settings.memory_bytes / limit::MEMORY_RESERVE_SHARE;
         // as much as fills a link: what is on its way when downloads are interrupted is fetched again
         let on_its_way = reach.fetches_in_flight as u64 * u64::from(reach.fetch_bytes);
         let most_bytes = memory_bytes.min(on_its_way);
         let windows = Windows::new(reach, most_bytes / limit::WINDOWS_SHARE);
-        Self { buffers: Buffers::new(most_bytes), windows, decoders: Decoders::default() }
+        let ranges = match store.is_directory() {
+            // a copy of what is on a disk already saves nothing
+            true => Ranges::none(),
+            false => Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes),
+        };
+        Self { buffers: Buffers::new(most_bytes), windows, decoders: Decoders::default(), ranges }
     }
 
     /// The most memory that fetched bytes ever took.
@@ -76,8 +97,25 @@ pub(super) fn terms(found: &Found) -> Vec<Placed> {
     found.record.terms.iter().map(place).collect()
 }
 
+/// The fetches of terms, those from this machine and those from the store.
+fn plan(found: &Found, terms: Vec<Placed>, reach: Reach, ranges: &Ranges) -> VecDeque<Fetch> {
+    let mut of_blocks = HashMap::new();
+    let (kept, others) = terms.into_iter().partition(|Placed { term, .. }| {
+        let of_block = || ranges.of(&found.blocks[term.block as usize].id);
+        let kept = of_blocks.entry(term.block).or_insert_with(of_block);
+        kept.covers(&(term.frames_offset..term.frames_end()))
+    });
+    let from_disk =
+        Reach { fetch_gap_bytes: KEPT_GAP_BYTES, fetch_bytes: limit::DIRECTORY_FETCH_BYTES, ..reach };
+    let mut fetches = merged(found, others, reach, Origin::Store);
+    fetches.extend(merged(found, kept, from_disk, Origin::Kept));
+    // in the order of the object, so that progress is steady
+    fetches.sort_by_key(|fetch| fetch.terms.iter().map(|placed| placed.start).min());
+    fetches.into()
+}
+
 /// Orders terms by block and place, and merges what lies close together.
-fn plan(found: &Found, mut terms: Vec<Placed>, reach: Reach) -> VecDeque<Fetch> {
+fn merged(found: &Found, mut terms: Vec<Placed>, reach: Reach, origin: Origin) -> Vec<Fetch> {
     terms.sort_by_key(|Placed { term, start }| (term.block, term.frames_offset, term.skip_bytes, *start));
     let mut fetches: Vec<Fetch> = Vec::new();
     for placed in terms {
@@ -97,13 +135,11 @@ fn plan(found: &Found, mut terms: Vec<Placed>, reach: Reach) -> VecDeque<Fetch> 
             _ => {
                 let range = term.frames_offset..term.frames_end();
                 let content_bytes = u64::from(term.content_bytes);
-                fetches.push(Fetch { block, range, content_bytes, terms: vec![placed], is_alone: false });
+                fetches.push(Fetch { block, range, content_bytes, terms: vec![placed], origin });
             }
         }
     }
-    // in the order of the object, so that progress is steady
-    fetches.sort_by_key(|fetch| fetch.terms.iter().map(|placed| placed.start).min());
-    fetches.into()
+    fetches
 }
 
 /// Fetches `terms` of an object into `file`.
@@ -115,8 +151,9 @@ pub(super) fn fetch(
     progress: &Progress,
 ) -> Result<()> {
     let reach = store.reach();
-    let mut fetches = plan(found, terms, reach);
-    let job = Job { store, shared, reach, found, file, progress, outcome: Mutex::default() };
+    let mut fetches = plan(found, terms, reach, &shared.ranges);
+    let (outcome, kept_bytes, fetched_bytes) = Default::default();
+    let job = Job { store, shared, reach, found, file, progress, outcome, kept_bytes, fetched_bytes };
     while !fetches.is_empty() {
         job.run(fetches);
         let mut outcome = job.outcome();
@@ -125,6 +162,12 @@ pub(super) fn fetch(
         }
         fetches = std::mem::take(&mut outcome.again);
     }
+    tracing::debug!(
+        "object {}: {} bytes of blocks were kept on this machine, {} came from the store",
+        job.oid(),
+        job.kept_bytes.into_inner(),
+        job.fetched_bytes.into_inner()
+    );
     Ok(())
 }
 
@@ -137,12 +180,16 @@ struct Job<'a> {
     file: &'a ScratchFile,
     progress: &'a Progress,
     outcome: Mutex<Outcome>,
+    /// What was read of what is kept here.
+    kept_bytes: AtomicU64,
+    /// What was taken of what the store has sent.
+    fetched_bytes: AtomicU64,
 }
 
 #[derive(Default)]
 struct Outcome {
     failed: Option<Error>,
-    /// Fetches that are made once more, alone.
+    /// Fetches that are made once more.
     again: VecDeque<Fetch>,
 }
 
@@ -151,8 +198,17 @@ struct Coming {
     fetch: Fetch,
     moving: Arc<Moving>,
     window: Arc<Window>,
+    /// Whether the request was made for this fetch.
+    is_first: bool,
+    /// Where to read what is kept here, when it is its turn.
+    to_fill: Option<Vec<u8>>,
+}
+
+impl Coming {
     /// Whether the request was made for this fetch, and for nothing else.
-    is_own: bool,
+    fn is_own(&self) -> bool {
+        self.is_first && self.window.range == self.fetch.range
+    }
 }
 
 impl Job<'_> {
@@ -217,7 +273,7 @@ impl Job<'_> {
     fn source(&self, fetch: &Fetch, waits: bool) -> Result<Option<Source>> {
         let Shared { buffers, windows, .. } = self.shared;
         let source = |take: &dyn Fn(usize) -> Option<(Vec<u8>, Share)>| {
-            if fetch.is_alone {
+            if fetch.origin != Origin::Store {
                 let (buffer, share) = take(fetch.range.len())?;
                 return Some(Source::New(Window::new(fetch.range.clone(), share), buffer));
             }
@@ -245,29 +301,34 @@ impl Job<'_> {
             Source::Shared(window) => (window, None),
             Source::New(window, buffer) => (window, Some(buffer)),
         };
-        let (is_own, stored_bytes) = (buffer.is_some() && window.range == fetch.range, window.range.len());
-        let moving = self.progress.depart(fetch.content_bytes, stored_bytes as u64, window.moved.clone());
-        if let Some(buffer) = buffer {
-            let (arrival, range) = (Arrival::of(&window), window.range.clone());
-            let pending = self.store.get_block_range(&fetch.block.id, range, buffer, &window.moved);
-            pending.hand_to(|answer| arrival.arrive(answer));
-        }
-        Coming { fetch, moving, window, is_own }
+        let is_first = buffer.is_some();
+        let stored_bytes = window.range.len() as u64;
+        let moving = self.progress.depart(fetch.content_bytes, stored_bytes, window.moved.clone());
+        let to_fill = match buffer {
+            Some(buffer) if fetch.origin != Origin::Kept => {
+                let (arrival, range) = (Arrival::of(&window), window.range.clone());
+                let pending = self.store.get_block_range(&fetch.block.id, range, buffer, &window.moved);
+                pending.hand_to(|answer| arrival.arrive(answer));
+                None
+            }
+            buffer => buffer,
+        };
+        Coming { fetch, moving, window, is_first, to_fill }
     }
 
     /// Waits for a fetch's bytes. Nothing if it is to be made again.
     fn receive(&self, coming: Coming) -> Result<Option<Coming>> {
-        let came = coming.window.wait(&coming.fetch.range, self.progress).map(drop);
+        let came = match coming.to_fill {
+            Some(_) => Ok(()),
+            None => coming.window.wait(&coming.fetch.range, self.progress).map(drop),
+        };
         self.progress.arrive(&coming.moving);
         match came {
-            Ok(()) => {
-                tracing::debug!("{}: {} bytes are here", self.names(&coming.fetch), coming.fetch.range.len());
-                Ok(Some(coming))
-            }
+            Ok(()) => Ok(Some(coming)),
             Err(e) => {
                 self.progress.check()?;
                 // of a part that is not ours, perhaps
-                if !coming.is_own && matches!(e.kind(), Kind::Corrupt | Kind::Internal) {
+                if !coming.is_own() && matches!(e.kind(), Kind::Corrupt | Kind::Internal) {
                     self.make_again(coming);
                     return Ok(None);
                 }
@@ -276,8 +337,15 @@ impl Job<'_> {
         }
     }
 
-    fn unpack(&self, coming: Coming) {
-        let Coming { fetch, window, is_own, .. } = &coming;
+    fn unpack(&self, mut coming: Coming) {
+        if let Some(buffer) = coming.to_fill.take() {
+            let Fetch { block, range, .. } = &coming.fetch;
+            match self.shared.ranges.read(&block.id, range, buffer) {
+                Some(bytes) => Arrival::of(&coming.window).arrive(Ok(bytes)),
+                None => return self.make_again(coming),
+            }
+        }
+        let Coming { fetch, window, .. } = &coming;
         let mut written_bytes = 0;
         let written = |bytes| {
             written_bytes += bytes;
@@ -288,8 +356,14 @@ impl Job<'_> {
             decoders.lend(|decoder| Ok(unpack::unpack(fetch, bytes, decoder, self.file, written)))
         });
         let error = match unpacked {
-            Ok(Ok(())) => return,
-            Ok(Err(Failed::Damaged(_))) if !is_own => {
+            Ok(Ok(())) => return self.is_unpacked(&coming),
+            Ok(Err(Failed::Damaged(e))) if fetch.origin == Origin::Kept => {
+                tracing::warn!("{}: what was kept of it is fetched again: {e}", self.names(fetch));
+                self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
+                self.shared.ranges.forget(&fetch.block.id, &fetch.range);
+                return self.make_again(coming);
+            }
+            Ok(Err(Failed::Damaged(_))) if !coming.is_own() => {
                 self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
                 self.shared.windows.forget(&fetch.block.id, window);
                 return self.make_again(coming);
@@ -304,9 +378,30 @@ impl Job<'_> {
         self.fail(error);
     }
 
+    /// What the terms were good in is kept for later downloads.
+    fn is_unpacked(&self, coming: &Coming) {
+        let Coming { fetch, window, .. } = coming;
+        let (count, what) = match fetch.origin {
+            Origin::Kept => (&self.kept_bytes, "were kept here"),
+            Origin::Store | Origin::StoreAlone => (&self.fetched_bytes, "have come"),
+        };
+        count.fetch_add(fetch.range.len() as u64, Ordering::Relaxed);
+        tracing::debug!("{}: {} bytes {what}", self.names(fetch), fetch.range.len());
+        if coming.is_first
+            && fetch.origin != Origin::Kept
+            && let Ok(bytes) = window.bytes(&window.range)
+        {
+            self.shared.ranges.keep(&fetch.block.id, &window.range, bytes);
+        }
+    }
+
     fn make_again(&self, coming: Coming) {
-        tracing::debug!("{}: fetched once more, alone", self.names(&coming.fetch));
-        self.outcome().again.push_back(Fetch { is_alone: true, ..coming.fetch });
+        let (origin, how) = match coming.fetch.origin {
+            Origin::Kept => (Origin::Store, "from the store"),
+            Origin::Store | Origin::StoreAlone => (Origin::StoreAlone, "once more, alone"),
+        };
+        tracing::debug!("{}: fetched {how}", self.names(&coming.fetch));
+        self.outcome().again.push_back(Fetch { origin, ..coming.fetch });
     }
 
     /// The first error counts.

@@ -95,6 +95,8 @@ pub struct Settings {
     pub writes_manifest: bool,
     /// About how many bytes what is on its way may take, blocks and buffers.
     pub memory_bytes: u64,
+    /// How many bytes of blocks that were fetched may be kept on this machine, of all stores together; 0 for none.
+    pub cache_bytes: u64,
 }
 
 impl Settings {

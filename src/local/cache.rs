@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::kept;
 use crate::error::{Error, Result};
 use crate::id::{ContentHash, StoreId};
 
@@ -43,7 +44,11 @@ impl Cache {
     /// The cache for the store `id` at `location`. Never fails: without a cache everything works,
     /// only slower.
     pub fn for_store(id: &StoreId, location: &str) -> Self {
-        Self { folder: folder_of(id, location) }
+        let folder = folder_of(id, location);
+        if let Some(folder) = &folder {
+            kept::note(folder, id, location);
+        }
+        Self { folder }
     }
 
     /// A cache in a folder, or one that keeps nothing.
@@ -150,7 +155,7 @@ pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
     Some(root()?.join(&name.as_str()[..32]))
 }
 
-/// What the user keeps, of all stores.
+/// What the user keeps of all stores.
 pub(super) fn root() -> Option<PathBuf> {
     Some(directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc"))
 }
@@ -169,12 +174,17 @@ pub(super) fn keep<'p>(
 
 /// A file that has no name in the folder yet, which is made if it isn't there.
 fn new_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    make_folder(folder)?;
+    tempfile::NamedTempFile::new_in(folder)
+}
+
+/// Makes a folder of the user's alone, unless it is there.
+pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
-    tempfile::NamedTempFile::new_in(folder)
+    builder.create(folder)
 }
 
 #[cfg(test)]

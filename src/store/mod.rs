@@ -159,6 +159,11 @@ impl Store {
         self.files.place.is_read_only()
     }
 
+    /// Whether it is a directory: what is read there is on a disk already, as far as anybody can tell.
+    pub fn is_directory(&self) -> bool {
+        matches!(&self.files.place, Place::Directory(_))
+    }
+
     /// How blocks are best read and written.
     pub fn reach(&self) -> Reach {
         match &self.files.place {

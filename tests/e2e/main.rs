@@ -11,6 +11,7 @@
 //! * `GIT_LFS_CDC_TEST_HTTPS`, `GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE`: the same with TLS, and a certificate that no authority knows.
 //! * `GIT_LFS_CDC_TEST_STORE=s3`: all stores are made there instead of in folders.
 
+mod cache;
 mod compact;
 mod concurrency;
 mod corpora;

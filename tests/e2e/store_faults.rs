@@ -130,11 +130,11 @@ fn set_writable(root: &Path, writable: bool) {
 }
 
 /// A small file system in memory, unmounted when dropped.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// None where mounting isn't allowed.
-    fn mount(path: PathBuf, options: &str) -> Option<SmallDisk> {
+    pub fn mount(path: PathBuf, options: &str) -> Option<SmallDisk> {
         fs::create_dir_all(&path).unwrap();
         let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).output();
         output.is_ok_and(|output| output.status.success()).then_some(SmallDisk(path))

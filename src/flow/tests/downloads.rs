@@ -11,15 +11,15 @@ use super::*;
 const BATCH: usize = 100;
 
 /// A bucket with objects in it.
-struct Bucket {
-    place: Place,
-    backend: Arc<InMemory>,
-    objects: Vec<Object>,
+pub(super) struct Bucket {
+    pub(super) place: Place,
+    pub(super) backend: Arc<InMemory>,
+    pub(super) objects: Vec<Object>,
 }
 
 impl Bucket {
     /// With `count` objects of `bytes`, pushed a batch at a time.
-    fn with(count: usize, bytes: usize) -> Self {
+    pub(super) fn with(count: usize, bytes: usize) -> Self {
         let (place, backend) = (Place::new(), Arc::new(InMemory::new()));
         let objects: Vec<Object> = (0..count).map(|seed| place.object(&noise(seed as u64, bytes))).collect();
         let engine = place.engine_of(Store::on(backend.clone()).unwrap(), "mine");
@@ -30,7 +30,7 @@ impl Bucket {
     }
 
     /// An engine that knows nothing yet.
-    fn engine(&self, watch: Watch) -> Engine {
+    pub(super) fn engine(&self, watch: Watch) -> Engine {
         self.place.engine_of(Store::on(self.backend.clone()).unwrap().watched(watch), "mine")
     }
 
@@ -62,7 +62,7 @@ fn wait<F: Future>(request: F) -> F::Output {
 }
 
 /// Each of `threads` asks for one object, then for the next; what came of each, in order.
-fn pull_all(engine: &Engine, objects: &[Object], threads: usize) -> Vec<Result<Vec<u8>>> {
+pub(super) fn pull_all(engine: &Engine, objects: &[Object], threads: usize) -> Vec<Result<Vec<u8>>> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -82,7 +82,7 @@ fn pull_all(engine: &Engine, objects: &[Object], threads: usize) -> Vec<Result<V
 }
 
 #[track_caller]
-fn assert_right(objects: &[Object], pulled: Vec<Result<Vec<u8>>>) {
+pub(super) fn assert_right(objects: &[Object], pulled: Vec<Result<Vec<u8>>>) {
     assert_eq!(objects.len(), pulled.len());
     for (object, pulled) in objects.iter().zip(pulled) {
         assert!(pulled.unwrap() == object.content, "the download of {} differs", object.oid);
@@ -90,7 +90,7 @@ fn assert_right(objects: &[Object], pulled: Vec<Result<Vec<u8>>>) {
 }
 
 /// Counts the requests for what begins with `prefix`.
-fn counting(prefix: &'static str) -> (Watch, Arc<AtomicUsize>) {
+pub(super) fn counting(prefix: &'static str) -> (Watch, Arc<AtomicUsize>) {
     let count: Arc<AtomicUsize> = Arc::default();
     let counted = count.clone();
     let watch = move |when, call: &Call| {

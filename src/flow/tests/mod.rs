@@ -10,6 +10,7 @@ mod groups;
 mod journal;
 mod partial;
 mod progress;
+mod ranges;
 mod reading;
 mod reuse;
 mod sparse;
@@ -60,6 +61,7 @@ impl Place {
             clones: Clones::none(),
             writes_manifest: true,
             memory_bytes: limit::MEMORY_BYTES,
+            cache_bytes: 0,
         };
         let journal = Journal::at(Some(self.folder.path().join("journal")));
         Engine { cache: Cache::none(), journal, ..Engine::new(store, settings) }

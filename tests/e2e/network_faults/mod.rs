@@ -12,5 +12,5 @@ mod push;
 mod refusals;
 mod requests;
 mod resumed_pull;
-mod scene;
+pub mod scene;
 mod taken_names;

@@ -130,8 +130,13 @@ impl Scene {
         self.set("lfs.concurrentTransfers", agents);
     }
 
+    /// The repository that everything is pushed to.
+    pub fn remote(&self) -> PathBuf {
+        self.sandbox.remote("work")
+    }
+
     /// A machine that knows nothing of the store but its keys, and its folder.
-    fn fresh_machine(&self) -> (Machine, PathBuf) {
+    pub fn fresh_machine(&self) -> (Machine, PathBuf) {
         let label = format!("fresh-{}", self.unused.fetch_add(1, Ordering::SeqCst));
         let machine = with_variables(self.sandbox.other_machine(&label), &self.variables);
         let home = self.sandbox.path(&label);

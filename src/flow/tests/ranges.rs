@@ -1,0 +1,100 @@
+//! What is kept of blocks on this machine: later downloads take it from there, and nothing depends on it.
+
+use super::downloads::{Bucket, assert_right, counting, pull_all};
+use super::*;
+use crate::local::ranges::Ranges;
+
+const PLENTY: u64 = 1 << 30;
+
+/// An engine that knows nothing but what is kept in a folder, and how many ranges of blocks it asks for.
+fn engine(bucket: &Bucket, kept: &Path, most_bytes: u64) -> (Engine, Arc<AtomicUsize>) {
+    let (watch, gets) = counting("blocks/");
+    let mut engine = bucket.engine(watch);
+    engine.downloads.fetching.ranges = Ranges::at(kept, "store", most_bytes);
+    (engine, gets)
+}
+
+/// Pulls everything with an engine of its own into an empty clone; says how many ranges of blocks that took.
+#[track_caller]
+fn gets_of_a_pull(bucket: &Bucket, kept: &Path, most_bytes: u64) -> usize {
+    // else it would go on with what the last one has left
+    let _ = std::fs::remove_dir_all(bucket.place.folder.path().join("lfs"));
+    let (engine, gets) = engine(bucket, kept, most_bytes);
+    assert_right(&bucket.objects, pull_all(&engine, &bucket.objects, 8));
+    gets.load(Ordering::SeqCst)
+}
+
+/// Every range that is kept.
+fn kept_files(kept: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(kept.join("store/ranges")).into_iter().flatten();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    files.map(|file| file.unwrap().path()).collect()
+}
+
+#[test]
+fn a_second_pull_asks_for_no_block() {
+    for (count, bytes) in [(300, 10_000), (3, 30_000_000)] {
+        let (bucket, kept) = (Bucket::with(count, bytes), tempfile::tempdir().unwrap());
+        assert!(gets_of_a_pull(&bucket, kept.path(), PLENTY) > 0);
+        assert_eq!(gets_of_a_pull(&bucket, kept.path(), PLENTY), 0, "{count} objects of {bytes} bytes");
+    }
+}
+
+#[test]
+fn without_room_everything_comes_from_the_store() {
+    let (bucket, kept) = (Bucket::with(3, 2_000_000), tempfile::tempdir().unwrap());
+    assert!(gets_of_a_pull(&bucket, kept.path(), 1000) > 0);
+    assert!(gets_of_a_pull(&bucket, kept.path(), 1000) > 0);
+    assert!(kept_files(kept.path()).is_empty());
+}
+
+/// Damaged in every way: what can't be used is fetched again, and kept anew.
+#[test]
+fn what_is_kept_and_damaged_is_fetched_again() {
+    let (bucket, kept) = (Bucket::with(40, 300_000), tempfile::tempdir().unwrap());
+    gets_of_a_pull(&bucket, kept.path(), PLENTY);
+    let damages: [fn(&mut Vec<u8>); 4] = [
+        |bytes| bytes.iter_mut().step_by(100_000).for_each(|byte| *byte ^= 1),
+        |bytes| bytes.fill(0),
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.clear(),
+    ];
+    for damage in damages {
+        for path in kept_files(kept.path()) {
+            let mut bytes = std::fs::read(&path).unwrap();
+            damage(&mut bytes);
+            std::fs::write(path, bytes).unwrap();
+        }
+        assert!(gets_of_a_pull(&bucket, kept.path(), PLENTY) > 0);
+        // what overlaps damage goes too, so it takes another pull or two until all is kept again
+        assert!((0..5).any(|_| gets_of_a_pull(&bucket, kept.path(), PLENTY) == 0));
+    }
+}
+
+/// A part of it is gone: only that is fetched.
+#[test]
+fn what_is_missing_is_fetched_beside_what_is_kept() {
+    let (bucket, kept) = (Bucket::with(1, 60_000_000), tempfile::tempdir().unwrap());
+    let all = gets_of_a_pull(&bucket, kept.path(), PLENTY);
+    let files = kept_files(kept.path());
+    assert_eq!(files.len(), all);
+    std::fs::remove_file(&files[0]).unwrap();
+    assert_eq!(gets_of_a_pull(&bucket, kept.path(), PLENTY), 1);
+    assert_eq!(gets_of_a_pull(&bucket, kept.path(), PLENTY), 0);
+}
+
+/// Whoever clears it while downloads are under way takes nothing from them.
+#[test]
+fn what_is_removed_under_a_download_is_fetched() {
+    let (bucket, kept) = (Bucket::with(60, 1_000_000), tempfile::tempdir().unwrap());
+    gets_of_a_pull(&bucket, kept.path(), PLENTY);
+    std::fs::remove_dir_all(bucket.place.folder.path().join("lfs")).unwrap();
+    let (engine, _) = engine(&bucket, kept.path(), PLENTY);
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| pull_all(&engine, &bucket.objects, 4));
+        while !done.is_finished() {
+            let _ = std::fs::remove_dir_all(kept.path().join("store"));
+        }
+        assert_right(&bucket.objects, done.join().unwrap());
+    });
+}

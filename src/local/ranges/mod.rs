@@ -1,0 +1,208 @@
+//! Ranges of blocks that were fetched from a store, kept for later downloads: of other clones, other processes, other
+//! versions of an object. Only hints: whoever uses one verifies the content, and forgets what is damaged.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tempfile::NamedTempFile;
+
+use super::cache;
+use super::room::{PART, RANGES, Room, listed};
+use crate::error::{Kind, Result};
+use crate::id::{BlockId, StoreId};
+use crate::limit;
+
+/// What is kept of the blocks of one store: one file `<block>/<start>-<end>` for each range. Any number of processes may
+/// read, write and remove them at the same time.
+#[derive(Debug)]
+pub struct Ranges {
+    place: Option<Place>,
+    /// Whether it was said already why nothing is kept.
+    has_warned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Place {
+    folder: PathBuf,
+    room: Room,
+}
+
+/// The ranges of a block that are kept, by their start, and the longer one first.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Vec<Range<u32>>);
+
+impl Kept {
+    fn of(mut ranges: Vec<Range<u32>>) -> Self {
+        ranges.sort_by_key(|range| (range.start, u32::MAX - range.end));
+        Self(ranges)
+    }
+
+    /// Whether every byte of `wanted` lies in one of them.
+    pub fn covers(&self, wanted: &Range<u32>) -> bool {
+        self.pieces(wanted).is_some()
+    }
+
+    /// What to take of which to get all of `wanted`, in order.
+    fn pieces(&self, wanted: &Range<u32>) -> Option<Vec<(Range<u32>, Range<u32>)>> {
+        let (mut pieces, mut position) = (Vec::new(), wanted.start);
+        while position < wanted.end {
+            let reaching = self.0.iter().take_while(|range| range.start <= position);
+            let longest = reaching.max_by_key(|range| range.end).filter(|range| range.end > position)?;
+            let end = longest.end.min(wanted.end);
+            pieces.push((longest.clone(), position..end));
+            position = end;
+        }
+        Some(pieces)
+    }
+}
+
+impl Ranges {
+    /// What is kept of the store `id` at `location`, where all stores together may take `most_bytes`: with 0,
+    /// nothing is read or written.
+    pub fn for_store(id: &StoreId, location: &str, most_bytes: u64) -> Self {
+        let folder = (most_bytes > 0).then(|| cache::folder_of(id, location)).flatten();
+        let place = folder.and_then(|folder| {
+            let room = Room::new(folder.parent()?.to_owned(), most_bytes);
+            Some(Place { folder: folder.join(RANGES), room })
+        });
+        Self { place, has_warned: AtomicBool::new(false) }
+    }
+
+    /// Keeps nothing.
+    pub fn none() -> Self {
+        Self { place: None, has_warned: AtomicBool::new(false) }
+    }
+
+    /// What is kept of `store` below `root`.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path, store: &str, most_bytes: u64) -> Self {
+        let room = Room::new(root.to_owned(), most_bytes);
+        let place = Some(Place { folder: root.join(store).join(RANGES), room });
+        Self { place, has_warned: AtomicBool::new(false) }
+    }
+
+    fn folder(&self, block: &BlockId) -> Option<PathBuf> {
+        Some(self.place.as_ref()?.folder.join(block.to_string()))
+    }
+
+    /// The ranges of a block that are kept now; others may remove them at any time.
+    pub fn of(&self, block: &BlockId) -> Kept {
+        let Some(folder) = self.folder(block) else { return Kept::default() };
+        Kept::of(listed(&folder).filter_map(|file| parse(file.file_name().to_str()?)).collect())
+    }
+
+    /// The bytes of a range in `buffer`, which must be empty, if all of them are kept. They may be damaged.
+    pub fn read(&self, block: &BlockId, wanted: &Range<u32>, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
+        let folder = self.folder(block)?;
+        buffer.resize(wanted.len(), 0);
+        for (kept, piece) in self.of(block).pieces(wanted)? {
+            let path = folder.join(name(&kept));
+            let into = (piece.start - wanted.start) as usize..(piece.end - wanted.start) as usize;
+            if let Err(e) = read_piece(&path, &kept, piece.start, &mut buffer[into]) {
+                tracing::debug!("{} is not used: {e}", path.display());
+                if e.kind() == io::ErrorKind::InvalidData {
+                    let _ = fs::remove_file(path);
+                }
+                return None;
+            }
+        }
+        Some(buffer)
+    }
+
+    /// Keeps a range that was fetched. Never fails: without it, it is fetched again.
+    pub fn keep(&self, block: &BlockId, range: &Range<u32>, bytes: &[u8]) {
+        let Some(place) = &self.place else { return };
+        let kept = self.of(block);
+        if range.len() != bytes.len() || !place.room.may_hold(bytes.len() as u64) || kept.covers(range) {
+            return;
+        }
+        match place.keep(block, range, bytes) {
+            // what lies in it is kept twice now
+            Ok(folder) => {
+                kept.0.iter().filter(|k| range.start <= k.start && k.end <= range.end).for_each(|k| {
+                    let _ = fs::remove_file(folder.join(name(k)));
+                })
+            }
+            Err(e) if e.kind() == Kind::Busy => tracing::debug!("a range of block {block} is not kept: {e}"),
+            Err(e) if self.has_warned.swap(true, Ordering::Relaxed) => {
+                tracing::debug!("a range of block {block} is not kept: {e}");
+            }
+            Err(e) => {
+                tracing::warn!("what is fetched is not kept on this machine, and will be fetched again: {e}")
+            }
+        }
+    }
+
+    /// Removes what holds a part of a range that turned out to be damaged.
+    pub fn forget(&self, block: &BlockId, range: &Range<u32>) {
+        let Some(folder) = self.folder(block) else { return };
+        for kept in self.of(block).0.iter().filter(|kept| kept.start < range.end && range.start < kept.end) {
+            let _ = fs::remove_file(folder.join(name(kept)));
+        }
+    }
+}
+
+impl Place {
+    /// Written beside and renamed. Not synced: what is damaged by a power failure is found by its checksums.
+    fn keep(&self, block: &BlockId, range: &Range<u32>, bytes: &[u8]) -> Result<PathBuf> {
+        let folder = self.folder.join(block.to_string());
+        let path = folder.join(name(range));
+        let failed = |e| crate::error::Error::io(format!("writing {}", path.display()), &e);
+        let root = self.folder.ancestors().nth(2).unwrap_or(&self.folder);
+        cache::make_folder(root).map_err(failed)?;
+        let mut file = self.room.begin(bytes.len() as u64, || {
+            cache::make_folder(&folder)?;
+            begin_file(&folder, range, bytes.len() as u64)
+        })?;
+        file.write_all(bytes).map_err(failed)?;
+        file.persist(&path).map_err(|e| failed(e.error))?;
+        Ok(folder)
+    }
+}
+
+/// A file of its full length, so that it counts as what it will be, locked as long as somebody writes it.
+fn begin_file(folder: &Path, range: &Range<u32>, bytes: u64) -> io::Result<NamedTempFile> {
+    let prefix = format!("{}.", name(range));
+    let file = tempfile::Builder::new().prefix(&prefix).suffix(&format!(".{PART}")).tempfile_in(folder)?;
+    file.as_file().try_lock()?;
+    file.as_file().set_len(bytes)?;
+    Ok(file)
+}
+
+fn read_piece(path: &Path, kept: &Range<u32>, start: u32, into: &mut [u8]) -> io::Result<()> {
+    let mut options = File::options();
+    options.read(true);
+    // who can't write can't date there
+    #[cfg(windows)]
+    options.write(true);
+    let mut file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.len() != kept.len() as u64 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is cut short"));
+    }
+    file.seek(SeekFrom::Start(u64::from(start - kept.start)))?;
+    file.read_exact(into)?;
+    let age = metadata.modified()?.elapsed().unwrap_or_default();
+    if age > Duration::from_secs(limit::CACHE_DATED_SECONDS) {
+        // only the order in which ranges go depends on it
+        let _ = file.set_modified(SystemTime::now());
+    }
+    Ok(())
+}
+
+fn name(range: &Range<u32>) -> String {
+    format!("{}-{}", range.start, range.end)
+}
+
+fn parse(name: &str) -> Option<Range<u32>> {
+    let (start, end) = name.split_once('-')?;
+    let range = start.parse().ok()?..end.parse().ok()?;
+    (range.start < range.end && self::name(&range) == name).then_some(range)
+}

@@ -1,0 +1,201 @@
+//! The room that kept ranges of blocks may take, for all stores of a user together: a hard cap, and never the last of
+//! the disk. Whoever wants to keep one asks here first; what was used least recently goes.
+//!
+//! Every range has its full length from the moment it is begun, under one lock, so what stands in the folders is the
+//! truth at every moment, whoever is killed. The number in the lock's file spares looking at them each time: it is never
+//! less than the truth, and each process counts once for itself.
+
+use std::fs::{self, DirEntry, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::lock;
+use crate::error::{Error, Kind, Result};
+use crate::limit;
+
+/// The folder with the ranges of one store, in what is kept of it.
+pub(super) const RANGES: &str = "ranges";
+/// How the names of files end that are being written.
+pub(super) const PART: &str = "part";
+/// What is locked to make room. It holds what is counted so far: 8 bytes, little-endian.
+const LOCK: &str = "ranges.lock";
+
+/// How much may be kept below a folder.
+#[derive(Debug)]
+pub struct Room {
+    root: PathBuf,
+    most_bytes: u64,
+    /// Whether this process has counted for itself what is there.
+    is_counted: Mutex<bool>,
+}
+
+/// A range that is kept.
+struct Entry {
+    used: SystemTime,
+    path: PathBuf,
+    cost_bytes: u64,
+}
+
+/// What a file of `bytes` counts as.
+pub fn cost_bytes(bytes: u64) -> u64 {
+    bytes.next_multiple_of(limit::CACHE_PAGE_BYTES).max(limit::CACHE_RANGE_COST_BYTES)
+}
+
+impl Room {
+    /// Room for `most_bytes` below `root`, which holds a folder for each store.
+    pub fn new(root: PathBuf, most_bytes: u64) -> Self {
+        Self { root, most_bytes, is_counted: Mutex::new(false) }
+    }
+
+    /// Makes room for a file of `bytes` and has it begun, at its full length: from then on it counts. Fails if there is
+    /// no room, or with [`Kind::Busy`] if others are at it for too long.
+    pub(super) fn begin<T>(&self, bytes: u64, create: impl FnOnce() -> io::Result<T>) -> Result<T> {
+        let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
+        // one at a time also here: what others hold is only looked at now and then
+        let mut is_counted = self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = self.lock()?;
+        let cost_bytes = cost_bytes(bytes);
+        let counted = ledger.read().filter(|_| *is_counted);
+        let counted = counted.unwrap_or_else(|| total(&self.entries()));
+        let (total, allowed) = self.fit(counted, cost_bytes).map_err(failed)?;
+        if total + cost_bytes > allowed {
+            ledger.write(total).map_err(failed)?;
+            return Err(self.no_room());
+        }
+        ledger.write(total + cost_bytes).map_err(failed)?;
+        *is_counted = true;
+        create().map_err(failed)
+    }
+
+    /// Removes what is beyond the cap now, and what dead processes have left.
+    pub fn shrink(&self) -> Result<()> {
+        let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
+        if !self.root.exists() {
+            return Ok(());
+        }
+        let mut ledger = self.lock()?;
+        let (total, _) = self.fit(total(&self.entries()), 0).map_err(failed)?;
+        ledger.write(total).map_err(failed)
+    }
+
+    fn no_room(&self) -> Error {
+        Error::new(Kind::Unreachable, format!("the disk of {} is full", self.root.display()))
+            .remedy("free some space, or set lfs-cdc.cacheSize to less")
+    }
+
+    /// Whether a file of `bytes` could be kept if nothing else were.
+    pub(super) fn may_hold(&self, bytes: u64) -> bool {
+        cost_bytes(bytes) <= self.most_bytes
+    }
+
+    /// Waits for the lock, but not for ever: its holder may be stopped.
+    pub(super) fn lock(&self) -> Result<Ledger> {
+        let failed = |e| Error::io(format!("locking {}", self.root.join(LOCK).display()), &e);
+        let (path, begun) = (self.root.join(LOCK), Instant::now());
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        loop {
+            if let Some(file) = lock::try_lock(&options, &path).map_err(failed)? {
+                return Ok(Ledger(file));
+            }
+            if begun.elapsed() > Duration::from_millis(limit::CACHE_LOCK_MS) {
+                return Err(Error::busy(format!("{} is locked by another process", path.display())));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Removes what was used least recently until `cost_bytes` more fit beside what was `counted`. Says what is there
+    /// then, and how much may be.
+    fn fit(&self, counted: u64, cost_bytes: u64) -> io::Result<(u64, u64)> {
+        let allowed = self.allowed(counted)?;
+        if counted + cost_bytes <= allowed {
+            return Ok((counted, allowed));
+        }
+        let mut entries = self.entries();
+        let mut total = total(&entries);
+        let allowed = self.allowed(total)?;
+        if total + cost_bytes <= allowed {
+            return Ok((total, allowed));
+        }
+        let target = (allowed - allowed / limit::CACHE_SLACK_SHARE).saturating_sub(cost_bytes);
+        entries.retain(|entry| !is_part(&entry.path));
+        entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
+        for entry in entries {
+            if total <= target {
+                break;
+            }
+            match fs::remove_file(&entry.path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => continue,
+                _ => total -= entry.cost_bytes,
+            }
+            // of the block: empty if this was its last range
+            entry.path.parent().map(fs::remove_dir);
+        }
+        Ok((total, allowed))
+    }
+
+    /// How much may be kept now that `total` is: never the last of the disk.
+    fn allowed(&self, total: u64) -> io::Result<u64> {
+        let disk = fs4::statvfs(&self.root)?;
+        let reserve = disk.total_space() / limit::CACHE_RESERVE_SHARE;
+        let reserve = reserve.min(limit::CACHE_RESERVE_AT_MOST_BYTES);
+        Ok(self.most_bytes.min((total + disk.available_space()).saturating_sub(reserve)))
+    }
+
+    /// Every range that is there or being written, but what dead processes have left, which is removed. The lock is held.
+    fn entries(&self) -> Vec<Entry> {
+        let stores = folders(&self.root).map(|store| store.join(RANGES));
+        let files = stores.flat_map(|ranges| folders(&ranges).collect::<Vec<_>>()).flat_map(|f| listed(&f));
+        files.filter_map(|file| entry(&file)).collect()
+    }
+}
+
+fn total(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.cost_bytes).sum()
+}
+
+pub(super) fn is_part(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == PART)
+}
+
+fn entry(file: &DirEntry) -> Option<Entry> {
+    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let path = file.path();
+    // whoever writes one holds its lock
+    if is_part(&path) && File::open(&path).ok()?.try_lock().is_ok() {
+        let _ = fs::remove_file(&path);
+        return None;
+    }
+    let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    Some(Entry { used, path, cost_bytes: cost_bytes(metadata.len()) })
+}
+
+/// What stands in a folder; nothing if it can't be read.
+pub(super) fn listed(folder: &Path) -> impl Iterator<Item = DirEntry> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten()
+}
+
+/// The folders in a folder.
+pub(super) fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    listed(folder).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path())
+}
+
+/// The file whose lock is held, with what is counted so far.
+pub(super) struct Ledger(File);
+
+impl Ledger {
+    fn read(&mut self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.0.rewind().ok()?;
+        self.0.read_exact(&mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    fn write(&mut self, total: u64) -> io::Result<()> {
+        self.0.rewind()?;
+        self.0.write_all(&total.to_le_bytes())
+    }
+}
