@@ -58,7 +58,15 @@ fn merged(
         }
     }
     let Some(newest) = merged.iter().max() else { return Ok(None) };
-    let bytes = merge.finish()?.into_bytes();
+    let bytes = match merge.finish() {
+        Ok(segment) if segment.size_bytes() <= limit::SEGMENT_READ_BYTES => segment.into_bytes(),
+        // nobody could read it
+        Ok(_) => return Ok(None),
+        Err(e) => {
+            tracing::warn!("index segments are not merged: {e}");
+            return Ok(None);
+        }
+    };
     let id = SegmentId { id: after(commit, *newest)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
     Ok(Some((id, bytes)))
