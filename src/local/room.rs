@@ -111,7 +111,7 @@ impl Room {
     /// then, and how much may be.
     fn fit(&self, counted: u64, cost_bytes: u64) -> io::Result<(u64, u64)> {
         let allowed = self.allowed(counted)?;
-        if counted + cost_bytes <= allowed {
+        if counted.saturating_add(cost_bytes) <= allowed {
             return Ok((counted, allowed));
         }
         let mut entries = self.entries();
@@ -142,7 +142,7 @@ impl Room {
         let disk = fs4::statvfs(&self.root)?;
         let reserve = disk.total_space() / limit::CACHE_RESERVE_SHARE;
         let reserve = reserve.min(limit::CACHE_RESERVE_AT_MOST_BYTES);
-        Ok(self.most_bytes.min((total + disk.available_space()).saturating_sub(reserve)))
+        Ok(self.most_bytes.min(total.saturating_add(disk.available_space()).saturating_sub(reserve)))
     }
 
     /// Every range that is there or being written, but what dead processes have left, which is removed. The lock is held.

@@ -197,6 +197,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3usize, 400..1500u64).prop_map(|(process, most_kib)| Step::Anew { process, most_kib }),
         1 => place.prop_map(|(block, _, bytes)| Step::Die { block, bytes }),
         1 => proptest::collection::vec(any::<u8>(), 0..7).prop_map(Step::SpoilLedger),
+        1 => Just(Step::SpoilLedger(vec![0xff; 8])),
     ]
 }
 
