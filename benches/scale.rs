@@ -55,11 +55,11 @@ fn main() {
         "| million chunks | index | task | requests | of it metadata | metadata MB | all MB | s | memory MB | kept MB |"
     );
     println!("| ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    // before the server is asked for anything, as it remembers folders
+    let name = |millions: u32| format!("scale-{millions}-{}", std::process::id());
+    sizes.iter().for_each(|millions| build(&root.join(name(*millions)), *millions));
     for millions in sizes {
-        // a name that the server has not seen: it remembers folders
-        let name = format!("scale-{millions}-{}", std::process::id());
-        let folder = root.join(&name);
-        build(&folder, millions);
+        let name = name(millions);
         for (state, tasks) in [("as pushes leave it", &TASKS[..]), ("compacted", &TASKS[..3])] {
             for task in tasks {
                 let proxy = Proxy::start(&endpoint);
@@ -67,7 +67,7 @@ fn main() {
                 measure(millions, state, task, &url, &keys, &proxy);
             }
         }
-        std::fs::remove_dir_all(&folder).expect("what was built");
+        std::fs::remove_dir_all(root.join(name)).expect("what was built");
     }
 }
 

@@ -136,9 +136,9 @@ pub const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
 /// group is twice as large, until they are full.
 pub const NETWORK_FIRST_BLOCK_BYTES: usize = 2 * MIB;
 /// What is known is reused by an object if reading it takes no more requests than this,
-pub const REQUESTS_OF_OBJECT: u64 = 4;
-/// and one for so many bytes of it: what a request costs on a network, see [`NETWORK_FETCH_GAP_BYTES`].
-pub const BYTES_OF_REQUEST: u64 = MIB as u64;
+pub const REQUESTS_OF_OBJECT: u64 = 8;
+/// and one for so many bytes of it: six such requests at a time, at 40 ms each, still move some 300 Mbit/s.
+pub const BYTES_OF_REQUEST: u64 = 256 * KIB as u64;
 /// So many places of a chunk are looked at for one that is cheap to read.
 pub const PLACES_OF_CHUNK: usize = 4;
 /// Fetches from a directory under way at a time, for one object.

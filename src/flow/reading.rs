@@ -42,7 +42,7 @@ impl Reading {
         before.is_some_and(|(_, end)| end.saturating_add(self.gap_bytes) >= range.start)
     }
 
-    /// Whether one more request is cheap: a few are, and one for each MiB of the object.
+    /// Whether one more request is cheap: a few are, and one for each 256 KiB of the object.
     pub(super) fn affords_request(&self) -> bool {
         !self.is_guarded || self.requests < limit::REQUESTS_OF_OBJECT + self.bytes / limit::BYTES_OF_REQUEST
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_has_some_requests_and_one_for_each_mib() {
+    fn an_object_has_some_requests_and_more_as_it_grows() {
         let mut reading = Reading::new(10, true);
         let mut taken = 0;
         for number in 0..1000 {
@@ -108,8 +108,8 @@ mod tests {
             }
             reading.pass(100 * limit::KIB as u32);
         }
-        let mib = 1000 * 100 / 1024;
-        assert!((mib..=mib + 1 + limit::REQUESTS_OF_OBJECT).contains(&taken), "{taken}");
+        let grown = 1000 * 100 / 256;
+        assert!((grown..=grown + 1 + limit::REQUESTS_OF_OBJECT).contains(&taken), "{taken}");
         reading.restart();
         assert!(reading.affords_request() && !reading.has_near(0, &(0..10)));
     }
