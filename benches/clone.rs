@@ -21,7 +21,6 @@ use std::time::Instant;
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
-use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing, summary};
 use sha2::{Digest, Sha256};
@@ -73,18 +72,7 @@ fn open(url: &str, folder: &Path) -> Engine {
     let url = StoreUrl::parse(url).expect("a URL");
     let (store, _) =
         Store::create_or_join(&url, folder, &Access::default(), Creation::default()).expect("a store");
-    let settings = Settings {
-        repository: "bench".into(),
-        compression_level: 3,
-        lfs_storage: folder.join("lfs"),
-        shard_cache_bytes: limit::SHARD_CACHE_BYTES,
-        guards_reading: true,
-        sources: Vec::new(),
-        clones: Clones::none(),
-        writes_manifest: false,
-        memory_bytes: limit::MEMORY_BYTES,
-        cache_bytes: 0,
-    };
+    let settings = Settings { writes_manifest: false, ..Settings::new("bench", folder.join("lfs")) };
     Engine::new(store, settings)
 }
 

@@ -2,15 +2,17 @@
 //! with folders `v1`, `v2` and so on. For the 2nd, 5th and last version, requests and bytes read over a network, with
 //! the guard that keeps objects from being put together of scraps, and without.
 
+mod corpus;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use corpus::{files_under, versions_of};
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
 use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
-use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -31,29 +33,22 @@ fn push_versions(corpus: &Path, guards_reading: bool) {
     let open = || {
         Store::create_or_join(&url, place.path(), &Access::default(), Creation::default()).expect("a store").0
     };
-    let versions = (1..).take_while(|n| corpus.join(format!("v{n}")).is_dir()).last().unwrap_or_default();
-    for version in 1..=versions {
+    let folders = versions_of(corpus);
+    for (version, folder) in folders.iter().enumerate().map(|(number, folder)| (number + 1, folder)) {
         let settings = Settings {
-            repository: "bench".into(),
-            compression_level: 3,
-            lfs_storage: place.path().join("lfs"),
-            shard_cache_bytes: limit::SHARD_CACHE_BYTES,
             guards_reading,
-            sources: Vec::new(),
-            clones: Clones::none(),
             writes_manifest: false,
-            memory_bytes: limit::MEMORY_BYTES,
-            cache_bytes: 0,
+            ..Settings::new("bench", place.path().join("lfs"))
         };
         let engine = Engine::new(open(), settings);
         let mut oids = Vec::new();
-        for file in files(&corpus.join(format!("v{version}"))) {
+        for file in files_under(folder) {
             let content = std::fs::read(&file).expect("a file");
             let oid = Oid(Sha256::digest(&content).into());
             engine.upload(&oid, content.len() as u64, &file, &Arc::new(Progress::default())).expect("a push");
             oids.push(oid);
         }
-        if [2, 5, versions].contains(&version) {
+        if [2, 5, folders.len()].contains(&version) {
             report(corpus, version, guards_reading, &open(), &oids);
         }
     }
@@ -106,14 +101,4 @@ fn report(corpus: &Path, version: usize, guards_reading: bool, store: &Store, oi
         mb(content),
         mb(stored)
     );
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
-    }
-    files.sort();
-    files
 }

@@ -21,7 +21,6 @@ use std::time::Instant;
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer, compaction};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
-use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing};
@@ -117,18 +116,7 @@ fn size(path: &Path) -> u64 {
 }
 
 fn settings(folder: &Path) -> Settings {
-    Settings {
-        repository: "scale".into(),
-        compression_level: 1,
-        lfs_storage: folder.join("lfs"),
-        shard_cache_bytes: limit::SHARD_CACHE_BYTES,
-        guards_reading: true,
-        sources: Vec::new(),
-        clones: Clones::none(),
-        writes_manifest: false,
-        memory_bytes: limit::MEMORY_BYTES,
-        cache_bytes: 0,
-    }
+    Settings { compression_level: 1, writes_manifest: false, ..Settings::new("scale", folder.join("lfs")) }
 }
 
 /// A store as many pushes leave it, and the real objects in it.

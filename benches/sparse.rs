@@ -3,14 +3,15 @@
 //!
 //! Files are pushed whole, and once more in pieces of 10 MB, as sharded datasets have them.
 
+mod corpus;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use corpus::{files_under, versions_of};
 use git_lfs_cdc::flow::stats::stats;
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::limit;
-use git_lfs_cdc::local::clones::Clones;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -51,25 +52,15 @@ fn pushed(corpus: &Path, piece_bytes: usize, shard_cache_bytes: u64) -> (u64, u6
         Store::create_or_join(&url, place.path(), &Access::default(), Creation::default()).expect("a store").0
     };
     let mut bytes = 0;
-    for version in 1.. {
-        let folder = corpus.join(format!("v{version}"));
-        if !folder.is_dir() {
-            break;
-        }
+    for folder in versions_of(corpus) {
         let settings = Settings {
-            repository: "bench".into(),
             compression_level: 1,
-            lfs_storage: place.path().join("lfs"),
             shard_cache_bytes,
-            guards_reading: true,
-            sources: Vec::new(),
-            clones: Clones::none(),
             writes_manifest: false,
-            memory_bytes: limit::MEMORY_BYTES,
-            cache_bytes: 0,
+            ..Settings::new("bench", place.path().join("lfs"))
         };
         let engine = Engine::new(open(), settings);
-        for file in files(&folder) {
+        for file in files_under(&folder) {
             let content = std::fs::read(file).expect("a file");
             for piece in content.chunks(piece_bytes) {
                 push(&engine, place.path(), piece);
@@ -86,14 +77,4 @@ fn push(engine: &Engine, folder: &Path, content: &[u8]) {
     std::fs::write(&path, content).expect("room");
     engine.upload(&oid, content.len() as u64, &path, &Arc::new(Progress::default())).expect("a push");
     std::fs::remove_file(path).expect("its file");
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
-    }
-    files.sort();
-    files
 }

@@ -2,13 +2,16 @@
 //! the versions v1, v2, … of some files. Prints what each suite would store, written by the crate's
 //! own writers with one commit per version, and how fast it cuts.
 
+mod corpus;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use std::{fs, io};
 
+use corpus::{files_under, versions_of};
 use fastcdc::v2020::{FastCDC, Normalization};
 use git_lfs_cdc::error::Result;
 use git_lfs_cdc::format::block::{Builder, Chunk, Directory, Summary};
@@ -332,23 +335,6 @@ fn speed(files: &[Vec<u8>], run: impl Fn(&[u8])) -> f64 {
     }
     speeds.sort_by(f64::total_cmp);
     speeds[1]
-}
-
-/// All files below `directory`, sorted.
-fn files_under(directory: &Path) -> Vec<PathBuf> {
-    let list = |directory: &Path| -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
-    };
-    let mut paths = list(directory).expect("a folder of the corpus can be listed");
-    paths.sort();
-    let expand = |path: PathBuf| if path.is_dir() { files_under(&path) } else { vec![path] };
-    paths.into_iter().flat_map(expand).collect()
-}
-
-/// The folders v1, v2, … of a corpus, in order.
-fn versions_of(corpus: &Path) -> Vec<PathBuf> {
-    let numbered = (1..).map(|n| corpus.join(format!("v{n}")));
-    numbered.take_while(|path| path.is_dir()).collect()
 }
 
 fn cutters() -> Vec<Cutter> {

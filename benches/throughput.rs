@@ -15,8 +15,7 @@ use git_lfs_cdc::format::chunking::{GEAR_16K, chunk_id};
 use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame};
 use git_lfs_cdc::format::recipe::term_checksum;
 use git_lfs_cdc::id::{ContentHash, Oid};
-use git_lfs_cdc::limit::{self, FRAME_CONTENT_BYTES};
-use git_lfs_cdc::local::clones::Clones;
+use git_lfs_cdc::limit::FRAME_CONTENT_BYTES;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -171,18 +170,7 @@ fn report(name: &str, parts: &[Part<'_>], times: &[f64], whole: f64, size: f64, 
 fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
     let place = tempfile::tempdir_in(folder).expect("a folder for the store");
     let url = StoreUrl::parse("store").expect("a URL");
-    let settings = Settings {
-        repository: "bench".into(),
-        compression_level: 3,
-        lfs_storage: place.path().join("lfs"),
-        shard_cache_bytes: limit::SHARD_CACHE_BYTES,
-        guards_reading: true,
-        sources: Vec::new(),
-        clones: Clones::none(),
-        writes_manifest: false,
-        memory_bytes: limit::MEMORY_BYTES,
-        cache_bytes: 0,
-    };
+    let settings = Settings { writes_manifest: false, ..Settings::new("bench", place.path().join("lfs")) };
     let open = || {
         let (store, _) = Store::create_or_join(&url, place.path(), &Access::default(), Creation::default())
             .expect("a store");

@@ -33,29 +33,30 @@ pub(super) const KNOWN: &[&str] = &[
 ];
 /// git-lfs's own: how many agents it starts, each with one object at a time. In lower case as git prints it.
 pub(super) const TRANSFERS: &str = "lfs.concurrenttransfers";
-const DEFAULT_COMPRESSION_LEVEL: i32 = 3;
 
 /// The settings for the store that `configured`, the URL as it is configured, names.
 pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Settings> {
     let of = Of { config: &repo.config, store: configured };
-    let level = of.number("compressionLevel", 1..=22)?;
+    let usual = Settings::new(url.repository(), repo.lfs_storage.clone());
     Ok(Settings {
-        repository: url.repository().to_owned(),
-        compression_level: level.unwrap_or(DEFAULT_COMPRESSION_LEVEL),
-        lfs_storage: repo.lfs_storage.clone(),
-        shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(limit::SHARD_CACHE_BYTES),
-        guards_reading: true,
+        compression_level: of.number("compressionLevel", 1..=22)?.unwrap_or(usual.compression_level),
+        shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(usual.shard_cache_bytes),
         sources: of.paths("source", &repo.top),
         clones: Clones::of_user(),
-        writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(true),
-        memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(limit::MEMORY_BYTES),
-        cache_bytes: of.bytes("cacheSize", 0)?.unwrap_or(limit::CACHE_BYTES),
+        writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(usual.writes_manifest),
+        memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(usual.memory_bytes),
+        cache_bytes: cache_bytes_of(&of)?,
+        ..usual
     })
+}
+
+fn cache_bytes_of(of: &Of<'_>) -> Result<u64> {
+    Ok(of.bytes("cacheSize", 0)?.unwrap_or(limit::CACHE_BYTES))
 }
 
 /// What ranges of blocks may take on this machine, whatever store they are of.
 pub(super) fn cache_bytes(config: &Config) -> Result<u64> {
-    Ok(Of { config, store: "" }.bytes("cacheSize", 0)?.unwrap_or(limit::CACHE_BYTES))
+    cache_bytes_of(&Of { config, store: "" })
 }
 
 /// How the store that `configured` names is reached.

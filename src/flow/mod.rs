@@ -100,6 +100,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The usual ones, but for all that is shared on this machine: nothing is taken from other clones and sources, and no blocks
+    /// are kept.
+    pub fn new(repository: &str, lfs_storage: PathBuf) -> Self {
+        Self {
+            repository: repository.to_owned(),
+            compression_level: 3,
+            lfs_storage,
+            shard_cache_bytes: limit::SHARD_CACHE_BYTES,
+            guards_reading: true,
+            sources: Vec::new(),
+            clones: Clones::none(),
+            writes_manifest: true,
+            memory_bytes: limit::MEMORY_BYTES,
+            cache_bytes: 0,
+        }
+    }
+
     /// Chunks that may be known at a time, where a store has too many to know them all.
     fn sparse_chunks(&self) -> usize {
         (self.memory_bytes / limit::MEMORY_BYTES_PER_CHUNK) as usize

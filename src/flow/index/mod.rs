@@ -94,14 +94,15 @@ impl Index {
         let mut replaced: HashSet<SegmentId> = self.replaced().collect();
         let mut vanished = Vec::new();
         let mut coming: VecDeque<(SegmentId, u64, Coming<'_>)> = VecDeque::new();
-        // merged segments sort after what they replace: the newest first, and most of the old ones need not
-        // be read
-        let mut left = listed.iter().rev().copied();
+        let seen = |id: &SegmentId| self.segments.contains_key(id) || self.damaged.contains_key(id);
+        let mut left: Vec<(SegmentId, u64)> =
+            listed.iter().rev().copied().filter(|(id, _)| !seen(id)).collect();
         loop {
-            let seen = |id: &SegmentId| self.segments.contains_key(id) || self.damaged.contains_key(id);
+            left.retain(|(id, _)| !replaced.contains(id));
             while coming.len() < limit::COPIES_IN_FLIGHT
-                && let Some((id, size_bytes)) = left.find(|(id, _)| !seen(id) && !replaced.contains(id))
+                && let Some(place) = not_replaced_by(&coming, &left)
             {
+                let (id, size_bytes) = left.remove(place);
                 coming.push_back((id, size_bytes, Coming::begin(store, cache, id, size_bytes)));
             }
             let Some((id, size_bytes, next)) = coming.pop_front() else { break };
@@ -237,6 +238,21 @@ impl Index {
             answers
         })
     }
+}
+
+/// The first of those that are `left`, the newest first, that will not turn out to be replaced by one that is on its way or
+/// comes before it: merged segments sort after what they replace, and are larger. So few are read in vain, however many
+/// stand that were replaced.
+fn not_replaced_by(
+    coming: &VecDeque<(SegmentId, u64, Coming<'_>)>,
+    left: &[(SegmentId, u64)],
+) -> Option<usize> {
+    let mut largest = coming.iter().map(|(_, size_bytes, _)| *size_bytes).max().unwrap_or_default();
+    left.iter().position(|(_, size_bytes)| {
+        let is_small = size_bytes + size_bytes / 5 < largest;
+        largest = largest.max(*size_bytes);
+        !is_small
+    })
 }
 
 /// The index is listed again at once, and then more and more slowly: a network file system may go on showing a folder as

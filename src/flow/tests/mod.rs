@@ -51,18 +51,7 @@ impl Place {
     }
 
     fn engine_of(&self, store: Store, repository: &str) -> Engine {
-        let settings = Settings {
-            repository: repository.into(),
-            compression_level: 3,
-            lfs_storage: self.folder.path().join("lfs"),
-            shard_cache_bytes: limit::SHARD_CACHE_BYTES,
-            guards_reading: true,
-            sources: Vec::new(),
-            clones: Clones::none(),
-            writes_manifest: true,
-            memory_bytes: limit::MEMORY_BYTES,
-            cache_bytes: 0,
-        };
+        let settings = Settings::new(repository, self.folder.path().join("lfs"));
         let journal = Journal::at(Some(self.folder.path().join("journal")));
         Engine { cache: Cache::none(), journal, ..Engine::new(store, settings) }
     }
