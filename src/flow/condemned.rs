@@ -27,11 +27,11 @@ impl CondemnedNames {
     /// As [`CondemnedNames::refresh`], by what was listed already. Not for a check after a commit.
     pub(super) fn refresh_by(
         &mut self,
-        listed: Option<Vec<(CondemnedId, u64)>>,
+        listed: Option<Result<Vec<(CondemnedId, u64)>>>,
         store: &Store,
         cache: &Cache,
     ) -> Result<()> {
-        let listed = listed.map_or_else(|| store.list_condemned(), Ok)?.into_iter().map(|(id, _)| id);
+        let listed = listed.unwrap_or_else(|| store.list_condemned())?.into_iter().map(|(id, _)| id);
         let new: Vec<CondemnedId> = listed.filter(|id| !self.read.contains(id)).collect();
         for (id, bytes) in copies(cache, Kept::Condemned, new, |id| id.hash, |id| store.get_condemned(id)) {
             let list = Condemned::parse(&bytes?).map_err(|e| e.context(format!("condemned/{id}")))?;

@@ -143,6 +143,8 @@ pub struct Engine {
 /// What is known of the store; each part is read at the first need.
 #[derive(Default)]
 struct View {
+    /// Whether they were looked for, with whatever success.
+    looked: bool,
     /// Whether `index` and `condemned` were read.
     listed: bool,
     index: index::Index,
@@ -167,6 +169,7 @@ struct View {
 impl View {
     /// Reads what is new in the index and in the condemned lists, at the same time.
     fn look(&mut self, engine: &Engine) -> (Result<()>, Result<()>) {
+        self.looked = true;
         let Self { index, condemned, look_cost, .. } = self;
         let (store, cache, start) = (&engine.store, &engine.cache, Instant::now());
         let first = store.take_first_look();
@@ -201,7 +204,8 @@ impl Engine {
     /// agents. If that fails, the first object does, by the same error. Does nothing while another one is at it.
     pub fn prepare(&self, direction: Direction) {
         let Ok(mut view) = self.view.try_lock() else { return };
-        if view.listed || view.failed.is_some() {
+        // an object that was faster hears of what failed itself
+        if view.looked {
             return;
         }
         let prepared = match direction {

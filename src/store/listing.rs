@@ -14,9 +14,9 @@ use crate::limit;
 type Listing<T> = (Vec<(T, u64)>, Vec<String>);
 
 /// Both at the same time.
-pub(super) async fn look(files: &Files) -> Result<FirstLook> {
+pub(super) async fn look(files: &Files) -> FirstLook {
     let (segments, condemned) = join!(list_segments(files), list_condemned(files));
-    Ok(FirstLook { segments: segments?, condemned: condemned? })
+    FirstLook { segments, condemned }
 }
 
 /// The index segments and their sizes, in the order of their ids. Behind a web server: those that the manifest names.

@@ -24,7 +24,7 @@ use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures::join;
+use futures::try_join;
 use object_store::PutPayload;
 use object_store::path::Path;
 use tokio::runtime::Handle;
@@ -55,9 +55,9 @@ pub struct Store {
 /// What a store has listed when it was opened.
 pub struct FirstLook {
     /// As [`Store::list_segments`] gives them.
-    pub segments: Vec<(SegmentId, u64)>,
+    pub segments: Result<Vec<(SegmentId, u64)>>,
     /// As [`Store::list_condemned`] gives them.
-    pub condemned: Vec<(CondemnedId, u64)>,
+    pub condemned: Result<Vec<(CondemnedId, u64)>>,
 }
 
 /// Where a store is.
@@ -99,9 +99,10 @@ impl Store {
         let runtime = runtime()?;
         let files = find(url, top, access, &runtime)?;
         let Place::Network(_) = &files.place else { return Self::with(files, runtime) };
-        let (description, look) = runtime.block_on(async { join!(read_description(&files), look(&files)) });
-        // what it failed by is seen when it is asked for
-        Ok(Self::of(files, runtime, description?, look.ok()))
+        // where there is no store, nothing else is waited for
+        let look = async { Ok(look(&files).await) };
+        let (description, look) = runtime.block_on(async { try_join!(read_description(&files), look) })?;
+        Ok(Self::of(files, runtime, description, Some(look)))
     }
 
     fn with(files: Files, runtime: OwnRuntime) -> Result<Self> {

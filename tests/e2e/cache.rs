@@ -111,7 +111,9 @@ fn a_second_clone_on_a_machine_takes_almost_nothing_from_the_store() {
     );
     machine.expect_success(machine.cdc(&home, ["cache", "clear", "--store", &scene.url]));
     assert!(ranges(&home).is_empty());
-    assert_eq!(listing(&kept(&home)).len(), 1, "{:?}", listing(&kept(&home)));
+    // which clones there are is not of a store
+    let left: Vec<_> = listing(&kept(&home)).into_keys().filter(|name| !name.starts_with("clones")).collect();
+    assert_eq!(left, [Path::new("ranges.lock")]);
 }
 
 #[test]

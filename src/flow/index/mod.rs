@@ -47,13 +47,13 @@ impl Index {
     /// As [`Index::refresh`], at first by what was listed already.
     pub(super) fn refresh_by(
         &mut self,
-        mut listed: Option<Vec<(SegmentId, u64)>>,
+        mut listed: Option<Result<Vec<(SegmentId, u64)>>>,
         store: &Store,
         cache: &Cache,
     ) -> Result<()> {
         for attempt in 0..limit::LIST_ATTEMPTS {
             pause_before(store, attempt);
-            let listed = listed.take().map_or_else(|| store.list_segments(), Ok)?;
+            let listed = listed.take().unwrap_or_else(|| store.list_segments())?;
             if self.read_listed(listed, store, cache)?.is_some() {
                 let stands = |id: &SegmentId| self.segments.contains_key(id);
                 cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
