@@ -239,8 +239,11 @@ fn names_release_by_release() {
     let Some(scene) = Scene::new("names_release_by_release") else { return };
     scene.usual_agents();
     scene.work.write(".gitattributes", b"*.json filter=lfs diff=lfs merge=lfs -text\n");
-    for release in 1..=5 {
-        let file = Path::new(&corpora).join(format!("names/v{release}/names.json"));
+    let file_of = |release: usize| Path::new(&corpora).join(format!("names/v{release}/names.json"));
+    let releases = (1..).take_while(|release| file_of(*release).is_file()).count();
+    assert!(releases >= 2, "{corpora:?} has no releases of names");
+    for release in 1..=releases {
+        let file = file_of(release);
         scene.work.write("names.json", &fs::read(file).unwrap());
         scene.work.commit("release");
         scene.push();
@@ -249,13 +252,12 @@ fn names_release_by_release() {
     let skipping = machine.clone().with_variable("GIT_LFS_SKIP_SMUDGE", "1");
     scene.proxy.take_record();
     let mut last = 0;
-    for release in 1..=5 {
+    for release in 1..=releases {
         let copy = clone_on(&scene, &skipping, &home, "copy");
-        copy.must(["checkout", "--quiet", &format!("main~{}", 5 - release)]);
+        copy.must(["checkout", "--quiet", &format!("main~{}", releases - release)]);
         let copy = Repo { machine: machine.clone(), path: copy.path };
         copy.must(["lfs", "pull"]);
-        let file = Path::new(&corpora).join(format!("names/v{release}/names.json"));
-        assert_same_file(&file, &copy.file("names.json"));
+        assert_same_file(&file_of(release), &copy.file("names.json"));
         let record = scene.proxy.take_record();
         let gets = record.iter().filter(|e| e.is("GET", Thing::Block)).count();
         last = received(&record).1;

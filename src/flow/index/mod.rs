@@ -215,17 +215,16 @@ impl Index {
     }
 
     /// What each segment answers; those in the store are asked at the same time.
-    fn of_each<T: Send>(
-        &self,
+    fn of_each<'s, T: Send>(
+        &'s self,
         ask: impl Fn(&Standing) -> Result<T> + Sync,
-    ) -> Vec<(&Arc<Standing>, Result<T>)> {
+    ) -> Vec<(&'s Arc<Standing>, Result<T>)> {
         std::thread::scope(|scope| {
             let ask = &ask;
-            let asked: Vec<_> = self
-                .segments
-                .values()
-                .map(|segment| (segment, segment.is_far().then(|| scope.spawn(move || ask(segment)))))
-                .collect();
+            // where no more threads are to be had, one after the other
+            let begin = |segment| std::thread::Builder::new().spawn_scoped(scope, move || ask(segment)).ok();
+            let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
+            let asked: Vec<_> = self.segments.values().map(|segment| (segment, far(segment))).collect();
             let panicked = |_| Err(Error::internal("reading an index segment panicked"));
             let mut answers = Vec::with_capacity(asked.len());
             for (segment, far) in asked {
