@@ -22,6 +22,7 @@ const FILES: [(&str, usize); 4] =
 
 /// A repository with something of every size in it.
 fn repository(sandbox: &Sandbox, name: &str) -> Repo {
+    keeps_no_blocks(&sandbox.machine, sandbox);
     let work = sandbox.repository(name);
     for (number, (file, bytes)) in FILES.into_iter().enumerate() {
         work.write(file, &noise(number as u64, bytes));
@@ -53,6 +54,11 @@ fn fanned(oid: &str) -> String {
     format!("{}/{}/{oid}", &oid[..2], &oid[2..4])
 }
 
+/// What is not in the store must come from other files then, and not from what was fetched before.
+fn keeps_no_blocks(machine: &Machine, sandbox: &Sandbox) {
+    machine.must(&sandbox.path(""), ["config", "--global", "lfs-cdc.cacheSize", "0"]);
+}
+
 fn use_source(machine: &Machine, sandbox: &Sandbox, source: &Path) {
     machine.must(&sandbox.path(""), ["config", "--global", "--add", "lfs-cdc.source", path_str(source)]);
 }
@@ -77,6 +83,7 @@ fn a_source_that_has_the_files_spares_all_blocks() {
         let source = sandbox.path(&format!("source-{name}"));
         fill(&work, &source, place);
         let machine = sandbox.other_machine(name);
+        keeps_no_blocks(&machine, &sandbox);
         use_source(&machine, &sandbox, &source);
         let copy = machine.clone_of(&sandbox.remote("sources"), &format!("{name}/copy"));
         assert_same_tree(&work.path, &copy.path);
@@ -100,6 +107,7 @@ fn several_sources_make_up_for_each_other_and_what_is_wrong_with_one_does_no_har
     fill(&work, half, str::to_owned);
     fs::remove_file(half.join(work.oid("middle.bin"))).unwrap();
     let machine = sandbox.other_machine("other");
+    keeps_no_blocks(&machine, &sandbox);
     sources.iter().for_each(|source| use_source(&machine, &sandbox, source));
     let copy = machine.clone_of(&sandbox.remote("several"), "other/copy");
     assert_same_tree(&work.path, &copy.path);
@@ -165,6 +173,7 @@ fn where_the_file_system_can_an_object_shares_its_place_with_the_source() {
         };
         fill(&work, &folder.join("source"), str::to_owned);
         let machine = sandbox.other_machine(&format!("{kind}-home"));
+        keeps_no_blocks(&machine, &sandbox);
         use_source(&machine, &sandbox, &folder.join("source"));
         let pointers_only = machine.clone().with_variable("GIT_LFS_SKIP_SMUDGE", "1");
         let copy = pointers_only.clone_of(&sandbox.remote("sharing"), &format!("{kind}/copy"));
@@ -198,6 +207,7 @@ fn a_committed_source_is_not_read() {
     work.push();
     remove_blocks(&sandbox.store(), &sandbox.store().blocks());
     let other = sandbox.other_machine("other");
+    keeps_no_blocks(&other, &sandbox);
     let outcome =
         other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("committed")), "copy"]);
     other.expect_failure(outcome, &["blocks/"]);
@@ -210,6 +220,7 @@ fn a_second_clone_takes_everything_from_the_first() {
     let sandbox = Sandbox::new();
     let work = repository(&sandbox, "twice");
     let first = sandbox.clone_elsewhere("twice");
+    keeps_no_blocks(&first.machine, &sandbox);
     remove_blocks(&sandbox.store(), &sandbox.store().blocks());
     let second = first.machine.clone_of(&sandbox.remote("twice"), "second");
     assert_same_tree(&work.path, &second.path);
@@ -219,6 +230,7 @@ fn a_second_clone_takes_everything_from_the_first() {
     assert_same_tree(&work.path, &third.path);
     // on another machine nobody knows of them
     let other = sandbox.other_machine("other");
+    keeps_no_blocks(&other, &sandbox);
     let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("twice")), "copy"]);
     other.expect_failure(outcome, &["blocks/"]);
 }
@@ -231,6 +243,7 @@ fn files_of_other_users_are_taken_from_named_sources_only() {
     let Some(user) = sandbox.user("user", identity) else {
         return say("skipped: files of other users, which takes the right to change users");
     };
+    keeps_no_blocks(&user, &sandbox);
     let work = repository(&sandbox, "users");
     let first = user.clone_of(&sandbox.remote("users"), "user/first");
     assert_same_tree(&work.path, &first.path);
@@ -262,6 +275,7 @@ fn versions(sandbox: &Sandbox, work: &Repo, publish: impl Fn(u64)) -> (Repo, Vec
     (1..=4).for_each(&publish);
     let name = work.path.file_name().unwrap().to_str().unwrap().to_owned();
     let copy = sandbox.clone_elsewhere(&name);
+    keeps_no_blocks(&copy.machine, sandbox);
     copy.must(["lfs", "fetch", "--all"]);
     let (blocks, before) = (sandbox.store().blocks(), sandbox.store().total_bytes());
     publish(5);
@@ -344,6 +358,7 @@ impl Counted {
         let sandbox = Sandbox::in_s3(test, Secrets::in_use())?;
         let proxy = Proxy::start(&s3::endpoint()?);
         let url = format!("{}?region={REGION}&endpoint={}", sandbox.store().location(), proxy.url());
+        keeps_no_blocks(&sandbox.machine, &sandbox);
         let work = sandbox.repository_without_store("counted");
         work.init(&url);
         work.commit("set up");
@@ -392,12 +407,14 @@ fn a_second_clone_and_a_source_cost_no_block_over_the_network() {
     work.push();
     let content: u64 = FILES.iter().map(|(_, bytes)| *bytes as u64).sum();
     let first = sandbox.clone_elsewhere("counted");
+    keeps_no_blocks(&first.machine, sandbox);
     let (all, blocks) = counted.bytes("a second clone", || {
         let second = first.machine.clone_of(&sandbox.remote("counted"), "second");
         assert_same_tree(&work.path, &second.path);
     });
     assert!(blocks == 0 && all <= content / 100, "{all}");
     let (source, machine) = (sandbox.path("source"), sandbox.other_machine("other"));
+    keeps_no_blocks(&machine, sandbox);
     fill(work, &source, str::to_owned);
     use_source(&machine, sandbox, &source);
     let (all, blocks) = counted.bytes("a clone with a source", || {
