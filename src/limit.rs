@@ -71,6 +71,8 @@ pub const SECTIONS: usize = 64;
 pub const SHARD_CACHE_BYTES: u64 = 64 * MIB as u64;
 /// A key chunk leads to at most so many shards: those of the newest commits.
 pub const SHARDS_OF_KEY: usize = 16;
+/// While so much of shards is on its way, no key chunk leads to more.
+pub const SHARDS_COMING_BYTES: u64 = 64 * MIB as u64;
 /// So much content is looked through ahead of packing for key chunks, which stand some 16 MiB apart.
 pub const SCOUTED_BYTES: u64 = 32 * MIB as u64;
 /// Where a store has too many chunks to know them all, one is known at a time for so many bytes of the memory: some 50
@@ -217,6 +219,8 @@ pub const STALL_SECONDS: u64 = 30;
 pub const SLOWEST_BYTES_PER_SECOND: u64 = 512;
 /// The answer to a request that is larger may take two times [`STALL_SECONDS`].
 pub const SMALL_REQUEST_BYTES: u64 = 256 * KIB as u64;
+/// What a new connection sends before it waits for an answer: ten packets (RFC 6928).
+pub const FIRST_PACKETS_BYTES: u64 = 14_600;
 /// Bytes handed to a connection at a time.
 pub const SEND_BYTES: usize = 64 * KIB;
 /// How long a connection may take to be made.

@@ -8,19 +8,22 @@ use serde::Serialize;
 
 use super::{Outcome, print, settings};
 use crate::error::{Error, Result};
+use crate::flow::kept_objects::{KeptObject, kept_objects};
 use crate::limit;
 use crate::local::kept::{self, Files, KeptStore};
-use crate::local::room::Room;
+use crate::local::room::{RANGES, Room};
 use crate::repo::Config;
 use crate::store::SCHEME;
 
+/// Show or remove what this machine keeps of stores
+///
 /// Shows and removes what this machine keeps of stores: copies of their metadata, and ranges of blocks that were
 /// fetched over a network. All of it can be had again from the stores; nothing here is a backup.
 ///
 /// Ranges take at most lfs-cdc.cacheSize (4g unless it is set, 0 for none) for all stores together. Those that were used
 /// least recently make room for new ones.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  git lfs-cdc cache\n  git lfs-cdc cache show --blocks\n  \
+#[command(after_help = "Examples:\n  git lfs-cdc cache\n  git lfs-cdc cache show --objects\n  \
                         git lfs-cdc cache clear --store s3://bucket/prefix\n  \
                         git config --global lfs-cdc.cacheSize 20g")]
 pub(super) struct Cache {
@@ -38,6 +41,9 @@ enum Action {
         /// Show each block of which ranges are kept
         #[arg(long)]
         blocks: bool,
+        /// Show each object that these ranges are of, and how much of it is here
+        #[arg(long)]
+        objects: bool,
     },
     /// Remove what was not used for a while, what is beyond lfs-cdc.cacheSize, and what killed processes left
     Prune {
@@ -62,7 +68,7 @@ struct Report {
     counted_bytes: u64,
     /// All that is kept.
     total: Files,
-    stores: Vec<KeptStore>,
+    stores: Vec<Shown>,
 }
 
 #[derive(Serialize)]
@@ -74,13 +80,14 @@ struct Removed {
 impl Cache {
     pub(super) fn run(self) -> Result<Outcome> {
         let cap_bytes = settings::cache_bytes(&Config::here()?)?;
-        match self.action.unwrap_or(Action::Show { blocks: false }) {
-            Action::Show { blocks } => show(cap_bytes, blocks, self.json)?,
+        match self.action.unwrap_or(Action::Show { blocks: false, objects: false }) {
+            Action::Show { objects, .. } if self.json => print::json(&Report::new(cap_bytes, objects))?,
+            Action::Show { blocks, objects } => Report::new(cap_bytes, objects).print(blocks),
             Action::Prune { unused_for } => remove(self.json, |stores| {
                 let age = Duration::from_secs(unused_for.saturating_mul(24 * 60 * 60));
                 let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
                 stores.iter().try_for_each(|store| kept::prune(store, before))?;
-                kept::root().map_or(Ok(()), |root| Room::new(root, cap_bytes).shrink())
+                kept::root().map_or(Ok(()), |root| Room::new(root, cap_bytes).shrink().map(drop))
             })?,
             Action::Clear { store: None } => {
                 remove(self.json, |stores| stores.iter().try_for_each(kept::clear))?;
@@ -113,17 +120,44 @@ fn is_named(store: &KeptStore, text: &str) -> bool {
     store.id.as_deref() == Some(text) || folder == text || store.location.as_ref().is_some_and(is_at)
 }
 
-fn show(cap_bytes: u64, with_blocks: bool, as_json: bool) -> Result<()> {
-    let stores = stores();
-    let total = kept::sum(&stores);
-    let counted_bytes = total.counted_bytes;
-    if as_json {
-        return print::json(&Report { folder: kept::root(), cap_bytes, counted_bytes, total, stores });
+/// What is kept of a store, as it is shown.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    store: KeptStore,
+    /// The objects that the ranges are of, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<Vec<KeptObject>>,
+}
+
+impl Report {
+    fn new(cap_bytes: u64, with_objects: bool) -> Self {
+        let stores = stores();
+        let total = kept::sum(&stores);
+        let shown = |store| Shown { objects: with_objects.then(|| kept_objects(&store)), store };
+        let counted_bytes = total.counted_bytes;
+        let stores = stores.into_iter().map(shown).collect();
+        Self { folder: kept::root(), cap_bytes, counted_bytes, total, stores }
     }
-    if let Some(root) = kept::root() {
-        print::line(format!("kept in {}", root.display()));
+
+    fn print(&self, with_blocks: bool) {
+        if let Some(root) = &self.folder {
+            print::line(format!("kept in {}", root.display()));
+        }
+        self.stores.iter().for_each(|shown| shown.print(with_blocks));
+        print::line("");
+        print::line(format!("total       {}", described(&self.total)));
+        let cap = match self.cap_bytes {
+            0 => "none is kept or used (lfs-cdc.cacheSize is 0)".to_owned(),
+            cap_bytes => format!("of {} (lfs-cdc.cacheSize)", print::bytes(cap_bytes)),
+        };
+        print::line(format!("ranges count as {:>10} {cap}", print::bytes(self.counted_bytes)));
     }
-    for store in &stores {
+}
+
+impl Shown {
+    fn print(&self, with_blocks: bool) {
+        let Self { store, objects } = self;
         print::line("");
         print::line(store.location.as_deref().unwrap_or("a store whose location was not noted"));
         let id = store.id.as_deref().unwrap_or("unknown");
@@ -131,21 +165,21 @@ fn show(cap_bytes: u64, with_blocks: bool, as_json: bool) -> Result<()> {
         print::line(format!("  id {id}, folder {folder}, used {}", ago(store.last_use)));
         for (kind, files) in &store.kinds {
             print::line(format!("  {kind:<10} {}", described(files)));
-            if with_blocks && kind == "ranges" {
+            if kind != RANGES {
+                continue;
+            }
+            if with_blocks {
                 for (block, files) in &store.blocks {
                     print::line(format!("    {block}  {}", described(files)));
                 }
             }
+            for object in objects.iter().flatten() {
+                let KeptObject { oid, size_bytes, needed_bytes, kept_bytes } = object;
+                let percent = kept_bytes * 100 / needed_bytes.max(&1);
+                print::line(format!("    {oid}  {:>10}  {percent:>3} % is here", print::bytes(*size_bytes)));
+            }
         }
     }
-    print::line("");
-    print::line(format!("total       {}", described(&total)));
-    let cap = match cap_bytes {
-        0 => "none is kept or used (lfs-cdc.cacheSize is 0)".to_owned(),
-        _ => format!("of {} (lfs-cdc.cacheSize)", print::bytes(cap_bytes)),
-    };
-    print::line(format!("ranges count as {:>10} {cap}", print::bytes(counted_bytes)));
-    Ok(())
 }
 
 fn described(files: &Files) -> String {

@@ -12,6 +12,8 @@ use crate::limit;
 use crate::repo::{Direction, Repo, git};
 use crate::store::{Creation, Sharing, Store, StoreUrl};
 
+/// Keep this repository's LFS objects in a store, which is created if there is none
+///
 /// Creates the store, or joins it if it is there, and writes its URL to .lfsconfig, which you commit,
 /// and to this clone's configuration, so that commits older than .lfsconfig work too. Has git-lfs ask for 100
 /// objects at a time in this clone, unless lfs.concurrenttransfers is set.

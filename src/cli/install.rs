@@ -34,6 +34,8 @@ impl Scope {
     }
 }
 
+/// Tell git-lfs about this program
+///
 /// Registers this program with git-lfs for URLs that begin with `cdc::`. Other URLs, and the agents
 /// configured for them, stay as they are. Runs `git lfs install` if that was never done.
 #[derive(Args)]
@@ -71,6 +73,8 @@ impl Install {
     }
 }
 
+/// Undo `install`
+///
 /// Removes what `install` has set. Stores, repositories and git-lfs itself stay as they are.
 #[derive(Args)]
 pub(super) struct Uninstall {

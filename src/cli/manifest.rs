@@ -6,6 +6,8 @@ use super::{Outcome, named, print};
 use crate::error::Result;
 use crate::flow::manifest;
 
+/// Let a store be read over HTTP: write the list of its index segments
+///
 /// Writes index/manifest, which names the store's index segments for readers that can't list them: those
 /// that pull from a web server or a CDN in front of the store. Pushes keep it up to date from then on; run
 /// this when one could not, or when a pull over HTTP says that the manifest may be behind.

@@ -48,25 +48,17 @@ struct Arguments {
     command: Command,
 }
 
+// each says at its own place what it does
 #[derive(Subcommand)]
 enum Command {
-    /// Tell git-lfs about this program
     Install(install::Install),
-    /// Undo `install`
     Uninstall(install::Uninstall),
-    /// Keep this repository's LFS objects in a store, which is created if there is none
     Init(init::Init),
-    /// Move objects for git-lfs, which runs this itself
     Transfer(transfer::Transfer),
-    /// Show which store each remote leads to, and whether it works
     Status(status::Status),
-    /// Let a store be read over HTTP: write the list of its index segments
     Manifest(manifest::Manifest),
-    /// Show what a store holds and how much deduplication saved
     Stats(stats::Stats),
-    // its own documentation is longer
     Compact(compact::Compact),
-    /// Show or remove what this machine keeps of stores
     Cache(cache::Cache),
 }
 

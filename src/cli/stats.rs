@@ -6,6 +6,8 @@ use super::{Outcome, named, print};
 use crate::error::Result;
 use crate::flow::stats;
 
+/// Show what a store holds and how much deduplication saved
+///
 /// Counts objects, chunks and bytes in a store: the whole store, of all repositories that share it.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  git lfs-cdc stats\n  git lfs-cdc stats --json /mnt/nas/lfs-store")]

@@ -10,6 +10,8 @@ use crate::limit;
 use crate::repo::{Config, Direction, Repo, git};
 use crate::store::{self, SCHEME, Store, StoreUrl};
 
+/// Show which store each remote leads to, and whether it works
+///
 /// Looks at everything between this repository and its store, and says how to mend what is wrong.
 /// Reads only, unless --probe is given; exits with 1 if something is wrong.
 #[derive(Args)]

@@ -16,6 +16,8 @@ use crate::local::log;
 use crate::repo::{Direction, Repo};
 use crate::store::{SCHEME, Store, StoreUrl};
 
+/// Move objects for git-lfs, which runs this itself
+///
 /// Speaks git-lfs's protocol for custom transfer agents on standard input and output.
 #[derive(Args)]
 #[command(

@@ -13,6 +13,8 @@ use super::reuse::Reuse;
 use super::{Engine, Progress, Settings, View, partial, whole};
 use crate::error::{Error, Kind, Result};
 use crate::id::Oid;
+use crate::local::kept;
+use crate::local::room::Room;
 use crate::local::scratch::Scratch;
 use crate::local::sources::Sources;
 use crate::store::Store;
@@ -98,10 +100,13 @@ pub(super) fn download(
 /// The folder for downloads; opened, and swept, at the first one.
 fn scratch(engine: &Engine) -> Result<Scratch> {
     let mut scratch = engine.downloads.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*scratch {
-        Some(scratch) => Ok(scratch.clone()),
-        None => Ok(scratch.insert(Scratch::open(&engine.settings.lfs_storage)?).clone()),
+    if let Some(scratch) = &*scratch {
+        return Ok(scratch.clone());
     }
+    let Settings { lfs_storage, cache_bytes, .. } = &engine.settings;
+    let root = if *cache_bytes > 0 { kept::root() } else { None };
+    let ranges = root.map(|root| Room::new(root, *cache_bytes));
+    Ok(scratch.insert(Scratch::open(lfs_storage, ranges)?).clone())
 }
 
 /// Every record of the object: those without condemned blocks first, then the newest. By any look, or by one

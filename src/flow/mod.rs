@@ -14,6 +14,7 @@ mod fetch;
 mod group;
 pub mod health;
 mod index;
+pub mod kept_objects;
 mod keys;
 mod known;
 mod learn;

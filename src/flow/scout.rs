@@ -21,7 +21,8 @@ use crate::store::Store;
 pub(super) struct Keys {
     /// Sorted; the number is that of a shard.
     entries: Vec<Key>,
-    shards: Vec<ShardId>,
+    /// With their sizes in bytes.
+    shards: Vec<(ShardId, u32)>,
 }
 
 impl Keys {
@@ -33,14 +34,14 @@ impl Keys {
             // a key is a hint; one that leads nowhere is left out
             let leads = entries.into_iter().filter(|key| (key.shard as usize) < shards.len());
             keys.entries.extend(leads.map(|key| Key { shard: first + key.shard, ..key }));
-            keys.shards.extend(shards.iter().map(|shard| shard.id));
+            keys.shards.extend(shards.iter().map(|shard| (shard.id, shard.size_bytes)));
         }
         keys.entries.sort_unstable();
         Ok(keys)
     }
 
     /// The shards that a chunk leads to, at most so many; those of newer segments first.
-    fn led_to(&self, chunk: &ChunkId) -> impl Iterator<Item = ShardId> {
+    fn led_to(&self, chunk: &ChunkId) -> impl Iterator<Item = (ShardId, u32)> {
         let prefix = Key::new(chunk, 0).prefix;
         let start = self.entries.partition_point(|key| key.prefix < prefix);
         let end = self.entries.partition_point(|key| key.prefix <= prefix);
@@ -71,8 +72,18 @@ pub(super) struct Ahead<'a> {
     scouted_bytes: u64,
     /// Bytes of content that were scouted since the beginning.
     position: u64,
-    /// Shards on their way, with the place of the chunk that led there.
-    coming: VecDeque<(u64, ShardId, Copying<'a>)>,
+    /// Shards on their way, and how many bytes they have together.
+    coming: VecDeque<Coming<'a>>,
+    coming_bytes: u64,
+}
+
+/// A shard on its way.
+struct Coming<'a> {
+    /// The place of the chunk that led there.
+    position: u64,
+    id: ShardId,
+    size_bytes: u64,
+    copy: Copying<'a>,
 }
 
 impl<'a> Ahead<'a> {
@@ -85,6 +96,7 @@ impl<'a> Ahead<'a> {
             scouted_bytes: 0,
             position: 0,
             coming: VecDeque::new(),
+            coming_bytes: 0,
         }
     }
 
@@ -109,17 +121,22 @@ impl<'a> Ahead<'a> {
         Ok(Some((piece, learned)))
     }
 
-    /// Begins to fetch what a piece leads to. Returns how much content it has.
+    /// Begins to fetch what a piece leads to, unless much is on its way already: what is left out may be led to again.
+    /// Returns how much content it has.
     fn look_at(&mut self, piece: &Piece) -> u64 {
         if let (Some(scout), What::Chunks(batch)) = (&mut self.scout, &piece.what) {
             let mut position = self.position;
             for (chunk, _) in batch.chunks() {
                 position += u64::from(chunk.bytes);
-                let new = scout.keys.led_to(&chunk.id).filter(|id| scout.read.insert(*id));
-                for id in new {
+                for (id, size_bytes) in scout.keys.led_to(&chunk.id) {
+                    if self.coming_bytes >= limit::SHARDS_COMING_BYTES || !scout.read.insert(id) {
+                        continue;
+                    }
+                    let size_bytes = u64::from(size_bytes);
                     let begin = || scout.store.get_shard(&id);
                     let copy = Copying::begin(scout.cache, Kept::Shards, &id.to_string(), id.hash, begin);
-                    self.coming.push_back((position, id, copy));
+                    self.coming.push_back(Coming { position, id, size_bytes, copy });
+                    self.coming_bytes += size_bytes;
                 }
             }
         }
@@ -132,9 +149,10 @@ impl<'a> Ahead<'a> {
     fn learn(&mut self, position: u64) -> Result<Vec<Shard>> {
         let mut learned = Vec::new();
         let Some(scout) = &mut self.scout else { return Ok(learned) };
-        while self.coming.front().is_some_and(|(at, _, _)| *at < position)
-            && let Some((_, id, copy)) = self.coming.pop_front()
+        while self.coming.front().is_some_and(|shard| shard.position < position)
+            && let Some(Coming { id, size_bytes, copy, .. }) = self.coming.pop_front()
         {
+            self.coming_bytes -= size_bytes;
             match copy.wait(scout.cache).and_then(|bytes| Shard::parse(&bytes)) {
                 Ok(shard) => {
                     let chunks: usize = shard.blocks.iter().map(|(_, d)| d.chunks.len()).sum();

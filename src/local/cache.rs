@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::kept;
+use super::room::listed;
 use crate::error::{Error, Result};
 use crate::id::{ContentHash, StoreId};
 
@@ -52,8 +53,7 @@ impl Cache {
     }
 
     /// A cache in a folder, or one that keeps nothing.
-    #[cfg(test)]
-    pub(crate) fn at(folder: Option<PathBuf>) -> Self {
+    pub fn at(folder: Option<PathBuf>) -> Self {
         Self { folder }
     }
 
@@ -86,12 +86,17 @@ impl Cache {
 
     /// Removes the copies of a kind whose names `wanted` rejects.
     pub fn retain(&self, kind: Kept, wanted: impl Fn(&str) -> bool) {
-        let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder())) else { return };
-        let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let unwanted = |name: &String| !name.starts_with('.') && !wanted(name);
-        for name in names.filter_map(|name| name.into_string().ok()).filter(unwanted) {
+        for name in self.names(kind).filter(|name| !wanted(name)) {
             self.forget(kind, &name);
         }
+    }
+
+    /// The names of the copies of a kind.
+    pub fn names(&self, kind: Kept) -> impl Iterator<Item = String> {
+        let folder = self.folder.as_ref().map(|folder| folder.join(kind.folder()));
+        let entries = folder.into_iter().flat_map(|folder| listed(&folder));
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| !name.starts_with('.'))
     }
 
     /// Keeps the file `name` from its parts, without holding more than one of them, and opens the copy. Nothing where

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limit;
 
 /// The folder with the ranges of one store, in what is kept of it.
-pub(super) const RANGES: &str = "ranges";
+pub const RANGES: &str = "ranges";
 /// How the names of files end that are being written.
 pub(super) const PART: &str = "part";
 /// What is locked to make room. It holds what is counted so far: 8 bytes, little-endian.
@@ -69,15 +69,18 @@ impl Room {
         create().map_err(failed)
     }
 
-    /// Removes what is beyond the cap now, and what dead processes have left.
-    pub fn shrink(&self) -> Result<()> {
+    /// Removes what is beyond the cap now, or takes the last of the disk, and what dead processes have left. Says how
+    /// much that counted as.
+    pub fn shrink(&self) -> Result<u64> {
         let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
         if !self.root.exists() {
-            return Ok(());
+            return Ok(0);
         }
         let mut ledger = self.lock()?;
-        let (total, _) = self.fit(total(&self.entries()), 0).map_err(failed)?;
-        ledger.write(total).map_err(failed)
+        let before = total(&self.entries());
+        let (total, _) = self.fit(before, 0).map_err(failed)?;
+        ledger.write(total).map_err(failed)?;
+        Ok(before.saturating_sub(total))
     }
 
     fn no_room(&self) -> Error {

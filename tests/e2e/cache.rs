@@ -98,6 +98,15 @@ fn a_second_clone_on_a_machine_takes_almost_nothing_from_the_store() {
     for block in store["blocks"].as_object().unwrap().keys() {
         assert!(shown.contains(block), "{shown}");
     }
+    let shown = machine.expect_success(machine.cdc(&home, ["cache", "show", "--objects"])).stdout;
+    let report = machine.expect_success(machine.cdc(&home, ["cache", "show", "--objects", "--json"])).stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let objects = report["stores"][0]["objects"].as_array().unwrap();
+    assert_eq!(objects.len(), 105, "all that were fetched");
+    for object in objects {
+        assert_eq!(object["kept_bytes"], object["needed_bytes"]);
+        assert!(shown.contains(object["oid"].as_str().unwrap()), "{shown}");
+    }
 
     // nothing is old, so nothing goes
     machine.expect_success(machine.cdc(&home, ["cache", "prune"]));
@@ -164,6 +173,25 @@ fn a_full_disk_there_is_no_reason_to_fail() {
             |line: &str| line.contains("is not kept on this machine") && line.contains("free some space");
         assert!(log.lines().any(says), "{options}: {log}");
     }
+}
+
+/// A disk that could hold what is kept, or the objects, but not both.
+#[test]
+fn what_is_kept_gives_way_to_objects() {
+    let Some(scene) = with_content("what_is_kept_gives_way_to_objects") else { return };
+    let (machine, home) = scene.fresh_machine();
+    let Some(_disk) = SmallDisk::mount(home.join(".cache"), "size=60m,mode=700") else {
+        return say("skipped: what_is_kept_gives_way_to_objects, mounting is not allowed here");
+    };
+    cloned_before(&scene, &machine, &home);
+    assert!(kept_now(&home) > 30 * MB as u64);
+    let without_content = machine.clone().with_variable("GIT_LFS_SKIP_SMUDGE", "1");
+    let copy = clone_on(&scene, &without_content, &home, ".cache/copy");
+    copy.must(["lfs", "fetch", "origin", "HEAD"]);
+    copy.must(["lfs", "fsck", "--objects"]);
+    assert!(kept_now(&home) < 30 * MB as u64);
+    let log = fs::read_to_string(copy.path.join(".git/lfs/cdc/log")).unwrap();
+    assert!(log.contains("bytes of blocks are not kept any more"), "{log}");
 }
 
 /// Eight clones at once with room for a third of what each fetches, some of them killed: the cap holds at every moment.

@@ -167,6 +167,27 @@ fn init_has_git_lfs_ask_for_many_at_a_time_in_this_clone_unless_the_user_has_sai
 }
 
 #[test]
+fn each_command_says_in_a_line_what_it_does_and_more_when_asked_for_help() {
+    let sandbox = Sandbox::new();
+    let machine = &sandbox.machine;
+    let help = |command: &[&str]| {
+        let arguments = command.iter().copied().chain(["--help"]);
+        machine.expect_success(machine.cdc(&&sandbox.path(""), arguments)).stdout
+    };
+    let all = help(&[]);
+    let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<(&str, &str)> =
+        listed.map(|line| line.trim().split_once("  ").unwrap()).filter(|(name, _)| *name != "help").collect();
+    assert!(commands.len() >= 9, "{all}");
+    for (name, line) in commands {
+        let help = help(&[name]);
+        let mut paragraphs = help.split("\n\n").take_while(|paragraph| !paragraph.starts_with("Usage:"));
+        assert_eq!(paragraphs.next(), Some(line.trim()));
+        assert!(paragraphs.next().is_some(), "{help}");
+    }
+}
+
+#[test]
 fn git_finds_the_command_on_the_path() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("path");

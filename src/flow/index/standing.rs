@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::format::find::{Found, Head, Source};
 use crate::format::segment::{Key, Segment, ShardEntry};
 use crate::id::{Oid, SegmentId};
@@ -184,7 +184,8 @@ impl Standing {
         match place {
             Place::Memory(bytes) => work(&&bytes[..]),
             Place::File(file) => match work(&Copied(&file)) {
-                Err(e) if matches!(e.kind(), Kind::Corrupt | Kind::Internal) => {
+                // whatever is wrong with it
+                Err(e) => {
                     self.forget_copy(cache, &e);
                     work(&Far { standing: self, store })
                 }

@@ -44,6 +44,26 @@ impl Kept {
         Self(ranges)
     }
 
+    /// What is kept of a block in the folder of a store.
+    pub fn in_store(folder: &Path, block: &BlockId) -> Self {
+        Self::in_folder(&folder.join(RANGES).join(block.to_string()))
+    }
+
+    fn in_folder(folder: &Path) -> Self {
+        Self::of(listed(folder).filter_map(|file| parse(file.file_name().to_str()?)).collect())
+    }
+
+    /// How many bytes of `wanted` lie in them.
+    pub fn covered_bytes(&self, wanted: &Range<u32>) -> u32 {
+        let (mut covered, mut position) = (0, wanted.start);
+        for range in &self.0 {
+            let end = range.end.min(wanted.end);
+            covered += end.saturating_sub(range.start.max(position));
+            position = position.max(end);
+        }
+        covered
+    }
+
     /// Whether every byte of `wanted` lies in one of them.
     pub fn covers(&self, wanted: &Range<u32>) -> bool {
         self.pieces(wanted).is_some()
@@ -94,8 +114,7 @@ impl Ranges {
 
     /// The ranges of a block that are kept now; others may remove them at any time.
     pub fn of(&self, block: &BlockId) -> Kept {
-        let Some(folder) = self.folder(block) else { return Kept::default() };
-        Kept::of(listed(&folder).filter_map(|file| parse(file.file_name().to_str()?)).collect())
+        self.folder(block).map_or_else(Kept::default, |folder| Kept::in_folder(&folder))
     }
 
     /// The bytes of a range in `buffer`, which must be empty, if all of them are kept. They may be damaged.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::finished::{Finished, give_back};
 use super::lock;
+use super::room::Room;
 use crate::error::{Error, Result};
 use crate::id::{Nonce, Oid};
 use crate::limit;
@@ -28,16 +29,18 @@ pub struct Scratch {
     folder: PathBuf,
     /// How often room was made.
     rooms: Arc<Mutex<u64>>,
+    /// The ranges of blocks that are kept, which give way to objects.
+    ranges: Option<Arc<Room>>,
 }
 
 impl Scratch {
     /// Opens the folder in the LFS storage `storage`, makes it if need be, and removes what dead
-    /// processes left there.
-    pub fn open(storage: &Path) -> Result<Self> {
+    /// processes left there. Where the disk is full, `ranges` give way.
+    pub fn open(storage: &Path, ranges: Option<Room>) -> Result<Self> {
         let folder = storage.join("tmp").join("cdc");
         let failed = |e| Error::io(format!("making the folder {}", folder.display()), &e);
         fs::create_dir_all(&folder).map_err(failed)?;
-        let scratch = Self { folder, rooms: Arc::default() };
+        let scratch = Self { folder, rooms: Arc::default(), ranges: ranges.map(Arc::new) };
         scratch.sweep(|extension| match extension {
             Some(PART) => Some(Duration::from_secs(limit::SCRATCH_PART_STALE_SECONDS)),
             Some(PARTIAL) => Some(Duration::from_secs(limit::PARTIAL_STALE_SECONDS)),
@@ -147,16 +150,33 @@ impl Scratch {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up what unfinished downloads have left; says how often room was made then. Nothing if there was nothing to
-    /// give up, nor has been since room was made `before` times: of several that find the disk full, one makes room
-    /// for all.
+    /// Gives up ranges that are kept, or if there is none, what unfinished downloads have left; says how often room was
+    /// made then. Nothing if there was nothing to give up, nor has been since room was made `before` times: of several that
+    /// find the disk full, one makes room for all.
     fn make_room(&self, before: u64) -> Option<u64> {
         let mut rooms = self.rooms();
         if *rooms == before {
-            let removed = self.sweep(|extension| (extension == Some(PARTIAL)).then_some(Duration::ZERO));
-            *rooms += u64::from(removed > 0);
+            let made = self.give_up_ranges()
+                || self.sweep(|extension| (extension == Some(PARTIAL)).then_some(Duration::ZERO)) > 0;
+            *rooms += u64::from(made);
         }
         (*rooms > before).then_some(*rooms)
+    }
+
+    fn give_up_ranges(&self) -> bool {
+        let Some(ranges) = &self.ranges else { return false };
+        match ranges.shrink() {
+            Ok(bytes) => {
+                if bytes > 0 {
+                    tracing::info!("the disk is full: {bytes} bytes of blocks are not kept any more");
+                }
+                bytes > 0
+            }
+            Err(e) => {
+                tracing::warn!("the disk is full, and what is kept of blocks does not give way: {e}");
+                false
+            }
+        }
     }
 }
 

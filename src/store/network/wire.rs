@@ -44,6 +44,9 @@ pub(super) struct Wire(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     client: reqwest::Client,
+    /// For what takes more than the first packets of a connection: on one that sends little in between, congestion control
+    /// would forget what the link can take (BBR after ten round trips), and each would begin slowly again.
+    sending_client: reqwest::Client,
     /// For addresses that only exist inside a cloud: no proxy leads there, and they answer at once.
     metadata_client: reqwest::Client,
     gate: Arc<Gate>,
@@ -66,12 +69,16 @@ impl Wire {
                 .connect_timeout(window.min(Duration::from_secs(limit::CONNECT_SECONDS)))
         };
         let failed = |e: reqwest::Error| Error::internal(format!("preparing HTTP: {}", super::root(&e)));
-        let client = builder();
-        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-        let client = client.tcp_user_timeout(window);
+        let client = || {
+            #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+            return builder().tcp_user_timeout(window).build().map_err(failed);
+            #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+            return builder().build().map_err(failed);
+        };
         let metadata = builder().no_proxy().connect_timeout(Duration::from_secs(1));
         Ok(Self(Arc::new(Inner {
-            client: client.build().map_err(failed)?,
+            client: client()?,
+            sending_client: client()?,
             metadata_client: metadata.build().map_err(failed)?,
             gate: Gate::new(access.concurrency),
             window,
@@ -124,7 +131,11 @@ impl HttpService for Line {
             let counted = CountedBody { body, rest: Bytes::new(), sent: sent.clone() };
             *outgoing.body_mut() = Some(reqwest::Body::wrap(counted));
         }
-        let client = if self.is_metadata { &inner.metadata_client } else { &inner.client };
+        let client = match () {
+            () if self.is_metadata => &inner.metadata_client,
+            () if sent.of > limit::FIRST_PACKETS_BYTES => &inner.sending_client,
+            () => &inner.client,
+        };
         let response = unless_stalled(client.execute(outgoing), &sent, inner.window).await?;
         let response: http::Response<reqwest::Body> = response.map_err(transport)?.into();
         tracing::debug!("{what}: {}", response.status());

@@ -1,0 +1,80 @@
+//! Which objects the ranges are of that this machine keeps, as far as the copies of the index say that are here too.
+
+use std::collections::HashMap;
+
+use serde::{Serialize, Serializer};
+
+use crate::error::Result;
+use crate::format::segment::Segment;
+use crate::id::{BlockId, Oid, SegmentId};
+use crate::local::cache::{self, Cache};
+use crate::local::kept::KeptStore;
+use crate::local::ranges::Kept;
+
+/// An object of which something is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptObject {
+    /// Which.
+    #[serde(serialize_with = "as_text")]
+    pub oid: Oid,
+    /// Its size.
+    pub size_bytes: u64,
+    /// What a download of all of it reads of blocks.
+    pub needed_bytes: u64,
+    /// What of that is kept.
+    pub kept_bytes: u64,
+}
+
+fn as_text<S: Serializer>(oid: &Oid, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(oid)
+}
+
+/// The objects of a store of which ranges are kept, those of which most is kept first. Reads the copies of the index that
+/// are on this machine: objects that only other segments name are not found.
+pub fn kept_objects(store: &KeptStore) -> Vec<KeptObject> {
+    let blocks = store.blocks.keys().filter_map(|name| BlockId::parse(name).ok());
+    let ranges: HashMap<BlockId, Kept> =
+        blocks.map(|block| (block, Kept::in_store(&store.folder, &block))).collect();
+    let mut objects = HashMap::new();
+    let cache = Cache::at(Some(store.folder.clone()));
+    for name in cache.names(cache::Kept::Index) {
+        let Ok(id) = SegmentId::parse(&name) else { continue };
+        let Some(bytes) = cache.find(cache::Kept::Index, &name, &id.hash) else { continue };
+        let segment = Segment::open(bytes).and_then(|segment| add_objects(&segment, &ranges, &mut objects));
+        if let Err(e) = segment {
+            tracing::warn!("the copy of index/{name} is not looked at: {e}");
+        }
+    }
+    let mut objects: Vec<KeptObject> = objects.into_values().collect();
+    objects.sort_by_key(|object| (std::cmp::Reverse(object.kept_bytes), object.oid));
+    objects
+}
+
+/// Adds those that a segment names. Of several records of an object, the one counts of which most is kept.
+fn add_objects(
+    segment: &Segment<bytes::Bytes>,
+    ranges: &HashMap<BlockId, Kept>,
+    objects: &mut HashMap<Oid, KeptObject>,
+) -> Result<()> {
+    let kept: Vec<Option<&Kept>> = segment
+        .blocks()?
+        .map(|block| Ok(ranges.get(&block?.summary.id)))
+        .collect::<Result<_>>()?;
+    if kept.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    for record in segment.records()? {
+        let record = record?;
+        let (mut needed_bytes, mut kept_bytes) = (0, 0);
+        for term in &record.terms {
+            needed_bytes += u64::from(term.frames_bytes);
+            let range = term.frames_offset..term.frames_end();
+            kept_bytes += kept[term.block as usize].map_or(0, |kept| u64::from(kept.covered_bytes(&range)));
+        }
+        if kept_bytes > objects.get(&record.oid).map_or(0, |object| object.kept_bytes) {
+            let (oid, size_bytes) = (record.oid, record.size_bytes);
+            objects.insert(oid, KeptObject { oid, size_bytes, needed_bytes, kept_bytes });
+        }
+    }
+    Ok(())
+}
