@@ -214,7 +214,8 @@ impl<'s> Commit<'s> {
         let shards = self.shards(&blocks, &records)?;
         let keys = self.keys.iter().map(|id| Key::new(id, 0)).collect();
         let repositories = vec![REPOSITORY.to_owned()];
-        let contents = Contents { records, blocks, shards, keys, repositories, replaces: vec![] };
+        let contents =
+            Contents { records, blocks, shards, keys, repositories, replaces: vec![], carried: vec![] };
         self.store.segment_bytes += contents.write().len() as u64;
         Ok(())
     }

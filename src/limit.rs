@@ -219,6 +219,9 @@ pub const STALL_SECONDS: u64 = 30;
 pub const SLOWEST_BYTES_PER_SECOND: u64 = 512;
 /// The answer to a request that is larger may take two times [`STALL_SECONDS`].
 pub const SMALL_REQUEST_BYTES: u64 = 256 * KIB as u64;
+/// The only block of a commit stands in its index segment if it is no larger: with 32 segments that makes what is read of
+/// the index at most 3 MiB longer.
+pub const CARRIED_BYTES: usize = 96 * KIB;
 /// What a new connection sends before it waits for an answer: ten packets (RFC 6928).
 pub const FIRST_PACKETS_BYTES: u64 = 14_600;
 /// Bytes handed to a connection at a time.

@@ -4,12 +4,15 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::compact;
+use bytes::Bytes;
+
+use super::compact::{self, OfCommit};
 use super::condemned::CondemnedNames;
 use super::index::{Found, Index};
-use super::pack::BlocksInFlight;
+use super::pack::{BlocksInFlight, SmallBlock};
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
+use crate::format::carried::{Carried, CarriedName};
 use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
@@ -161,18 +164,30 @@ pub(super) struct Committed {
     pub shards: NewShards,
     /// When the last block was durable.
     pub begun: Instant,
+    /// Whether all that it relies on came into the store with it, in one file.
+    pub is_one_file: bool,
 }
 
 /// Commits objects. When this returns, their blocks, their shards and their index segment are durable.
-pub(super) fn commit(
-    (store, cache): (&Store, &Cache),
+pub(super) fn commit<'s>(
+    (store, cache): (&'s Store, &Cache),
     index: &mut Index,
     repository: &str,
     mut change: Change,
-    in_flight: BlocksInFlight<'_>,
+    mut in_flight: BlocksInFlight<'s>,
 ) -> Result<Committed> {
     let recipes = recipes(repository, &change);
-    let (entries, shards, pending) = put_shards(store, std::mem::take(&mut change.new), &recipes)?;
+    let (entries, shards, files) = write_shards(std::mem::take(&mut change.new), &recipes)?;
+    let mut small = in_flight.take_small();
+    let carried = match in_flight.is_empty() {
+        true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
+        false => Vec::new(),
+    };
+    let mut pending = Vec::new();
+    if carried.is_empty() {
+        pending.extend(shards.iter().zip(files).map(|((id, _), bytes)| store.put_shard(id, bytes)));
+        small.take().into_iter().for_each(|small| in_flight.send(store, small));
+    }
     in_flight.settle()?;
     let begun = Instant::now();
     pending.into_iter().try_for_each(Pending::wait)?;
@@ -188,6 +203,9 @@ pub(super) fn commit(
         record.check().map(|()| record)
     };
     let count = change.objects.len();
+    let relies_on_others =
+        change.blocks.iter().any(|block| small.as_ref().is_none_or(|s| s.id != block.summary.id));
+    let is_carried = !carried.is_empty();
     let bytes = Contents {
         records: change.objects.into_iter().map(record).collect::<Result<_>>()?,
         blocks: change.blocks,
@@ -195,18 +213,38 @@ pub(super) fn commit(
         keys,
         repositories: vec![repository.to_owned()],
         replaces: Vec::new(),
+        carried,
     }
     .write();
     if bytes.len() > limit::SEGMENT_READ_BYTES {
         return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
-    let (id, bytes) = compact::segment_of((store, cache), index, commit, bytes)?;
-    store.put_segment(&id, bytes.clone())?;
+    let OfCommit { id, bytes, is_merged } = compact::segment_of((store, cache), index, commit, bytes)?;
+    let moved = small.as_ref().map(|small| small.moved.clone()).unwrap_or_default();
+    store.put_segment_pieces(&id, vec![bytes.clone().into()], &moved).wait()?;
+    small.iter().for_each(SmallBlock::is_sent);
     for Relied { record, .. } in &relied {
         tracing::info!("commit {commit}: object {}", record.oid);
     }
-    index.add(cache, id, bytes)?;
-    Ok(Committed { relied, shards, begun })
+    index.add((store, cache), id, bytes)?;
+    Ok(Committed { relied, shards, begun, is_one_file: is_carried && !is_merged && !relies_on_others })
+}
+
+/// What a small commit has in its segment: its block, if it has a new one, and its shard.
+fn carried(
+    most_bytes: usize,
+    small: Option<&SmallBlock>,
+    shards: &NewShards,
+    files: &[Vec<u8>],
+) -> Vec<Carried> {
+    let ([(shard, _)], [file]) = (&shards[..], files) else { return Vec::new() };
+    if file.len() + small.map_or(0, SmallBlock::size_bytes) > most_bytes {
+        return Vec::new();
+    }
+    let block =
+        small.map(|small| Carried { name: CarriedName::Block(small.id), pieces: small.pieces.clone() });
+    let shard = Carried { name: CarriedName::Shard(*shard), pieces: vec![Bytes::copy_from_slice(file)] };
+    block.into_iter().chain([shard]).collect()
 }
 
 /// The time by this machine's clock, in milliseconds since 1970.
@@ -253,14 +291,10 @@ fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec
     groups
 }
 
-/// Begins to write the shards of the new blocks, as many as it takes; the first one holds the recipes.
-fn put_shards<'s>(
-    store: &'s Store,
-    new: Vec<Entry>,
-    recipes: &Recipes,
-) -> Result<(Vec<ShardEntry>, NewShards, Vec<Pending<'s, ()>>)> {
+/// The shards of the new blocks, as many as it takes, and their bytes; the first one holds the recipes.
+fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, NewShards, Vec<Vec<u8>>)> {
     let groups = divide(new, limit::SHARD_CHUNKS);
-    let (mut entries, mut shards, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut entries, mut shards, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for (number, group) in groups.into_iter().enumerate() {
         let none = Recipes::default();
         let (bytes, recipe_bytes) = shard::write(&group, if number == 0 { recipes } else { &none })?;
@@ -271,10 +305,10 @@ fn put_shards<'s>(
             recipe_bytes: recipe_bytes as u32,
             chunk_count: group.iter().map(|(_, d)| d.chunks.len() as u32).sum(),
         });
-        pending.push(store.put_shard(&id, bytes));
+        files.push(bytes);
         shards.push((id, group));
     }
-    Ok((entries, shards, pending))
+    Ok((entries, shards, files))
 }
 
 /// What leads to the shards: the key chunks of each object that has anything new, each to the shard that lists it, or if it is

@@ -3,15 +3,26 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::commit::now_milliseconds;
 use super::index::{Index, Standing};
 use crate::error::{Error, Result};
+use crate::format::carried::CarriedName;
 use crate::format::merge::Merge;
 use crate::format::segment::Segment;
 use crate::id::{CommitId, ContentHash, SegmentId};
 use crate::limit;
 use crate::local::cache::Cache;
-use crate::store::Store;
+use crate::store::{Moved, Pending, Store};
+
+/// The segment of a commit.
+pub(super) struct OfCommit {
+    pub id: SegmentId,
+    pub bytes: Vec<u8>,
+    /// Whether it has merged others. Then it carries nothing: everything has a file of its own.
+    pub is_merged: bool,
+}
 
 /// The segment of a commit, from what it has to say itself: alone, or merged with small ones.
 pub(super) fn segment_of(
@@ -19,12 +30,29 @@ pub(super) fn segment_of(
     index: &Index,
     commit: CommitId,
     own: Vec<u8>,
-) -> Result<(SegmentId, Vec<u8>)> {
+) -> Result<OfCommit> {
     let chosen = due(sizes(index));
     if let Some((id, bytes)) = merged(reading, index, commit, &own, &chosen)? {
-        return Ok((id, bytes));
+        return Ok(OfCommit { id, bytes, is_merged: true });
     }
-    Ok((SegmentId { id: commit, hash: ContentHash::of(&own) }, own))
+    Ok(OfCommit { id: SegmentId { id: commit, hash: ContentHash::of(&own) }, bytes: own, is_merged: false })
+}
+
+/// Gives all that a segment carries, but for what is not `wanted`, files of their own, so that another segment can replace it.
+/// They are durable, and of their full size, when what this returns has been waited for. Under their names nobody ever
+/// writes anything else, so whoever else is at it writes the same.
+pub(super) fn unload<'s, B: AsRef<[u8]>>(
+    store: &'s Store,
+    segment: &Segment<B>,
+    wanted: impl Fn(&CarriedName) -> bool,
+) -> Vec<Pending<'s, ()>> {
+    let put = |(name, bytes): (CarriedName, &[u8])| match name {
+        CarriedName::Block(id) => {
+            store.put_block(&id, vec![Bytes::copy_from_slice(bytes)], &Moved::default())
+        }
+        CarriedName::Shard(id) => store.put_shard(&id, bytes.to_vec()),
+    };
+    segment.carried().filter(|(name, _)| wanted(name)).map(put).collect()
 }
 
 /// What a commit has to say, merged with the chosen segments; nothing if none could be.
@@ -67,17 +95,24 @@ fn merged(
             return Ok(None);
         }
     };
+    let added = read.iter().filter_map(|(_, segment)| segment.as_ref().ok());
+    let mut unloading: Vec<_> = added.flat_map(|segment| unload(store, segment, |_| true)).collect();
+    unloading.extend(unload(store, &own, |_| true));
+    unloading.into_iter().try_for_each(Pending::wait)?;
     let id = SegmentId { id: after(commit, *newest)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
     Ok(Some((id, bytes)))
 }
 
-/// The segments that can be merged, and their sizes in bytes.
+/// The segments that can be merged, and their sizes in bytes, without what they carry: that is not merged.
 pub(super) fn sizes(index: &Index) -> Vec<(SegmentId, u64)> {
     let last = CommitId::LAST_MILLISECONDS;
     // none could sort after one that is dated at the end of time
     let can_merge = |s: &&Arc<Standing>| s.head.can_merge() && s.id.id.milliseconds() < last;
-    index.segments().filter(can_merge).map(|s| (s.id, s.size_bytes)).collect()
+    let size = |s: &Standing| {
+        s.size_bytes - s.head.carried().iter().map(|(_, place)| place.end - place.start).sum::<u64>()
+    };
+    index.segments().filter(can_merge).map(|s| (s.id, size(s))).collect()
 }
 
 /// The segments that a commit merges, in the order of their ids. What is large is left to `git lfs-cdc compact`, as far as that

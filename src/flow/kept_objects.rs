@@ -56,10 +56,8 @@ fn add_objects(
     ranges: &HashMap<BlockId, Kept>,
     objects: &mut HashMap<Oid, KeptObject>,
 ) -> Result<()> {
-    let kept: Vec<Option<&Kept>> = segment
-        .blocks()?
-        .map(|block| Ok(ranges.get(&block?.summary.id)))
-        .collect::<Result<_>>()?;
+    let kept: Vec<Option<&Kept>> =
+        segment.blocks()?.map(|block| Ok(ranges.get(&block?.summary.id))).collect::<Result<_>>()?;
     if kept.iter().all(Option::is_none) {
         return Ok(());
     }

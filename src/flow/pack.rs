@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cut::{self, ReadObject, What};
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::block::{Builder, Chunk, FramePlace, Summary};
 use crate::format::frame::{Encoded, Encoder};
 use crate::format::recipe::Term;
-use crate::id::{ChunkId, Nonce};
+use crate::id::{BlockId, ChunkId, Nonce};
 use crate::limit;
 use crate::local::journal::{Entry, Journal};
 use crate::store::{Moved, Pending, Store};
@@ -163,24 +164,63 @@ type Departed = (Arc<Progress>, Arc<Moving>);
 
 /// Blocks on their way to the store, with what objects have in them.
 #[derive(Default)]
-pub(super) struct BlocksInFlight<'s>(Vec<(Vec<Departed>, Pending<'s, ()>)>);
+pub(super) struct BlocksInFlight<'s> {
+    sent: Vec<(Vec<Departed>, Pending<'s, ()>)>,
+    /// The only one, which is so small that it may stand in the segment of its commit.
+    small: Option<SmallBlock>,
+}
 
-impl BlocksInFlight<'_> {
+/// A block that was not sent.
+pub(super) struct SmallBlock {
+    pub id: BlockId,
+    pub pieces: Vec<Bytes>,
+    pub moved: Moved,
+    departed: Vec<Departed>,
+}
+
+impl SmallBlock {
+    pub(super) fn size_bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// It is in the store.
+    pub(super) fn is_sent(&self) {
+        self.departed.iter().for_each(|(progress, moving)| progress.is_sent(moving));
+    }
+}
+
+impl<'s> BlocksInFlight<'s> {
+    /// Whether none was sent that is not durable yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// The small block, if nothing else is on its way.
+    pub(super) fn take_small(&mut self) -> Option<SmallBlock> {
+        self.small.take()
+    }
+
+    /// Sends a small block after all.
+    pub(super) fn send(&mut self, store: &'s Store, small: SmallBlock) {
+        let SmallBlock { id, pieces, moved, departed } = small;
+        self.sent.push((departed, store.put_block(&id, pieces, &moved)));
+    }
+
     /// Waits until one more block is durable, whichever is first.
     fn settle_one(&mut self) -> Result<()> {
-        let requests = self.0.iter_mut().map(|(_, put)| put).collect();
+        let requests = self.sent.iter_mut().map(|(_, put)| put).collect();
         if let Some((which, done)) = Pending::first(requests) {
-            let (moving, _) = self.0.remove(which);
+            let (moving, _) = self.sent.remove(which);
             done?;
             moving.iter().for_each(|(progress, moving)| progress.is_sent(moving));
         }
         Ok(())
     }
 
-    /// Waits until every block is durable, or has failed.
+    /// Waits until every block that was sent is durable, or has failed.
     pub(super) fn settle(mut self) -> Result<()> {
         let mut settled = Ok(());
-        while !self.0.is_empty() {
+        while !self.sent.is_empty() {
             settled = settled.and(self.settle_one());
         }
         settled
@@ -269,8 +309,8 @@ impl<'a, 's> Assembly<'a, 's> {
         }
     }
 
-    /// Sends the open block on its way, and waits while there are too many on it to fill another.
-    fn close_block(&mut self) -> Result<()> {
+    /// Closes the open block.
+    fn seal(&mut self) -> Result<SmallBlock> {
         self.close_run();
         let sealed = std::mem::take(&mut self.open).finish(Nonce::random()?);
         let summary = sealed.summary;
@@ -281,22 +321,34 @@ impl<'a, 's> Assembly<'a, 's> {
             let moving = progress.depart(content_bytes, summary.size_bytes.into(), moved.clone());
             (progress, moving)
         };
-        let moving = std::mem::take(&mut self.shares).into_iter().map(depart).collect();
-        let new = (summary, sealed.directory);
+        let departed = std::mem::take(&mut self.shares).into_iter().map(depart).collect();
+        self.new.push((summary, sealed.directory));
+        Ok(SmallBlock { id: summary.id, pieces: sealed.pieces, moved, departed })
+    }
+
+    /// Sends the open block on its way, and waits while there are too many on it to fill another.
+    fn close_block(&mut self) -> Result<()> {
+        let block = self.seal()?;
         // before: between the moment when the store has it and the one when we hear of that, we may be killed
-        self.packing.journal.note(&new);
-        let put = self.packing.store.put_block(&summary.id, sealed.pieces, &moved);
-        self.in_flight.0.push((moving, put));
-        self.new.push(new);
-        while self.in_flight.0.len() > self.packing.blocks_in_flight {
+        self.new.last().into_iter().for_each(|new| self.packing.journal.note(new));
+        self.in_flight.send(self.packing.store, block);
+        while self.in_flight.sent.len() > self.packing.blocks_in_flight {
             self.in_flight.settle_one()?;
         }
         Ok(())
     }
 
-    /// Sends the last block on its way.
+    /// Sends the last block on its way, unless it is a small one, and the only one.
     fn end(&mut self) -> Result<()> {
-        if self.open.is_empty() { Ok(()) } else { self.close_block() }
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        // with what else is in it, it may turn out to be too large
+        if self.new.is_empty() && self.open.frames_bytes() <= self.packing.store.reach().carried_bytes {
+            self.in_flight.small = Some(self.seal()?);
+            return Ok(());
+        }
+        self.close_block()
     }
 
     /// Puts the terms into the order of the objects.

@@ -82,27 +82,32 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     }
     // while blocks are on their way; what is lost of these is noticed before it is relied on
     let asked = look_for(engine, view, change.old_blocks());
-    let (relied, begun) = commit_change(engine, view, change, in_flight)?;
+    let Committed { relied, begun, is_one_file, .. } = commit_change(engine, view, change, in_flight)?;
     take_found(view, asked)?;
     view.resumed |= has_packed;
-    standing.extend(changed.into_iter().zip(relied));
-    let manifest = looks_for_manifest(engine, view).then(|| engine.store.keeps_manifest());
+    look_for_manifest(engine, view);
+    // fresh still: the request may have stood still for a week
+    if is_one_file && relied.iter().all(Relied::is_fresh) {
+        // names that came into the store with this one file: no condemned list from before can name them, and a read that
+        // began after its commit has nothing else to look for
+        view.seen.extend(relied.iter().flat_map(|relied| &relied.blocks).map(|block| block.id));
+        changed.iter().for_each(|wanted| lead.answer(wanted, Ok(())));
+    } else {
+        standing.extend(changed.into_iter().zip(relied));
+    }
     let answered = answer_sound(engine, view, lead, standing);
     lead.has_committed(begun.elapsed());
-    // whether it was acknowledged or not, it was committed
-    if let Some(keeps) = manifest {
-        view.owes_manifest = keeps.wait().unwrap_or_else(|e| {
-            tracing::warn!("the manifest is not brought up to date: {e}");
-            false
-        });
-    }
     answered
 }
 
-/// Whether it is to be found out that the manifest is to be written at the end. That is done after each commit: if it is
-/// made meanwhile by somebody else, either that one sees the commit, or this one sees the manifest.
-fn looks_for_manifest(engine: &Engine, view: &View) -> bool {
-    engine.settings.writes_manifest && !view.owes_manifest
+/// Begins to find out whether the manifest is to be written at the end. That is done after each commit: if it is
+/// made meanwhile by somebody else, either that one sees the commit, or this one sees the manifest. The last answer says it.
+fn look_for_manifest(engine: &Engine, view: &mut View) {
+    if engine.settings.writes_manifest {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        engine.store.keeps_manifest().hand_to(move |keeps| drop(sender.send(keeps)));
+        view.keeps_manifest = Some(answer);
+    }
 }
 
 /// What is to be committed of the objects that were packed, in this order, and what is on its way; those that
@@ -281,24 +286,22 @@ fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Pres
     }
 }
 
-/// Commits, and learns what the commit has added. Returns what each object stands on, and when the last block was
-/// durable.
-fn commit_change(
-    engine: &Engine,
+/// Commits, and learns what the commit has added.
+fn commit_change<'e>(
+    engine: &'e Engine,
     view: &mut View,
     change: Change,
-    in_flight: BlocksInFlight<'_>,
-) -> Result<(Vec<Relied>, Instant)> {
+    in_flight: BlocksInFlight<'e>,
+) -> Result<Committed> {
     let repository = &engine.settings.repository;
-    let committed =
+    let mut committed =
         commit::commit((&engine.store, &engine.cache), &mut view.index, repository, change, in_flight)?;
-    let Committed { relied, shards, begun } = committed;
-    for (id, blocks) in shards {
+    for (id, blocks) in committed.shards.drain(..) {
         view.learned.shards.insert(id);
         blocks.iter().for_each(|(block, _)| engine.journal.forget(&block.id));
         view.learned.known.add(blocks, |_| true);
     }
-    Ok((relied, begun))
+    Ok(committed)
 }
 
 /// Answers the objects of which nothing that they stand on is condemned, by a read that begins now, whose record is fresh, and whose

@@ -308,6 +308,7 @@ mod tests {
         read_ahead_bytes: limit::NETWORK_READ_AHEAD_BYTES,
         blocks_in_flight: 3,
         first_block_bytes: 1,
+        carried_bytes: 0,
     };
 
     struct Place {

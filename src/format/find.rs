@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::block::Summary;
+use super::carried::{self, CarriedName};
 use super::container::Container;
 use super::cursor::Cursor;
 use super::fence::Fence;
@@ -49,6 +50,7 @@ pub struct Head {
     pub(super) container: Container,
     pub(super) repositories: Vec<String>,
     pub(super) replaces: Vec<SegmentId>,
+    carried: Vec<(CarriedName, Range<u64>)>,
     /// Over the records. Segments written before there were fences have none.
     fence: Option<Fence>,
 }
@@ -72,7 +74,8 @@ impl Head {
             true => Some(Fence::read(container.section(start, segment::FENCE)?)?),
             false => None,
         };
-        Ok(Self { container, repositories, replaces, fence })
+        let carried = carried::read(&container, start)?;
+        Ok(Self { container, repositories, replaces, carried, fence })
     }
 
     /// How much of the beginning a head takes, by the first bytes of the segment: at least a kilobyte, or all.
@@ -85,9 +88,14 @@ impl Head {
         &self.replaces
     }
 
+    /// The files that stand in this one, and where.
+    pub fn carried(&self) -> &[(CarriedName, Range<u64>)] {
+        &self.carried
+    }
+
     /// Whether this version may merge the segment: it knows every feature and section in it.
     pub fn can_merge(&self) -> bool {
-        self.container.features.read_only == 0 && self.container.only_has(1..segment::FENCE + 1)
+        self.container.features.read_only == 0 && self.container.only_has(1..segment::KINDS_END)
     }
 
     /// How many entries a table has.

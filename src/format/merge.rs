@@ -148,6 +148,8 @@ impl<'s> Merge<'s> {
             keys: self.keys,
             repositories: self.repositories.entries,
             replaces: self.replaces,
+            // what the merged ones carried stands in files of its own by now
+            carried: Vec::new(),
         };
         let sections = tables.sections(records, terms);
         let mut pieces = vec![Bytes::from(container::head(segment::MAGIC, Features::default(), &sections))];

@@ -2,6 +2,7 @@
 //! the byte tables; no clock, disk, network or async code lives here.
 
 pub mod block;
+pub mod carried;
 pub mod chunking;
 pub mod condemned;
 pub mod container;

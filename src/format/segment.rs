@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::block::Summary;
+use super::carried::{self, Carried, CarriedName};
 use super::container::{self, Container, Features, Section};
 use super::cursor::{Cursor, Put};
 use super::fence::Fence;
@@ -24,6 +25,10 @@ pub(super) const SHARDS: Layout = Layout { kind: 6, width: 56 };
 pub(super) const REPOSITORIES: u32 = 7;
 pub(super) const REPLACES: u32 = 8;
 pub(super) const FENCE: u32 = 9;
+pub(super) const CARRIED: u32 = 10;
+pub(super) const CARRIED_BYTES: u32 = 11;
+/// One past the last kind of section that this version knows.
+pub(super) const KINDS_END: u32 = 12;
 /// Oid, size, commit, repository, number of terms, index of the second term.
 const RECORD_HEAD_WIDTH: usize = 32 + 8 + 16 + 4 + 4 + 8;
 const NO_TERM: [u8; TERM_WIDTH] = [0; TERM_WIDTH];
@@ -83,6 +88,8 @@ pub struct Contents {
     pub repositories: Vec<String>,
     /// Segments that this one has merged.
     pub replaces: Vec<SegmentId>,
+    /// Files of the commit that stand in its segment.
+    pub carried: Vec<Carried>,
 }
 
 impl Contents {
@@ -99,7 +106,7 @@ impl Contents {
     }
 
     /// All sections: the two large ones as they were laid out, and the tables. Their numbers refer to `blocks` as it is.
-    pub(super) fn sections(&self, records: Vec<u8>, terms: Vec<u8>) -> [Section; 9] {
+    pub(super) fn sections(&self, records: Vec<u8>, terms: Vec<u8>) -> Vec<Section> {
         let hash = |number: usize| {
             let entry = RECORDS.entry_unchecked(&records, number);
             u64::from_be_bytes(*entry.first_chunk().unwrap_or(&[0; 8]))
@@ -123,17 +130,31 @@ impl Contents {
         let laid_out = |layout: Layout, bytes| Section { kind: layout.kind, bytes, paged: true };
         let paged = |layout: Layout, entries: &[u8]| laid_out(layout, layout.write(entries));
         let plain = |kind, bytes| Section { kind, bytes, paged: false };
-        [
+        let mut sections = vec![
             plain(REPOSITORIES, self.write_repositories()),
             plain(REPLACES, self.write_replaces()),
             plain(FENCE, fence.write()),
+        ];
+        if !self.carried.is_empty() {
+            sections.push(plain(CARRIED, carried::write_table(&self.carried)));
+        }
+        sections.extend([
             paged(SHARDS, &shards),
             paged(KEYS, &keys),
             laid_out(RECORDS, records),
             laid_out(TERMS, terms),
             paged(BLOCKS, &blocks),
             paged(DEPENDENCIES, &dependencies),
-        ]
+        ]);
+        if !self.carried.is_empty() {
+            // as in files of their own, they carry checksums themselves
+            sections.push(Section {
+                kind: CARRIED_BYTES,
+                bytes: carried::write_bytes(&self.carried),
+                paged: true,
+            });
+        }
+        sections
     }
 
     /// Blocks keep their order: those of one object stand together.
@@ -256,6 +277,13 @@ impl<B: AsRef<[u8]>> Segment<B> {
         *dependencies_end = place.end;
         let entries = DEPENDENCIES.range(self.section(DEPENDENCIES)?, place);
         Ok(BlockEntry { summary, dependencies: read_dependencies(entries, self.block_count()?)? })
+    }
+
+    /// The files that stand in the segment. What they hold is for the caller to check.
+    pub fn carried(&self) -> impl Iterator<Item = (CarriedName, &[u8])> {
+        let bytes = self.bytes.as_ref();
+        let carried = self.head.carried().iter();
+        carried.map(|(name, range)| (*name, &bytes[range.start as usize..range.end as usize]))
     }
 
     /// All shards, in the order that keys refer to them.

@@ -2,6 +2,7 @@
 //! deletes but [`probe`], what it has written itself, and `removal`; and nothing but `create` makes a store.
 
 mod access;
+mod carried;
 mod create;
 mod directory;
 mod files;
@@ -50,6 +51,9 @@ pub struct Store {
     runtime: OwnRuntime,
     description: StoreDescription,
     first_look: Mutex<Option<FirstLook>>,
+    /// What stands inside index segments.
+    carriers: carried::Carriers,
+    carried_bytes: usize,
 }
 
 /// What a store has listed when it was opened.
@@ -82,6 +86,8 @@ pub struct Reach {
     pub blocks_in_flight: usize,
     /// The first block of several is closed at this size, and each further one at twice as much.
     pub first_block_bytes: usize,
+    /// The only block of a commit, if it is no larger, stands inside its index segment.
+    pub carried_bytes: usize,
 }
 
 impl Store {
@@ -112,12 +118,25 @@ impl Store {
 
     fn of(files: Files, runtime: OwnRuntime, description: StoreDescription, look: Option<FirstLook>) -> Self {
         let files = Files { creates: description.creates, ..files };
-        Self { files, runtime, description, first_look: Mutex::new(look) }
+        let (first_look, carriers) = (Mutex::new(look), carried::Carriers::default());
+        let carried_bytes = match &files.place {
+            // nobody waits for round trips there
+            Place::Directory(_) => 0,
+            Place::Network(_) => limit::CARRIED_BYTES,
+        };
+        Self { files, runtime, description, first_look, carriers, carried_bytes }
     }
 
     /// What was listed when the store was opened, once: it is not for checks that must begin later.
     pub fn take_first_look(&self) -> Option<FirstLook> {
         self.first_look.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The same store, with small commits as a bucket has them.
+    #[cfg(test)]
+    pub(crate) fn carrying(mut self) -> Self {
+        self.carried_bytes = limit::CARRIED_BYTES;
+        self
     }
 
     /// A store on any backend, as if it were a bucket.
@@ -176,6 +195,7 @@ impl Store {
                 read_ahead_bytes: 0,
                 blocks_in_flight: limit::DIRECTORY_BLOCKS_IN_FLIGHT,
                 first_block_bytes: limit::BLOCK_BYTES,
+                carried_bytes: self.carried_bytes,
             },
             Place::Network(_) => Reach {
                 fetch_gap_bytes: limit::NETWORK_FETCH_GAP_BYTES,
@@ -184,6 +204,7 @@ impl Store {
                 read_ahead_bytes: limit::NETWORK_READ_AHEAD_BYTES,
                 blocks_in_flight: limit::NETWORK_BLOCKS_IN_FLIGHT,
                 first_block_bytes: limit::NETWORK_FIRST_BLOCK_BYTES,
+                carried_bytes: self.carried_bytes,
             },
         }
     }
@@ -230,8 +251,8 @@ impl Store {
         self.put(layout::segment(id), PutPayload::from(bytes), &Moved::default()).wait()
     }
 
-    /// Begins to store a merged index segment; `moved` follows it.
-    pub fn put_merged(&self, id: &SegmentId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
+    /// Begins to store an index segment; `moved` follows it.
+    pub fn put_segment_pieces(&self, id: &SegmentId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
         self.put(layout::segment(id), PutPayload::from_iter(pieces), moved)
     }
 
@@ -255,11 +276,6 @@ impl Store {
         Pending { runtime: &self.runtime, task: self.runtime.spawn(request) }
     }
 
-    /// Begins to read a whole shard.
-    pub fn get_shard(&self, id: &ShardId) -> Pending<'_, Bytes> {
-        self.get(layout::shard(id), limit::SHARD_READ_BYTES)
-    }
-
     /// Begins to read a whole index segment.
     pub fn get_segment(&self, id: &SegmentId) -> Pending<'_, Bytes> {
         self.get(layout::segment(id), limit::SEGMENT_READ_BYTES)
@@ -280,18 +296,6 @@ impl Store {
         self.begin(async move { files.get(&path, limit_bytes).await })
     }
 
-    /// Begins to read a byte range of a block into `buffer`, which comes back with exactly that range; `moved`
-    /// follows it. Buffers are the caller's so that it can use them again: fresh memory costs more than a read.
-    pub fn get_block_range(
-        &self,
-        id: &BlockId,
-        range: Range<u32>,
-        buffer: Vec<u8>,
-        moved: &Moved,
-    ) -> Pending<'_, Vec<u8>> {
-        self.get_range(layout::block(id), u64::from(range.start)..u64::from(range.end), buffer, moved)
-    }
-
     fn get_range(
         &self,
         path: Path,
@@ -301,12 +305,6 @@ impl Store {
     ) -> Pending<'_, Vec<u8>> {
         let (files, moved) = (self.files.clone(), moved.clone());
         self.begin(async move { files.get_range(&path, range, buffer, &moved).await })
-    }
-
-    /// Begins to look for a block: its size, if it is there.
-    pub fn block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
-        let (files, path) = (self.files.clone(), layout::block(id));
-        self.begin(async move { files.size(&path).await })
     }
 
     /// As [`Store::block_bytes`], and what is found is durable then: whoever stored it may have been killed in that

@@ -11,7 +11,7 @@ use super::files::Files;
 use super::retry::Retry;
 use super::{Moved, Pending, Place, Store, layout};
 use crate::error::Result;
-use crate::id::{ContentHash, SegmentId, ShardId};
+use crate::id::{BlockId, ContentHash, SegmentId, ShardId};
 use crate::limit;
 
 impl Store {
@@ -53,6 +53,11 @@ impl Store {
     /// The same of a shard.
     pub fn hash_shard(&self, id: &ShardId, size_bytes: u64) -> Pending<'_, ContentHash> {
         self.hash(layout::shard(id), size_bytes, &Moved::default())
+    }
+
+    /// The same of a block, in the file of its own.
+    pub fn hash_block(&self, id: &BlockId, size_bytes: u64) -> Pending<'_, ContentHash> {
+        self.hash(layout::block(id), size_bytes, &Moved::default())
     }
 
     fn hash(&self, path: Path, size_bytes: u64, moved: &Moved) -> Pending<'_, ContentHash> {

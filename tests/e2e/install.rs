@@ -175,9 +175,12 @@ fn each_command_says_in_a_line_what_it_does_and_more_when_asked_for_help() {
         machine.expect_success(machine.cdc(&&sandbox.path(""), arguments)).stdout
     };
     let all = help(&[]);
-    let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let commands: Vec<(&str, &str)> =
-        listed.map(|line| line.trim().split_once("  ").unwrap()).filter(|(name, _)| *name != "help").collect();
+    let listed =
+        all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<(&str, &str)> = listed
+        .map(|line| line.trim().split_once("  ").unwrap())
+        .filter(|(name, _)| *name != "help")
+        .collect();
     assert!(commands.len() >= 9, "{all}");
     for (name, line) in commands {
         let help = help(&[name]);

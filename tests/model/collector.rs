@@ -19,6 +19,11 @@ pub enum Next {
     Mark,
     Condemn(Condemned),
     Read(Reading),
+    /// PUTs blocks that stand in segments which are to be replaced or deleted, but for those to be deleted.
+    Unload {
+        segments: Names,
+        blocks: Names,
+    },
     /// PUTs what remains of segments with condemned records.
     Rewrite {
         segments: Names,
@@ -57,7 +62,7 @@ impl Collector {
                 Next::Mark
             }
             Next::Mark => {
-                let marked = self.mark(world);
+                let marked = self.mark(world, setting);
                 if marked == Condemned::default() { Next::Done } else { Next::Condemn(marked) }
             }
             Next::Condemn(list) => {
@@ -80,12 +85,18 @@ impl Collector {
                     Progress::GaveUp => Next::Done,
                 }
             }
+            Next::Unload { segments, blocks } => {
+                let carried = world.store.carried_by(segments).without(blocks);
+                world.store.unload(carried);
+                self.rewrite_or_delete(segments, blocks, world, setting)
+            }
             Next::Rewrite { segments, blocks } => {
                 let condemned = self.condemned(world).records;
                 world.store.put_segment(Segment {
                     records: world.store.records_of(segments).without(condemned),
                     replaces: segments.and(world.store.replaced_by(segments)),
                     page,
+                    ..Segment::default()
                 });
                 Next::Delete { segments, blocks }
             }
@@ -100,7 +111,7 @@ impl Collector {
     }
 
     /// Records are dropped on request, blocks when no other record names them.
-    fn mark(&self, world: &World) -> Condemned {
+    fn mark(&self, world: &World, setting: &Setting) -> Condemned {
         let store = &world.store;
         let (found, condemned) = (store.records_found(), store.condemned());
         let records = world.requested.within(found).without(condemned.records);
@@ -108,7 +119,12 @@ impl Collector {
             true => Names::default(),
             false => store.blocks_of(found.without(condemned.records).without(records)),
         };
-        Condemned { blocks: store.blocks.without(reachable).without(condemned.blocks), records }
+        let carried = match setting.rules.condemn_carried {
+            true => store.carried_by(store.unreplaced(store.segments)),
+            false => Names::default(),
+        };
+        let blocks = store.blocks.and(carried).without(reachable).without(condemned.blocks);
+        Condemned { blocks, records }
     }
 
     fn condemned(&self, world: &World) -> Condemned {
@@ -123,6 +139,15 @@ impl Collector {
         let blocks = own.blocks.without(reachable);
         let has_dropped = |name: &u8| !store.segment(*name).records.within(own.records).is_empty();
         let segments = Names::of(segments.iter().filter(has_dropped));
+        let is_carried = !store.carried_by(segments).without(blocks).without(store.blocks).is_empty();
+        if setting.rules.unload && is_carried {
+            return Next::Unload { segments, blocks };
+        }
+        self.rewrite_or_delete(segments, blocks, world, setting)
+    }
+
+    fn rewrite_or_delete(&self, segments: Names, blocks: Names, world: &World, setting: &Setting) -> Next {
+        let (store, own) = (&world.store, self.condemned(world));
         match store.records_of(segments).without(own.records).is_empty() {
             true => to_delete(segments, blocks, setting),
             false => Next::Rewrite { segments, blocks },

@@ -14,6 +14,7 @@ pub struct Compactor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Next {
     Read,
+    Unload { read: Names },
     PutMerged { read: Names },
     SyncIndex { read: Names },
     ListAgain { read: Names },
@@ -42,8 +43,14 @@ impl Compactor {
             Next::Read => match store.segments {
                 none if none.is_empty() => Next::Done,
                 read if !rules.put_before_delete => Next::DeleteTooEarly { read, replaced: read },
+                read if rules.unload && !store.carried_by(read).is_empty() => Next::Unload { read },
                 read => Next::PutMerged { read },
             },
+            Next::Unload { read } => {
+                let merged = store.unreplaced(read);
+                store.unload(store.carried_by(merged));
+                Next::PutMerged { read }
+            }
             Next::PutMerged { read } => {
                 let merged = store.unreplaced(read);
                 // a name that isn't listed any more does not come back
@@ -52,7 +59,7 @@ impl Compactor {
                 if !rules.merge_keeps_records {
                     records = Names::of(records.iter().next_back());
                 }
-                let name = store.put_segment(Segment { records, replaces, page });
+                let name = store.put_segment(Segment { records, replaces, page, ..Segment::default() });
                 let read = read.with(name);
                 match setting.is_directory {
                     true => {

@@ -20,6 +20,11 @@ pub fn merging_same() -> Actor {
     Actor::Pusher(Pusher::of(1, 2).merging())
 }
 
+/// A push whose commit is one file.
+pub fn carrying() -> Actor {
+    Actor::Pusher(Pusher::of(1, 1).carrying())
+}
+
 /// A push that has the segment of the beginning in its cache.
 pub fn with_cache() -> Actor {
     Actor::Pusher(Pusher::of(1, 1).with_cached(0))

@@ -92,6 +92,30 @@ fn directories() {
     holds(name, directory(), ANY, &[pusher(), merging_same(), compactor(1)]);
 }
 
+/// Commits that are one file, of which no check is made.
+#[test]
+fn small_commits() {
+    let begin = &[Empty, Carried, OldCarried];
+    let setting = service(1);
+    let collector = collector(&setting);
+    let name = "a small commit, a push, two collections";
+    holds(name, setting, begin, &[carrying(), pusher(), collector, collector]);
+    let eager = eager_collector(&setting);
+    holds(
+        "a small commit, a push, one that condemns all blocks",
+        setting,
+        begin,
+        &[carrying(), pusher(), eager],
+    );
+    let setting = service(2);
+    let name = "a small commit, a merging push, a collection";
+    holds(name, setting, begin, &[carrying(), merging_same(), collector]);
+    let name = "a small commit, a merging push, a compaction, a pull";
+    holds(name, setting, begin, &[carrying(), merging_same(), compactor(1), puller()]);
+    let name = "a small commit, a compaction, a collection, a pull";
+    holds(name, setting, begin, &[carrying(), compactor(1), collector, puller()]);
+}
+
 #[test]
 fn lost_blocks() {
     let name = "a lost block: a push, a merging push, a compaction, a pull";

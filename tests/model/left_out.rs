@@ -100,6 +100,24 @@ fn the_check() {
 }
 
 #[test]
+fn small_commits() {
+    let unload = |r: &mut Rules| r.unload = false;
+    let begin = &[Empty, Carried, OldCarried];
+    let rule = "what is carried has a file of its own before it is merged";
+    without(rule, unload, service(1), begin, |_| vec![carrying(), compactor(1)])
+        .breaks(ACKNOWLEDGED_STANDS, 4);
+    let rule = "and before a collector deletes the segment";
+    let actors = |setting: &Setting| vec![pusher(), collector(setting)];
+    without(rule, unload, service(1), begin, actors).breaks(ACKNOWLEDGED_STANDS, 8);
+    // it gets a file of its own, and is condemned there the next time
+    let rule = "a collector condemns what is carried";
+    without(rule, |r| r.condemn_carried = false, service(1), begin, actors).keeps(&NEVER_BROKEN);
+    let rule = "a record is fresh still when a small commit is answered";
+    let actors = |setting: &Setting| vec![carrying(), collector(setting)];
+    without(rule, |r| r.fresh_at_check = false, service(1), begin, actors).breaks(ACKNOWLEDGED_STANDS, 8);
+}
+
+#[test]
 fn interrupted_pushes() {
     let actors = |setting: &Setting| vec![resuming(), collector(setting)];
     without("what is resumed is checked", |r| r.check_resumed = false, service(1), &[Orphan], actors)

@@ -106,6 +106,10 @@ pub enum Beginning {
     Orphan,
     /// One commit, whose block is lost.
     Lost,
+    /// As [`Self::Fresh`], but the segment carries the block.
+    Carried,
+    /// As [`Self::Old`], likewise.
+    OldCarried,
 }
 
 impl Beginning {
@@ -114,16 +118,23 @@ impl Beginning {
         if self == Self::Empty {
             return world;
         }
-        let block = world.store.put_block();
+        let is_carried = matches!(self, Self::Carried | Self::OldCarried);
+        let block = if is_carried { world.store.name_block() } else { world.store.put_block() };
         if self == Self::Orphan {
             return world;
         }
+        let carried = if is_carried { Names::of([block]) } else { Names::default() };
         let record = world.store.name_record(Record { object: 1, block, repository: 1 });
         let page = setting.pages - 1;
-        world.store.put_segment(Segment { records: Names::of([record]), page, ..Segment::default() });
+        world.store.put_segment(Segment {
+            records: Names::of([record]),
+            carried,
+            page,
+            ..Segment::default()
+        });
         match self {
             Self::Lost => world.store.delete_block(block),
-            Self::Old => world.requested = Names::of([record]),
+            Self::Old | Self::OldCarried => world.requested = Names::of([record]),
             _ => world.young = Names::of([record]),
         }
         world
@@ -251,7 +262,8 @@ impl Model for Protocol {
                 let store = &world.store;
                 let found = store.records_found();
                 let blocks = store.blocks_of(world.acknowledged);
-                world.acknowledged.without(found).is_empty() && blocks.without(store.blocks).is_empty()
+                let readable = store.readable(store.unreplaced(store.segments));
+                world.acknowledged.without(found).is_empty() && blocks.without(readable).is_empty()
             }),
             Property::always(RECORDS_STAND, |_, State { world, .. }| {
                 let store = &world.store;

@@ -56,7 +56,7 @@ impl Puller {
         let store = &world.store;
         let records = store.records_of_object(OBJECT, segments).iter().rev();
         let tried = if setting.rules.try_next_record { usize::MAX } else { 1 };
-        if records.take(tried).any(|record| store.blocks.has(store.record(record).block)) {
+        if records.take(tried).any(|record| store.readable(segments).has(store.record(record).block)) {
             world.has_pulled = true;
             return Next::Done;
         }

@@ -10,6 +10,8 @@ pub struct Pusher {
     pub repository: u8,
     /// Whether its commits merge what it has read.
     pub merges: bool,
+    /// Whether its block stands in its segment.
+    pub carries: bool,
     /// Segments that a former command has left in the cache.
     pub cached: Names,
     /// The block that was noted before its PUT began.
@@ -30,9 +32,19 @@ pub enum Next {
     PutBlock,
     SyncBlock(u8),
     CheckBlock(u8),
-    Commit { block: u8, is_resumed: bool },
+    /// Blocks of what is to be merged.
+    Unload {
+        block: u8,
+        is_resumed: bool,
+    },
+    Commit {
+        block: u8,
+        is_resumed: bool,
+    },
+    CommitCarrying,
     SyncIndex(u8),
     Check(u8),
+    CompleteFresh(u8),
     Complete(u8),
     Done,
 }
@@ -47,6 +59,7 @@ impl Pusher {
             object,
             repository,
             merges: false,
+            carries: false,
             cached: Names::default(),
             journal: None,
             restarts: 0,
@@ -57,6 +70,10 @@ impl Pusher {
 
     pub fn merging(self) -> Self {
         Self { merges: true, ..self }
+    }
+
+    pub fn carrying(self) -> Self {
+        Self { carries: true, ..self }
     }
 
     pub fn with_cached(self, segment: u8) -> Self {
@@ -79,7 +96,7 @@ impl Pusher {
     pub fn pages(&self, world: &World, setting: &Setting) -> std::ops::Range<u8> {
         match self.next {
             Next::Commit { .. } if self.merges => setting.pages_after(&world.store, self.seen),
-            Next::Commit { .. } => 0..setting.pages,
+            Next::Commit { .. } | Next::CommitCarrying => 0..setting.pages,
             _ => 0..1,
         }
     }
@@ -93,9 +110,10 @@ impl Pusher {
         self.next = match self.next {
             Next::LookUp => self.look_up(world, setting),
             Next::FindJournaled(block) => match world.store.blocks.has(block) || !rules.look_for_resumed {
-                true => Next::Commit { block, is_resumed: true },
+                true => self.unload_or_commit(block, true, world, setting),
                 false => Next::PutBlock,
             },
+            Next::PutBlock if self.carries => Next::CommitCarrying,
             Next::PutBlock => {
                 let block = if rules.nonces { world.store.put_block() } else { 0 };
                 if !rules.nonces {
@@ -107,17 +125,34 @@ impl Pusher {
                         world.store.loose_blocks = world.store.loose_blocks.with(block);
                         Next::SyncBlock(block)
                     }
-                    false => before_commit(block, setting),
+                    false => self.before_commit(block, world, setting),
                 }
             }
             Next::SyncBlock(block) => {
                 world.store.loose_blocks = Names::default();
-                before_commit(block, setting)
+                self.before_commit(block, world, setting)
             }
             Next::CheckBlock(block) => match world.store.condemned().blocks.has(block) {
                 true => self.begin_again(),
-                false => Next::Commit { block, is_resumed: false },
+                false => self.unload_or_commit(block, false, world, setting),
             },
+            Next::Unload { block, is_resumed } => {
+                let carried = world.store.carried_by(self.seen);
+                world.store.unload(carried);
+                Next::Commit { block, is_resumed }
+            }
+            Next::CommitCarrying => {
+                let block = world.store.name_block();
+                let record = world.store.name_record(Record {
+                    object: self.object,
+                    block,
+                    repository: self.repository,
+                });
+                let (records, carried) = (Names::of([record]), Names::of([block]));
+                world.store.put_segment(Segment { records, carried, page: choice, ..Segment::default() });
+                self.journal = None;
+                Next::CompleteFresh(record)
+            }
             Next::Commit { block, is_resumed } => self.commit(block, is_resumed, choice, world, setting),
             Next::SyncIndex(record) => {
                 world.store.loose_segments = Names::default();
@@ -132,6 +167,11 @@ impl Pusher {
                     false => complete(record, world),
                 }
             }
+            // no list can name what came into the store with this record
+            Next::CompleteFresh(record) => match rules.fresh_at_check && world.requested.has(record) {
+                true => self.begin_again(),
+                false => complete(record, world),
+            },
             Next::Complete(record) => complete(record, world),
             Next::Done => return None,
         };
@@ -152,7 +192,7 @@ impl Pusher {
         let condemned = store.condemned();
         let may_use = |block: u8| {
             !condemned.blocks.has(block)
-                && (!rules.look_for_blocks || !setting.blocks_are_lost || store.blocks.has(block))
+                && (!rules.look_for_blocks || !setting.blocks_are_lost || store.readable(seen).has(block))
         };
         let usable = Names::of(
             store.records_of_object(self.object, seen).iter().filter(|r| may_use(store.record(*r).block)),
@@ -170,7 +210,7 @@ impl Pusher {
             };
         }
         if let Some(old) = usable.iter().next_back() {
-            return before_commit(store.record(old).block, setting);
+            return self.before_commit(store.record(old).block, world, setting);
         }
         match self.journal.filter(|block| !condemned.blocks.has(*block)) {
             Some(block) => Next::FindJournaled(block),
@@ -210,16 +250,24 @@ impl Pusher {
         }
     }
 
+    fn before_commit(&self, block: u8, world: &World, setting: &Setting) -> Next {
+        match setting.rules.check_after_commit {
+            true => self.unload_or_commit(block, false, world, setting),
+            false => Next::CheckBlock(block),
+        }
+    }
+
+    fn unload_or_commit(&self, block: u8, is_resumed: bool, world: &World, setting: &Setting) -> Next {
+        let carried = world.store.carried_by(self.seen).without(world.store.blocks);
+        match setting.rules.unload && !carried.is_empty() {
+            true => Next::Unload { block, is_resumed },
+            false => Next::Commit { block, is_resumed },
+        }
+    }
+
     fn begin_again(&mut self) -> Next {
         self.attempts -= 1;
         if self.attempts == 0 { Next::Done } else { Next::LookUp }
-    }
-}
-
-fn before_commit(block: u8, setting: &Setting) -> Next {
-    match setting.rules.check_after_commit {
-        true => Next::Commit { block, is_resumed: false },
-        false => Next::CheckBlock(block),
     }
 }
 

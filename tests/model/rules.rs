@@ -39,6 +39,10 @@ pub struct Rules {
     pub put_before_delete: bool,
     /// A replaced segment is deleted only if what replaces it was listed since.
     pub list_before_delete: bool,
+    /// What a segment carries has a file of its own before another replaces it, or it is deleted.
+    pub unload: bool,
+    /// A collector condemns the blocks that segments carry like others.
+    pub condemn_carried: bool,
     /// In a directory: a folder is synced before anything relies on a file in it.
     pub sync_before_relying: bool,
     /// In a directory: `index/` is synced before a replaced segment is deleted.
@@ -70,6 +74,8 @@ impl Rules {
         merged_sorts_after: true,
         put_before_delete: true,
         list_before_delete: true,
+        unload: true,
+        condemn_carried: true,
         sync_before_relying: true,
         sync_before_delete: true,
         list_again: true,

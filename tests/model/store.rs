@@ -65,6 +65,8 @@ pub struct Record {
 pub struct Segment {
     pub records: Names,
     pub replaces: Names,
+    /// Blocks that stand in it.
+    pub carried: Names,
     /// The page of a LIST that its name is on.
     pub page: u8,
 }
@@ -101,10 +103,29 @@ pub struct Store {
 impl Store {
     /// PUTs a block under a name that nobody has had.
     pub fn put_block(&mut self) -> u8 {
-        let name = self.blocks_named;
-        self.blocks_named += 1;
+        let name = self.name_block();
         self.blocks = self.blocks.with(name);
         name
+    }
+
+    /// The name of a block that the next segment will carry.
+    pub fn name_block(&mut self) -> u8 {
+        self.blocks_named += 1;
+        self.blocks_named - 1
+    }
+
+    /// PUTs blocks that segments carry into files of their own.
+    pub fn unload(&mut self, blocks: Names) {
+        self.blocks = self.blocks.and(blocks);
+    }
+
+    pub fn carried_by(&self, segments: Names) -> Names {
+        segments.iter().fold(Names::default(), |all, name| all.and(self.segment(name).carried))
+    }
+
+    /// The blocks that somebody can read who knows these segments.
+    pub fn readable(&self, segments: Names) -> Names {
+        self.blocks.and(self.carried_by(segments.within(self.segments)))
     }
 
     /// PUTs a block whose name is its content's alone. Returns whether the name was used before.
@@ -167,7 +188,7 @@ impl Store {
     }
 
     pub fn has_deleted_blocks(&self) -> bool {
-        !Names::of(0..self.blocks_named).without(self.blocks).is_empty()
+        !Names::of(0..self.blocks_named).without(self.readable(self.segments)).is_empty()
     }
 
     pub fn has_deleted_segments(&self) -> bool {

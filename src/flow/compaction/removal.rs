@@ -9,10 +9,11 @@ use crate::error::{Error, Kind, Result};
 use crate::flow::condemned::CondemnedNames;
 use crate::flow::index::Index;
 use crate::flow::manifest;
+use crate::format::carried::CarriedName;
 use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::Segment;
-use crate::id::{ContentHash, SegmentId, ShardId};
+use crate::id::{BlockId, ContentHash, SegmentId, ShardId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::{Moved, Pending, Store};
@@ -106,24 +107,32 @@ fn removable(
     for part in parts(index, replaced.keys().copied()) {
         watch(format!("checking what is replaced: {done} of {} segments", replaced.len()));
         done += part.len();
-        for (id, bytes) in part.iter().zip(read(store, cache, &part)) {
-            let segment = match bytes.and_then(Segment::open) {
+        let opened: Vec<_> =
+            read(store, cache, &part).into_iter().map(|bytes| bytes.and_then(Segment::open)).collect();
+        let unloaded: Vec<_> =
+            opened.iter().map(|segment| segment.as_ref().map(|s| unloaded(store, s, &condemned))).collect();
+        for ((id, segment), unloaded) in part.iter().zip(&opened).zip(unloaded) {
+            let segment = match segment {
                 Ok(segment) => segment,
                 // somebody else was faster, or is just at it
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 Err(e) if e.kind() == Kind::Corrupt => {
-                    findings.push(e.context(format!("index/{id} is replaced, and kept")).to_string());
+                    findings.push(e.clone().context(format!("index/{id} is replaced, and kept")).to_string());
                     continue;
                 }
-                Err(e) => return Err(e),
+                Err(e) => return Err(e.clone()),
             };
             let by: Vec<_> = replaced[id].iter().filter_map(|by| standing.get(by)).collect();
-            let ids = segment.shards()?.into_iter().map(|shard| shard.id);
-            match check_all_said(&segment, &by, &condemned) {
+            // what it carries itself goes with it
+            let carries = |id: &ShardId| segment.carried().any(|(name, _)| name == CarriedName::Shard(*id));
+            let ids = segment.shards()?.into_iter().map(|shard| shard.id).filter(|id| !carries(id));
+            let said = check_all_said(segment, &by, &condemned);
+            match said.and_then(|()| unloaded.unwrap_or_default().into_iter().try_for_each(check_unloaded)) {
                 Ok(()) => {
                     segments.push(*id);
                     named.extend(ids);
                 }
+                Err(e) if e.kind() == Kind::Unreachable => return Err(e),
                 Err(e) => {
                     findings.push(e.context(format!("index/{id} is replaced, and kept")).to_string());
                     kept.extend(ids);
@@ -195,6 +204,31 @@ fn check_all_said(
         }
     }
     Ok(())
+}
+
+/// A block that a replaced segment carries, while it is read in the file of its own.
+type Unloaded<'s> = (BlockId, Pending<'s, ContentHash>);
+
+/// Begins to read the blocks that a segment carries in the files of their own, where they are read from then on. One that
+/// is condemned is not read any more.
+fn unloaded<'s>(store: &'s Store, segment: &Segment<Bytes>, condemned: &CondemnedNames) -> Vec<Unloaded<'s>> {
+    let begin = |(name, bytes): (CarriedName, &[u8])| match name {
+        CarriedName::Block(id) if !condemned.has_block(&id) => {
+            Some((id, store.hash_block(&id, bytes.len() as u64)))
+        }
+        _ => None,
+    };
+    segment.carried().filter_map(begin).collect()
+}
+
+/// Fails unless it is whole.
+fn check_unloaded((id, hash): Unloaded<'_>) -> Result<()> {
+    let found = hash.wait().map_err(|e| e.context(format!("block {id}, which it carries")))?;
+    if found == id.hash {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("block {id}, which it carries, is another one in a file of its own"))
+        .remedy("keep it; move that file away, and compact again"))
 }
 
 /// Whether a segment has this record of another one.

@@ -122,8 +122,18 @@ impl Index {
         }
         self.segments.retain(|id, _| !replaced.contains(id));
         self.damaged.retain(|id, _| !replaced.contains(id));
+        self.tell_carried(store);
         let all = vanished.iter().all(|id| replaced.contains(id));
         Ok(all.then(|| listed.into_iter().map(|(id, _)| id).collect()))
+    }
+
+    /// Tells the store what it is to look for inside these segments.
+    fn tell_carried(&self, store: &Store) {
+        let carried = |segment: &Arc<Standing>| {
+            let (id, carried) = (segment.id, segment.head.carried().to_vec());
+            carried.into_iter().map(move |(name, place)| (name, (id, place)))
+        };
+        store.set_carried(self.segments.values().flat_map(carried).collect());
     }
 
     fn replaced(&self) -> impl Iterator<Item = SegmentId> {
@@ -143,7 +153,12 @@ impl Index {
 
     /// Adds a segment that this process has just committed, in place of those that it has merged, and keeps a copy for
     /// the next.
-    pub(super) fn add(&mut self, cache: &Cache, id: SegmentId, bytes: Vec<u8>) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        (store, cache): (&Store, &Cache),
+        id: SegmentId,
+        bytes: Vec<u8>,
+    ) -> Result<()> {
         let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, Bytes::from(bytes))?;
         let standing = Standing::from_memory(id, bytes)?;
         self.listed.insert(id, standing.size_bytes);
@@ -151,6 +166,7 @@ impl Index {
             self.segments.remove(replaced);
         }
         self.segments.insert(id, Arc::new(standing));
+        self.tell_carried(store);
         Ok(())
     }
 

@@ -170,6 +170,7 @@ fn aged(bytes: &[u8], commit: CommitId) -> Vec<u8> {
         keys: segment.keys().unwrap(),
         repositories: segment.repositories().to_vec(),
         replaces: Vec::new(),
+        carried: Vec::new(),
     };
     contents.records.iter_mut().for_each(|record| record.commit = commit);
     contents.write()
@@ -193,6 +194,7 @@ fn a_segment_that_vanishes_while_the_index_is_read_makes_it_list_again() {
             keys: segment.keys().unwrap(),
             repositories: segment.repositories().to_vec(),
             replaces: vec![old],
+            carried: Vec::new(),
         };
         contents.write()
     };

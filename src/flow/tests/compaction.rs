@@ -15,8 +15,12 @@ fn compact(store: &Store) -> Result<Compaction> {
 type Records = BTreeMap<Oid, BTreeSet<(CommitId, String, Vec<(BlockId, u64)>)>>;
 
 fn index(place: &Place) -> index::Index {
+    index_of(&place.store())
+}
+
+fn index_of(store: &Store) -> index::Index {
     let mut index = index::Index::default();
-    index.read_all_commits(&place.store(), &Cache::none()).unwrap();
+    index.read_all_commits(store, &Cache::none()).unwrap();
     index
 }
 
@@ -44,7 +48,7 @@ fn shards(place: &Place) -> Vec<ShardId> {
 /// the blocks that it names such shards list all chunks.
 fn assert_can_be_rebuilt(place: &Place, objects: &[Object]) {
     let (store, mut recipes, mut blocks) = (place.store(), Vec::new(), BTreeSet::new());
-    for id in shards(place) {
+    for id in index_of(&store).shards(&store, &Cache::none()).unwrap().into_keys() {
         // one that is gone may be named by a pusher who had read the index before
         let Ok(bytes) = store.get_shard(&id).wait() else { continue };
         blocks.extend(Shard::parse(&bytes).unwrap().blocks.into_iter().map(|(summary, _)| summary.id));
@@ -71,7 +75,7 @@ fn pushed(place: &Place, engine: &Engine, seeds: std::ops::Range<u64>) -> Vec<Ob
 
 /// A store that is in the same state as another one.
 fn copy_of(place: &Place) -> Place {
-    let copy = Place { folder: tempfile::tempdir().unwrap() };
+    let copy = Place { folder: tempfile::tempdir().unwrap(), carries: place.carries };
     let (from, to) = (place.folder.path().join("store"), copy.folder.path().join("store"));
     let mut folders = vec![from.clone()];
     while let Some(folder) = folders.pop() {
@@ -126,121 +130,129 @@ fn what_was_many_becomes_one_and_nothing_else_changes() {
 /// Names of what was deleted are not carried on for ever.
 #[test]
 fn a_merged_segment_names_only_what_still_stands() {
-    let place = Place::new();
-    for round in 0..3 {
-        pushed(&place, &place.engine(), 10 * round..10 * round + 10);
-        compact(&place.store()).unwrap();
+    for carries in [false, true] {
+        let place = Place::which(carries);
+        for round in 0..3 {
+            pushed(&place, &place.engine(), 10 * round..10 * round + 10);
+            compact(&place.store()).unwrap();
+            let index = index(&place);
+            let named = index.segments().next().unwrap().head.replaces().len();
+            assert!(named <= 11, "{named} are named");
+        }
+        // nor by pushes
+        let objects = pushed(&place, &place.engine(), 100..180);
         let index = index(&place);
-        let named = index.segments().next().unwrap().head.replaces().len();
-        assert!(named <= 11, "{named} are named");
+        let named: usize = index.segments().map(|segment| segment.head.replaces().len()).sum();
+        assert!(named <= 90, "{named} are named");
+        objects.iter().for_each(|object| object.assert_pulls(&place));
     }
-    // nor by pushes
-    let objects = pushed(&place, &place.engine(), 100..180);
-    let index = index(&place);
-    let named: usize = index.segments().map(|segment| segment.head.replaces().len()).sum();
-    assert!(named <= 90, "{named} are named");
-    objects.iter().for_each(|object| object.assert_pulls(&place));
 }
 
 /// Every call of a compaction fails once, before it was done and after, which is what a kill looks like to the store.
 #[test]
 fn a_compaction_that_fails_at_any_call_loses_nothing_and_the_next_one_ends_it() {
-    let original = Place::new();
-    let objects = pushed(&original, &original.engine(), 0..4);
-    let before = records(&original);
-    let mut failures = 0;
-    for when in [When::Before, When::After] {
-        for fail_at in 0.. {
-            let place = copy_of(&original);
-            let calls = AtomicUsize::new(0);
-            let failed = Arc::new(AtomicUsize::new(0));
-            let told = failed.clone();
-            let store = place.store().watched(Arc::new(move |now, _| {
-                let fails = now == when && calls.fetch_add(1, Ordering::SeqCst) == fail_at;
-                told.fetch_add(usize::from(fails), Ordering::SeqCst);
-                !fails
-            }));
-            let done = compact(&store);
-            assert_eq!(records(&place), before, "{when:?} call {fail_at}");
-            assert_can_be_rebuilt(&place, &objects);
-            objects[fail_at % objects.len()].assert_pulls(&place);
-            compact(&place.store()).unwrap();
-            assert_eq!((segments(&place).len(), shards(&place).len()), (1, 1), "{when:?} call {fail_at}");
-            assert_eq!(records(&place), before);
-            assert_can_be_rebuilt(&place, &objects);
-            if failed.load(Ordering::SeqCst) == 0 {
-                break;
+    for carries in [false, true] {
+        let original = Place::which(carries);
+        let objects = pushed(&original, &original.engine(), 0..4);
+        let before = records(&original);
+        let mut failures = 0;
+        for when in [When::Before, When::After] {
+            for fail_at in 0.. {
+                let place = copy_of(&original);
+                let calls = AtomicUsize::new(0);
+                let failed = Arc::new(AtomicUsize::new(0));
+                let told = failed.clone();
+                let store = place.store().watched(Arc::new(move |now, _| {
+                    let fails = now == when && calls.fetch_add(1, Ordering::SeqCst) == fail_at;
+                    told.fetch_add(usize::from(fails), Ordering::SeqCst);
+                    !fails
+                }));
+                let done = compact(&store);
+                assert_eq!(records(&place), before, "{when:?} call {fail_at}");
+                assert_can_be_rebuilt(&place, &objects);
+                objects[fail_at % objects.len()].assert_pulls(&place);
+                compact(&place.store()).unwrap();
+                assert_eq!((segments(&place).len(), shards(&place).len()), (1, 1), "{when:?} call {fail_at}");
+                assert_eq!(records(&place), before);
+                assert_can_be_rebuilt(&place, &objects);
+                if failed.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                assert!(done.is_err(), "{when:?} call {fail_at} failed and the compaction did not");
+                failures += 1;
             }
-            assert!(done.is_err(), "{when:?} call {fail_at} failed and the compaction did not");
-            failures += 1;
         }
+        assert!(failures > 50, "only {failures} calls were failed");
     }
-    assert!(failures > 50, "only {failures} calls were failed");
 }
 
 /// The whole of a compaction happens in one moment of a reader or a pusher, in each.
 #[test]
 fn what_is_compacted_in_any_moment_of_a_pull_or_push_is_read_all_the_same() {
-    let original = Place::new();
-    let objects = pushed(&original, &original.engine(), 0..6);
-    let mut moments = 0;
-    for direction in [Direction::Download, Direction::Upload] {
-        for at in 0.. {
-            let place = Arc::new(copy_of(&original));
-            let (there, calls) = (place.clone(), AtomicUsize::new(0));
-            let engine = place.watched(Arc::new(move |when, _| {
-                if when == When::Before && calls.fetch_add(1, Ordering::SeqCst) == at {
-                    aside(|| drop(compact(&there.store()).unwrap()));
+    for carries in [false, true] {
+        let original = Place::which(carries);
+        let objects = pushed(&original, &original.engine(), 0..6);
+        let mut moments = 0;
+        for direction in [Direction::Download, Direction::Upload] {
+            for at in 0.. {
+                let place = Arc::new(copy_of(&original));
+                let (there, calls) = (place.clone(), AtomicUsize::new(0));
+                let engine = place.watched(Arc::new(move |when, _| {
+                    if when == When::Before && calls.fetch_add(1, Ordering::SeqCst) == at {
+                        aside(|| drop(compact(&there.store()).unwrap()));
+                    }
+                    true
+                }));
+                let new = place.object(&[noise(20_001, 3000), noise(7000 + at as u64, 100)].concat());
+                match direction {
+                    Direction::Download => assert!(objects[3].pull(&engine).unwrap() == objects[3].content),
+                    Direction::Upload => {
+                        new.push(&engine).unwrap();
+                        new.assert_pulls(&place);
+                        objects[2].push(&engine).unwrap();
+                    }
                 }
-                true
-            }));
-            let new = place.object(&[noise(20_001, 3000), noise(7000 + at as u64, 100)].concat());
-            match direction {
-                Direction::Download => assert!(objects[3].pull(&engine).unwrap() == objects[3].content),
-                Direction::Upload => {
-                    new.push(&engine).unwrap();
-                    new.assert_pulls(&place);
-                    objects[2].push(&engine).unwrap();
+                objects[at % objects.len()].assert_pulls(&place);
+                assert_can_be_rebuilt(&place, &objects);
+                if segments(&place).len() >= 6 {
+                    break;
                 }
+                moments += 1;
             }
-            objects[at % objects.len()].assert_pulls(&place);
-            assert_can_be_rebuilt(&place, &objects);
-            if segments(&place).len() >= 6 {
-                break;
-            }
-            moments += 1;
         }
+        assert!(moments > 15, "only {moments} moments");
     }
-    assert!(moments > 15, "only {moments} moments");
 }
 
 /// Two that compact at the same time: the second in any moment of the first.
 #[test]
 fn two_compactions_at_once_lose_nothing() {
-    let original = Place::new();
-    let objects = pushed(&original, &original.engine(), 0..4);
-    let before = records(&original);
-    for at in 0.. {
-        let place = Arc::new(copy_of(&original));
-        let (there, calls, ran) = (place.clone(), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
-        let told = ran.clone();
-        let store = place.store().watched(Arc::new(move |when, _| {
-            if when == When::Before && calls.fetch_add(1, Ordering::SeqCst) == at {
-                told.store(1, Ordering::SeqCst);
-                aside(|| drop(compact(&there.store()).unwrap()));
+    for carries in [false, true] {
+        let original = Place::which(carries);
+        let objects = pushed(&original, &original.engine(), 0..4);
+        let before = records(&original);
+        for at in 0.. {
+            let place = Arc::new(copy_of(&original));
+            let (there, calls, ran) = (place.clone(), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+            let told = ran.clone();
+            let store = place.store().watched(Arc::new(move |when, _| {
+                if when == When::Before && calls.fetch_add(1, Ordering::SeqCst) == at {
+                    told.store(1, Ordering::SeqCst);
+                    aside(|| drop(compact(&there.store()).unwrap()));
+                }
+                true
+            }));
+            compact(&store).unwrap();
+            assert_eq!(records(&place), before, "at call {at}");
+            assert_can_be_rebuilt(&place, &objects);
+            let done = compact(&place.store()).unwrap();
+            assert_eq!((segments(&place).len(), done.findings.len()), (1, 0));
+            assert_eq!(records(&place), before);
+            assert_can_be_rebuilt(&place, &objects);
+            if ran.load(Ordering::SeqCst) == 0 {
+                assert!(at > 20, "only {at} calls");
+                break;
             }
-            true
-        }));
-        compact(&store).unwrap();
-        assert_eq!(records(&place), before, "at call {at}");
-        assert_can_be_rebuilt(&place, &objects);
-        let done = compact(&place.store()).unwrap();
-        assert_eq!((segments(&place).len(), done.findings.len()), (1, 0));
-        assert_eq!(records(&place), before);
-        assert_can_be_rebuilt(&place, &objects);
-        if ran.load(Ordering::SeqCst) == 0 {
-            assert!(at > 20, "only {at} calls");
-            break;
         }
     }
 }
@@ -249,57 +261,61 @@ fn two_compactions_at_once_lose_nothing() {
 /// midst of a push.
 #[test]
 fn any_order_of_pushes_merges_and_compactions_keeps_every_record() {
-    for seed in 0..4u64 {
-        let place = Arc::new(Place::new());
-        let random = Arc::new(Mutex::new(noise(seed, 4000).into_iter()));
-        let next = move || usize::from(random.lock().unwrap().next().unwrap());
-        let (there, due) = (place.clone(), Arc::new(AtomicUsize::new(usize::MAX)));
-        let countdown = due.clone();
-        let watch: Watch = Arc::new(move |when, _| {
-            if when == When::Before && countdown.fetch_sub(1, Ordering::SeqCst) == 0 {
-                countdown.store(usize::MAX, Ordering::SeqCst);
-                aside(|| drop(compact(&there.store()).unwrap()));
-            }
-            true
-        });
-        let engines = ["one", "two"].map(|name| place.engine_of(place.store().watched(watch.clone()), name));
-        let mut objects: Vec<Object> = Vec::new();
-        for step in 0..70 {
-            let before = records(&place);
-            match next() % 8 {
-                0 => {
-                    let (stop_at, calls) = (next() % 40, AtomicUsize::new(0));
-                    let stopped: Watch = Arc::new(move |_, _| calls.fetch_add(1, Ordering::SeqCst) < stop_at);
-                    let _ = compact(&place.store().watched(stopped));
-                    assert_eq!(records(&place), before, "seed {seed}, step {step}");
+    for carries in [false, true] {
+        for seed in 0..4u64 {
+            let place = Arc::new(Place::which(carries));
+            let random = Arc::new(Mutex::new(noise(seed, 4000).into_iter()));
+            let next = move || usize::from(random.lock().unwrap().next().unwrap());
+            let (there, due) = (place.clone(), Arc::new(AtomicUsize::new(usize::MAX)));
+            let countdown = due.clone();
+            let watch: Watch = Arc::new(move |when, _| {
+                if when == When::Before && countdown.fetch_sub(1, Ordering::SeqCst) == 0 {
+                    countdown.store(usize::MAX, Ordering::SeqCst);
+                    aside(|| drop(compact(&there.store()).unwrap()));
                 }
-                1 => due.store(next() % 12, Ordering::SeqCst),
-                // somebody else's object, or one that was pushed before, or a new one
-                choice => {
-                    let again = choice == 2 && !objects.is_empty();
-                    let object = match again {
-                        true => &objects[next() % objects.len()],
-                        false => {
-                            objects.push(place.object(&noise(seed * 1000 + step, 2000 + next())));
-                            objects.last().unwrap()
+                true
+            });
+            let engines =
+                ["one", "two"].map(|name| place.engine_of(place.store().watched(watch.clone()), name));
+            let mut objects: Vec<Object> = Vec::new();
+            for step in 0..70 {
+                let before = records(&place);
+                match next() % 8 {
+                    0 => {
+                        let (stop_at, calls) = (next() % 40, AtomicUsize::new(0));
+                        let stopped: Watch =
+                            Arc::new(move |_, _| calls.fetch_add(1, Ordering::SeqCst) < stop_at);
+                        let _ = compact(&place.store().watched(stopped));
+                        assert_eq!(records(&place), before, "seed {seed}, step {step}");
+                    }
+                    1 => due.store(next() % 12, Ordering::SeqCst),
+                    // somebody else's object, or one that was pushed before, or a new one
+                    choice => {
+                        let again = choice == 2 && !objects.is_empty();
+                        let object = match again {
+                            true => &objects[next() % objects.len()],
+                            false => {
+                                objects.push(place.object(&noise(seed * 1000 + step, 2000 + next())));
+                                objects.last().unwrap()
+                            }
+                        };
+                        object.push(&engines[next() % 2]).unwrap();
+                        let now = records(&place);
+                        for (oid, records) in before {
+                            assert!(now[&oid].is_superset(&records), "seed {seed}, step {step}: {oid}");
                         }
-                    };
-                    object.push(&engines[next() % 2]).unwrap();
-                    let now = records(&place);
-                    for (oid, records) in before {
-                        assert!(now[&oid].is_superset(&records), "seed {seed}, step {step}: {oid}");
                     }
                 }
+                assert!(index(&place).segments().count() <= 32);
             }
-            assert!(index(&place).segments().count() <= 32);
+            assert_can_be_rebuilt(&place, &objects);
+            let before = records(&place);
+            compact(&place.store()).unwrap();
+            assert_eq!(records(&place), before);
+            assert_eq!((segments(&place).len(), index(&place).segments().count()), (1, 1), "seed {seed}");
+            assert_can_be_rebuilt(&place, &objects);
+            objects.iter().for_each(|object| object.assert_pulls(&place));
         }
-        assert_can_be_rebuilt(&place, &objects);
-        let before = records(&place);
-        compact(&place.store()).unwrap();
-        assert_eq!(records(&place), before);
-        assert_eq!((segments(&place).len(), index(&place).segments().count()), (1, 1), "seed {seed}");
-        assert_can_be_rebuilt(&place, &objects);
-        objects.iter().for_each(|object| object.assert_pulls(&place));
     }
 }
 

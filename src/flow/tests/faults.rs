@@ -10,39 +10,41 @@ fn create(url: &StoreUrl, top: &Path, creation: Creation) -> Result<(Store, bool
 /// and the next push succeeds.
 #[test]
 fn a_store_that_fails_at_any_call_loses_nothing_acknowledged() {
-    let mut failures = 0;
-    for when in [When::Before, When::After] {
-        for fail_at in 0.. {
-            let place = Place::new();
-            let first = place.object(&noise(8, 200_000));
-            first.push(&place.engine()).unwrap();
-            let second = place.object(&[noise(8, 200_000), noise(9, 400_000)].concat());
-            let calls = AtomicUsize::new(0);
-            let seen = Arc::new(Mutex::new(None));
-            let told = seen.clone();
-            let engine = place.watched(Arc::new(move |now, call| {
-                if now != when || calls.fetch_add(1, Ordering::SeqCst) != fail_at {
-                    return true;
+    for carries in [false, true] {
+        let mut failures = 0;
+        for when in [When::Before, When::After] {
+            for fail_at in 0.. {
+                let place = Place::which(carries);
+                let first = place.object(&noise(8, 200_000));
+                first.push(&place.engine()).unwrap();
+                let second = place.object(&[noise(8, 200_000), noise(9, 400_000)].concat());
+                let calls = AtomicUsize::new(0);
+                let seen = Arc::new(Mutex::new(None));
+                let told = seen.clone();
+                let engine = place.watched(Arc::new(move |now, call| {
+                    if now != when || calls.fetch_add(1, Ordering::SeqCst) != fail_at {
+                        return true;
+                    }
+                    *told.lock().unwrap() = Some(call.clone());
+                    false
+                }));
+                let pushed = second.push(&engine);
+                if pushed.is_ok() {
+                    second.assert_pulls(&place);
                 }
-                *told.lock().unwrap() = Some(call.clone());
-                false
-            }));
-            let pushed = second.push(&engine);
-            if pushed.is_ok() {
+                first.assert_pulls(&place);
+                let Some(call) = seen.lock().unwrap().clone() else { break };
+                second.push(&engine).unwrap();
                 second.assert_pulls(&place);
+                // a shard that can't be read is done without
+                if !matches!(&call, Call::Get(path) if path.starts_with("shards/")) {
+                    assert!(pushed.is_err(), "{when:?} {call:?} failed and the push did not");
+                }
+                failures += 1;
             }
-            first.assert_pulls(&place);
-            let Some(call) = seen.lock().unwrap().clone() else { break };
-            second.push(&engine).unwrap();
-            second.assert_pulls(&place);
-            // a shard that can't be read is done without
-            if !matches!(&call, Call::Get(path) if path.starts_with("shards/")) {
-                assert!(pushed.is_err(), "{when:?} {call:?} failed and the push did not");
-            }
-            failures += 1;
         }
+        assert!(failures >= 16, "only {failures} calls were failed");
     }
-    assert!(failures >= 16, "only {failures} calls were failed");
 }
 
 /// Repeats in one object, across frames and blocks, and a second version with small edits.

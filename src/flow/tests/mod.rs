@@ -1,5 +1,6 @@
 //! Tests of the engine against a real directory store; only the moments of faults are the tests'.
 
+mod carried;
 mod collectors;
 mod compact;
 mod compaction;
@@ -32,11 +33,17 @@ use crate::store::{Access, Creation, StoreUrl};
 /// A store in a directory of its own, and objects to push.
 struct Place {
     folder: tempfile::TempDir,
+    /// Whether small commits are one file, as in a bucket.
+    carries: bool,
 }
 
 impl Place {
     fn new() -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
+        Self::which(false)
+    }
+
+    fn which(carries: bool) -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap(), carries };
         Store::create_or_join(&place.url(), place.folder.path(), &Access::default(), Creation::default())
             .unwrap();
         place
@@ -47,7 +54,8 @@ impl Place {
     }
 
     fn store(&self) -> Store {
-        Store::open(&self.url(), self.folder.path(), &Access::default()).unwrap()
+        let store = Store::open(&self.url(), self.folder.path(), &Access::default()).unwrap();
+        if self.carries { store.carrying() } else { store }
     }
 
     fn engine_of(&self, store: Store, repository: &str) -> Engine {

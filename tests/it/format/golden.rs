@@ -97,7 +97,19 @@ fn segment_contents() -> Contents {
         keys: vec![Key { prefix: 1 << 60, shard: 1 }, Key { prefix: 0xFEDC_BA98_7654_3210, shard: 0 }],
         repositories: vec!["assets-1a2b3c".into(), "médias-4d5e6f".into()],
         replaces: vec![SegmentId { id: CommitId([5; 16]), hash: ContentHash([6; 32]) }],
+        carried: Vec::new(),
     }
+}
+
+/// A small commit, which is one file.
+fn carrying_contents() -> Contents {
+    let carried = |name, bytes: &'static [u8]| Carried { name, pieces: vec![Bytes::from_static(bytes)] };
+    let shard = ShardId { hash: ContentHash([9; 32]), nonce: Nonce([9; 8]) };
+    let carried = vec![
+        carried(CarriedName::Block(block_id(1)), b"what a block is"),
+        carried(CarriedName::Shard(shard), b"and a shard"),
+    ];
+    Contents { carried, replaces: Vec::new(), ..segment_contents() }
 }
 
 fn condemned() -> Condemned {
@@ -165,6 +177,7 @@ fn files() -> [(&'static str, Vec<u8>); 7] {
         ("block-v1.zst", joined(&sealed)),
         ("shard-v1.bin", shard),
         ("segment-v1.bin", segment_contents().write()),
+        ("segment-v1-carrying.bin", carrying_contents().write()),
         ("condemned-v1.bin", condemned().write()),
         ("store-v1.json", store().write().expect("store.json can be written")),
         ("store-v1-bucket.json", bucket_store().write().expect("store.json can be written")),

@@ -97,14 +97,23 @@ fn any_contents() -> impl Strategy<Value = Contents> {
     let blocks = (0usize..200).prop_flat_map(|count| vec(any_block(count), count));
     let repositories = btree_set(any_repository(), 1..5);
     let others = (vec(any_shard(), 1..100), repositories, vec(any_replaced(), 0..20));
-    (any_sizes(), blocks, others).prop_map(|(sizes, blocks, (shards, repositories, replaces))| {
+    let carried = vec((any_block_id(), vec(any::<u8>(), 0..300), any::<bool>()), 0..4);
+    (any_sizes(), blocks, others, carried).prop_map(|(sizes, blocks, others, carried)| {
+        let (shards, repositories, replaces) = others;
         let repositories: Vec<_> = repositories.into_iter().collect();
         let mut random = Random(sizes.seed);
         let shard_count = shards.len() as u64;
         let mut key = || Key { prefix: random.next(), shard: (random.next() % shard_count) as u32 };
         let keys = (0..sizes.keys).map(|_| key()).collect();
         let records = records(&sizes, blocks.len(), repositories.len());
-        Contents { records, blocks, shards, keys, repositories, replaces }
+        let carried = carried.into_iter().map(|(BlockId { hash, nonce }, bytes, is_block)| Carried {
+            name: match is_block {
+                true => CarriedName::Block(BlockId { hash, nonce }),
+                false => CarriedName::Shard(ShardId { hash, nonce }),
+            },
+            pieces: std::vec![Bytes::from(bytes)],
+        });
+        Contents { records, blocks, shards, keys, repositories, replaces, carried: carried.collect() }
     })
 }
 
