@@ -112,9 +112,6 @@ fn small_commits() {
     // it gets a file of its own, and is condemned there the next time
     let rule = "a collector condemns what is carried";
     without(rule, |r| r.condemn_carried = false, service(1), begin, actors).keeps(&NEVER_BROKEN);
-    let rule = "a record is fresh still when a small commit is answered";
-    let actors = |setting: &Setting| vec![carrying(), collector(setting)];
-    without(rule, |r| r.fresh_at_check = false, service(1), begin, actors).breaks(ACKNOWLEDGED_STANDS, 8);
 }
 
 #[test]

@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use git_lfs_cdc::error::Result;
 use git_lfs_cdc::format::block::{Directory, Summary};
+use git_lfs_cdc::format::carried::{Carried, CarriedName};
 use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::{Condemned, CondemnedRecord};
 use git_lfs_cdc::format::container::Features;
@@ -169,7 +171,7 @@ pub fn recipes_unpacked() -> Vec<u8> {
 }
 
 /// As this build writes them.
-fn files() -> [(&'static str, Vec<u8>); 7] {
+fn files() -> [(&'static str, Vec<u8>); 8] {
     let (sealed, _) = sealed(&contents(), 1000, NONCE);
     let blocks = [(sealed.summary, sealed.directory.clone())];
     let (shard, _) = shard::write(&blocks, &recipes()).expect("a shard can be written");
@@ -251,6 +253,17 @@ fn the_segment_is_read() {
         assert_eq!(segment.replaces(), expected.replaces);
         assert!(segment.can_merge());
     }
+}
+
+#[test]
+fn what_a_segment_carries_is_read() {
+    let (segment, expected) = (Segment::open(read("segment-v1-carrying.bin")).unwrap(), carrying_contents());
+    let carried: Vec<_> = segment.carried().map(|(name, bytes)| (name, bytes.to_vec())).collect();
+    let expected_files = expected.carried.iter().map(|c| (c.name, c.pieces.concat()));
+    assert_eq!(carried, expected_files.collect::<Vec<_>>());
+    let records: Vec<_> = segment.records().unwrap().map(|r| r.unwrap()).collect();
+    assert_eq!(records, expected.records);
+    assert!(segment.can_merge());
 }
 
 /// With any one bit changed (every `step`th is tried), a file is refused or says the same.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::block::Summary;
+use git_lfs_cdc::format::carried::{Carried, CarriedName};
 use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
@@ -164,6 +166,9 @@ proptest! {
         prop_assert_eq!(segment.shards()?, contents.shards);
         prop_assert_eq!(segment.repositories(), contents.repositories);
         prop_assert_eq!(segment.replaces(), contents.replaces);
+        let carried: Vec<_> = segment.carried().map(|(name, bytes)| (name, bytes.to_vec())).collect();
+        let expected = contents.carried.iter().map(|c| (c.name, c.pieces.concat()));
+        prop_assert_eq!(carried, expected.collect::<Vec<_>>());
         prop_assert_eq!(Forge::open(&bytes).close(), bytes);
     }
 
@@ -313,12 +318,32 @@ fn the_future_is_recognised() {
     }
     let record = Segment::open(&bytes).unwrap().find(&Oid([7; 32])).unwrap();
     let mergeable = [(forge().with_feature(0, 5), true), (forge().with_feature(1, 5), false)];
-    let sections = [0, 10, 77].map(|kind| (forge().with_section(kind), false));
+    let sections = [0, 12, 77].map(|kind| (forge().with_section(kind), false));
     for (readable, can_merge) in mergeable.into_iter().chain(sections) {
         let segment = Segment::open(readable).unwrap();
         assert_eq!(segment.can_merge(), can_merge);
         assert_eq!(segment.find(&Oid([7; 32])).unwrap(), record);
     }
+}
+
+#[test]
+fn a_table_of_carried_files_that_lies_is_refused() {
+    let name = CarriedName::Block(BlockId { hash: ContentHash([1; 32]), nonce: Nonce([2; 8]) });
+    let carried = vec![Carried { name, pieces: vec![Bytes::from_static(b"twelve bytes")] }];
+    let bytes = Contents { carried, ..Contents::default() }.write();
+    let refused = |at: usize, value: u32, kind| {
+        let mut forge = Forge::open(&bytes);
+        forge.section(10)[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        assert_eq!(Segment::open(forge.close()).unwrap_err().kind(), kind);
+    };
+    [0, 11, 13, u32::MAX].into_iter().for_each(|size| refused(4, size, ErrorKind::Corrupt));
+    [0, 3, u32::MAX].into_iter().for_each(|kind| refused(0, kind, ErrorKind::TooNew));
+    let mut forge = Forge::open(&bytes);
+    forge.sections.retain(|(kind, _, _)| *kind != 11);
+    assert_eq!(Segment::open(forge.close()).unwrap_err().kind(), ErrorKind::Corrupt);
+    let mut forge = Forge::open(&bytes);
+    forge.section(10).pop();
+    assert_eq!(Segment::open(forge.close()).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 /// The page of a section that has only one, changed and with a fitting checksum.

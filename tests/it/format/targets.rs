@@ -120,6 +120,7 @@ fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> git_lfs_cdc::error::Result<()
             assert!(found.named <= found.blocks.len());
         }
     }
+    assert!(segment.carried().map(|(_, bytes)| bytes.len()).sum::<usize>() <= bytes.len());
     _ = segment.find(&Oid([0; 32]));
     _ = segment.find(&Oid([0xFF; 32]));
     for (index, block) in segment.blocks()?.enumerate().take(RECORDS_LOOKED_AT) {
