@@ -36,7 +36,11 @@ pub const MERGED_BYTES: u64 = 32 * MIB as u64;
 /// And not fewer segments than this.
 pub const FEWEST_MERGED: usize = 4;
 /// A segment no larger than this is fetched whole: a few requests for parts of it would cost more.
-pub const WHOLE_SEGMENT_BYTES: u64 = 256 * KIB as u64;
+pub const WHOLE_SEGMENT_BYTES: u64 = CARRIER_BYTES as u64;
+/// A record in a segment takes no more than this, and as much again for each of its terms.
+pub const RECORD_BYTES: usize = 104;
+/// A segment that carries files is no larger than this, so that who knows it has them.
+pub const CARRIER_BYTES: usize = 256 * KIB;
 /// Of a larger one so much is fetched at first; all that is needed to read parts of it is mostly in there.
 pub const HEAD_BYTES: u64 = 64 * KIB as u64;
 /// A copy of a large segment is fetched in parts of this size.
@@ -219,8 +223,8 @@ pub const STALL_SECONDS: u64 = 30;
 pub const SLOWEST_BYTES_PER_SECOND: u64 = 512;
 /// The answer to a request that is larger may take two times [`STALL_SECONDS`].
 pub const SMALL_REQUEST_BYTES: u64 = 256 * KIB as u64;
-/// The only block of a commit stands in its index segment if it is no larger: with 32 segments that makes what is read of
-/// the index at most 3 MiB longer.
+/// A commit's only block and its shard stand in its index segment if they are no larger together: with 32 segments that makes
+/// what is read of the index at most 3 MiB longer.
 pub const CARRIED_BYTES: usize = 96 * KIB;
 /// What a new connection sends before it waits for an answer: ten packets (RFC 6928).
 pub const FIRST_PACKETS_BYTES: u64 = 14_600;

@@ -179,7 +179,10 @@ pub(super) fn commit<'s>(
     let recipes = recipes(repository, &change);
     let (entries, shards, files) = write_shards(std::mem::take(&mut change.new), &recipes)?;
     let mut small = in_flight.take_small();
-    let carried = match in_flight.is_empty() {
+    // with what the segment says itself it must not become too large
+    let said: usize =
+        change.objects.iter().map(|object| (1 + object.terms.len()) * limit::RECORD_BYTES).sum();
+    let carried = match in_flight.is_empty() && said <= limit::CARRIER_BYTES / 4 {
         true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
         false => Vec::new(),
     };
@@ -221,7 +224,7 @@ pub(super) fn commit<'s>(
     }
     let OfCommit { id, bytes, is_merged } = compact::segment_of((store, cache), index, commit, bytes)?;
     let moved = small.as_ref().map(|small| small.moved.clone()).unwrap_or_default();
-    store.put_segment_pieces(&id, vec![bytes.clone().into()], &moved).wait()?;
+    store.put_segment_pieces(&id, vec![bytes.clone()], &moved).wait()?;
     small.iter().for_each(SmallBlock::is_sent);
     for Relied { record, .. } in &relied {
         tracing::info!("commit {commit}: object {}", record.oid);
@@ -235,7 +238,7 @@ fn carried(
     most_bytes: usize,
     small: Option<&SmallBlock>,
     shards: &NewShards,
-    files: &[Vec<u8>],
+    files: &[Bytes],
 ) -> Vec<Carried> {
     let ([(shard, _)], [file]) = (&shards[..], files) else { return Vec::new() };
     if file.len() + small.map_or(0, SmallBlock::size_bytes) > most_bytes {
@@ -243,7 +246,7 @@ fn carried(
     }
     let block =
         small.map(|small| Carried { name: CarriedName::Block(small.id), pieces: small.pieces.clone() });
-    let shard = Carried { name: CarriedName::Shard(*shard), pieces: vec![Bytes::copy_from_slice(file)] };
+    let shard = Carried { name: CarriedName::Shard(*shard), pieces: vec![file.clone()] };
     block.into_iter().chain([shard]).collect()
 }
 
@@ -292,7 +295,7 @@ fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec
 }
 
 /// The shards of the new blocks, as many as it takes, and their bytes; the first one holds the recipes.
-fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, NewShards, Vec<Vec<u8>>)> {
+fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, NewShards, Vec<Bytes>)> {
     let groups = divide(new, limit::SHARD_CHUNKS);
     let (mut entries, mut shards, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for (number, group) in groups.into_iter().enumerate() {
@@ -305,7 +308,7 @@ fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, 
             recipe_bytes: recipe_bytes as u32,
             chunk_count: group.iter().map(|(_, d)| d.chunks.len() as u32).sum(),
         });
-        files.push(bytes);
+        files.push(Bytes::from(bytes));
         shards.push((id, group));
     }
     Ok((entries, shards, files))

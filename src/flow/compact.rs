@@ -1,25 +1,27 @@
 //! Compaction of the index: a commit merges small segments into its own when there are many, so that readers never
 //! have many to read. It only copies: what it replaces stays until somebody who may delete removes it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::commit::now_milliseconds;
+use super::compaction::shards::{self, MovedShards};
 use super::index::{Index, Standing};
 use crate::error::{Error, Result};
 use crate::format::carried::CarriedName;
 use crate::format::merge::Merge;
 use crate::format::segment::Segment;
-use crate::id::{CommitId, ContentHash, SegmentId};
+use crate::id::{CommitId, ContentHash, SegmentId, ShardId};
 use crate::limit;
-use crate::local::cache::Cache;
-use crate::store::{Moved, Pending, Store};
+use crate::local::cache::{Cache, Kept};
+use crate::store::{Pending, Store};
 
 /// The segment of a commit.
 pub(super) struct OfCommit {
     pub id: SegmentId,
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Whether it has merged others. Then it carries nothing: everything has a file of its own.
     pub is_merged: bool,
 }
@@ -31,28 +33,22 @@ pub(super) fn segment_of(
     commit: CommitId,
     own: Vec<u8>,
 ) -> Result<OfCommit> {
-    let chosen = due(sizes(index));
+    let (own, chosen) = (Bytes::from(own), due(sizes(index)));
     if let Some((id, bytes)) = merged(reading, index, commit, &own, &chosen)? {
-        return Ok(OfCommit { id, bytes, is_merged: true });
+        return Ok(OfCommit { id, bytes: bytes.into(), is_merged: true });
     }
     Ok(OfCommit { id: SegmentId { id: commit, hash: ContentHash::of(&own) }, bytes: own, is_merged: false })
 }
 
 /// Gives all that a segment carries, but for what is not `wanted`, files of their own, so that another segment can replace it.
-/// They are durable, and of their full size, when what this returns has been waited for. Under their names nobody ever
-/// writes anything else, so whoever else is at it writes the same.
-pub(super) fn unload<'s, B: AsRef<[u8]>>(
+/// They are durable when what this returns has been waited for.
+pub(super) fn unload<'s>(
     store: &'s Store,
-    segment: &Segment<B>,
+    segment: &Segment<Bytes>,
     wanted: impl Fn(&CarriedName) -> bool,
 ) -> Vec<Pending<'s, ()>> {
-    let put = |(name, bytes): (CarriedName, &[u8])| match name {
-        CarriedName::Block(id) => {
-            store.put_block(&id, vec![Bytes::copy_from_slice(bytes)], &Moved::default())
-        }
-        CarriedName::Shard(id) => store.put_shard(&id, bytes.to_vec()),
-    };
-    segment.carried().filter(|(name, _)| wanted(name)).map(put).collect()
+    let wanted = segment.carried().filter(|(name, _)| wanted(name));
+    wanted.map(|(name, bytes)| store.unload(&name, segment.bytes().slice_ref(bytes))).collect()
 }
 
 /// What a commit has to say, merged with the chosen segments; nothing if none could be.
@@ -60,17 +56,21 @@ fn merged(
     reading: (&Store, &Cache),
     index: &Index,
     commit: CommitId,
-    own: &[u8],
+    own: &Bytes,
     chosen: &[SegmentId],
 ) -> Result<Option<(SegmentId, Vec<u8>)>> {
     if chosen.is_empty() {
         return Ok(None);
     }
-    let own = Segment::open(own)?;
+    let own = Segment::open(own.clone())?;
     let (store, cache) = reading;
     let standing = index.segments().filter(|segment| chosen.binary_search(&segment.id).is_ok());
     let read: Vec<_> = standing.map(|segment| (segment.id, segment.whole(store, cache))).collect();
-    let mut merge = Merge::default();
+    let moved = merge_shards(reading, &read).unwrap_or_else(|e| {
+        tracing::warn!("small shards are not merged: {e}");
+        MovedShards::new()
+    });
+    let mut merge = Merge::with_shards(moved.clone());
     merge.add(&own)?;
     let mut merged = Vec::new();
     for (id, segment) in &read {
@@ -95,13 +95,41 @@ fn merged(
             return Ok(None);
         }
     };
+    let is_wanted = |name: &CarriedName| !matches!(name, CarriedName::Shard(id) if moved.contains_key(id));
     let added = read.iter().filter_map(|(_, segment)| segment.as_ref().ok());
-    let mut unloading: Vec<_> = added.flat_map(|segment| unload(store, segment, |_| true)).collect();
-    unloading.extend(unload(store, &own, |_| true));
-    unloading.into_iter().try_for_each(Pending::wait)?;
+    let unloading: Vec<_> = added.flat_map(|segment| unload(store, segment, is_wanted)).collect();
+    if let Err(e) = unloading.into_iter().try_for_each(Pending::wait) {
+        tracing::warn!("index segments are not merged: {e}");
+        return Ok(None);
+    }
+    // last, as a commit of what stood in a file of its own before has to be checked
+    unload(store, &own, |_| true).into_iter().try_for_each(Pending::wait)?;
     let id = SegmentId { id: after(commit, *newest)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
     Ok(Some((id, bytes)))
+}
+
+/// Merges the small shards that these segments name, as far as their bytes are on this machine: whoever has deduplicated
+/// against all that there is has read them.
+fn merge_shards(
+    reading @ (_, cache): (&Store, &Cache),
+    read: &[(SegmentId, Result<Segment<Bytes>>)],
+) -> Result<MovedShards> {
+    let (mut entries, mut carried) = (Vec::new(), HashMap::new());
+    for segment in read.iter().filter_map(|(_, segment)| segment.as_ref().ok()) {
+        // what is damaged is not merged either
+        entries.extend(segment.shards().unwrap_or_default());
+        for (name, bytes) in segment.carried() {
+            if let CarriedName::Shard(id) = name {
+                carried.insert(id, segment.bytes().slice_ref(bytes));
+            }
+        }
+    }
+    let at_hand = |id: &ShardId| match carried.get(id) {
+        Some(bytes) => Some(bytes.clone()),
+        None => cache.find(Kept::Shards, &id.to_string(), &id.hash),
+    };
+    shards::merge_at_hand(reading, entries, at_hand)
 }
 
 /// The segments that can be merged, and their sizes in bytes, without what they carry: that is not merged.
@@ -109,10 +137,7 @@ pub(super) fn sizes(index: &Index) -> Vec<(SegmentId, u64)> {
     let last = CommitId::LAST_MILLISECONDS;
     // none could sort after one that is dated at the end of time
     let can_merge = |s: &&Arc<Standing>| s.head.can_merge() && s.id.id.milliseconds() < last;
-    let size = |s: &Standing| {
-        s.size_bytes - s.head.carried().iter().map(|(_, place)| place.end - place.start).sum::<u64>()
-    };
-    index.segments().filter(can_merge).map(|s| (s.id, size(s))).collect()
+    index.segments().filter(can_merge).map(|s| (s.id, s.own_bytes())).collect()
 }
 
 /// The segments that a commit merges, in the order of their ids. What is large is left to `git lfs-cdc compact`, as far as that

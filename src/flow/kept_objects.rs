@@ -19,7 +19,7 @@ pub struct KeptObject {
     pub oid: Oid,
     /// Its size.
     pub size_bytes: u64,
-    /// What a download of all of it reads of blocks.
+    /// What its terms take in blocks; frames count for each term that has content in them.
     pub needed_bytes: u64,
     /// What of that is kept.
     pub kept_bytes: u64,

@@ -43,6 +43,9 @@ pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result
     };
     let shards = view.index.shards(&engine.store, &engine.cache)?;
     let bytes: u64 = shards.values().map(|shard| u64::from(shard.size_bytes)).sum();
+    // copies of those that were merged since
+    let named = |name: &str| ShardId::parse(name).is_ok_and(|id| shards.contains_key(&id));
+    engine.cache.retain(Kept::Shards, named);
     if bytes <= engine.settings.shard_cache_bytes {
         view.learned.keys = None;
         if read_shards(engine, view, shards.into_keys().collect())? {

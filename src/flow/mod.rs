@@ -163,8 +163,8 @@ struct View {
     seen: HashSet<BlockId>,
     /// Blocks that a commit names and that are not there, or cut short.
     lost: HashSet<BlockId>,
-    /// Whether the store keeps a manifest, as it is said after the last commit of this process; nothing if it has made none.
-    keeps_manifest: Option<crossbeam_channel::Receiver<Result<bool>>>,
+    /// What is to be done about the manifest at the end.
+    manifest: manifest::Owed,
 }
 
 impl View {
@@ -233,10 +233,7 @@ impl Transfer for Engine {
 
     fn finish(&self) {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(keeps) = view.keeps_manifest.take() else { return };
-        let stopped = |_| Err(Error::internal("a request of the store stopped"));
-        let write = |keeps| if keeps { manifest::write(&self.store).map(drop) } else { Ok(()) };
-        if let Err(e) = keeps.recv().unwrap_or_else(stopped).and_then(write) {
+        if let Err(e) = std::mem::take(&mut view.manifest).settle(&self.store) {
             tracing::warn!("the manifest is not brought up to date: {e}");
         }
     }

@@ -52,7 +52,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
     for standing in index.segments() {
         let (id, segment) = (standing.id, standing.whole(store, &cache)?);
         stats.segments += 1;
-        segment_bytes += standing.size_bytes;
+        segment_bytes += standing.own_bytes();
         for record in segment.records()? {
             let record = record.map_err(|e| e.context(format!("index/{id}")))?;
             let repository = segment.repositories()[record.repository as usize].clone();

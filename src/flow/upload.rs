@@ -85,7 +85,9 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     let Committed { relied, begun, is_one_file, .. } = commit_change(engine, view, change, in_flight)?;
     take_found(view, asked)?;
     view.resumed |= has_packed;
-    look_for_manifest(engine, view);
+    if engine.settings.writes_manifest {
+        view.manifest.after_commit(&engine.store);
+    }
     // fresh still: the request may have stood still for a week
     if is_one_file && relied.iter().all(Relied::is_fresh) {
         // names that came into the store with this one file: no condemned list from before can name them, and a read that
@@ -98,16 +100,6 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     let answered = answer_sound(engine, view, lead, standing);
     lead.has_committed(begun.elapsed());
     answered
-}
-
-/// Begins to find out whether the manifest is to be written at the end. That is done after each commit: if it is
-/// made meanwhile by somebody else, either that one sees the commit, or this one sees the manifest. The last answer says it.
-fn look_for_manifest(engine: &Engine, view: &mut View) {
-    if engine.settings.writes_manifest {
-        let (sender, answer) = crossbeam_channel::bounded(1);
-        engine.store.keeps_manifest().hand_to(move |keeps| drop(sender.send(keeps)));
-        view.keeps_manifest = Some(answer);
-    }
 }
 
 /// What is to be committed of the objects that were packed, in this order, and what is on its way; those that

@@ -10,6 +10,7 @@ use super::cursor::{Cursor, Put};
 use super::segment::{CARRIED, CARRIED_BYTES};
 use crate::error::{Error, Result};
 use crate::id::{BlockId, ContentHash, Nonce, ShardId};
+use crate::limit;
 
 /// Kind, bytes, hash, nonce.
 const ENTRY_BYTES: usize = 4 + 4 + 32 + 8;
@@ -32,6 +33,15 @@ pub struct Carried {
     pub name: CarriedName,
     /// Its bytes, in pieces.
     pub pieces: Vec<Bytes>,
+}
+
+impl CarriedName {
+    /// The hash of its bytes.
+    pub fn hash(&self) -> &ContentHash {
+        match self {
+            Self::Block(BlockId { hash, .. }) | Self::Shard(ShardId { hash, .. }) => hash,
+        }
+    }
 }
 
 impl Carried {
@@ -60,26 +70,35 @@ pub(super) fn write_bytes(all: &[Carried]) -> Vec<u8> {
     all.iter().flat_map(|carried| &carried.pieces).flatten().copied().collect()
 }
 
-/// What a segment carries, and where in it; `start` is its beginning. Nothing, as in most, where there is no such table.
-pub(super) fn read(container: &Container, start: &[u8]) -> Result<Vec<(CarriedName, Range<u64>)>> {
+/// What a segment of `segment_bytes` carries, and where in it; `start` is its beginning. Nothing, as in most, where there is
+/// no such table.
+pub(super) fn read(
+    container: &Container,
+    start: &[u8],
+    segment_bytes: usize,
+) -> Result<Vec<(CarriedName, Range<usize>)>> {
     if !container.has(CARRIED) {
         return Ok(Vec::new());
     }
+    if segment_bytes > limit::CARRIER_BYTES {
+        return Err(Error::corrupt(format!("an index segment of {segment_bytes} bytes carries files")));
+    }
     let (table, place) = (container.section(start, CARRIED)?, container.paged_section(CARRIED_BYTES)?);
     let (mut cursor, mut carried) = (Cursor::new(table, "a table of carried files"), Vec::new());
-    let mut at = place.start as u64;
+    let mut at = place.start;
     while cursor.remaining() > 0 {
-        let (kind, size_bytes) = (cursor.u32()?, u64::from(cursor.u32()?));
+        let (kind, size_bytes) = (cursor.u32()?, cursor.u32()? as usize);
         let (hash, nonce) = (ContentHash(cursor.array()?), Nonce(cursor.array()?));
         let name = match kind {
             BLOCK => CarriedName::Block(BlockId { hash, nonce }),
             SHARD => CarriedName::Shard(ShardId { hash, nonce }),
             _ => return Err(Error::too_new("a file in an index segment")),
         };
-        carried.push((name, at..at + size_bytes));
-        at += size_bytes;
+        let end = at.saturating_add(size_bytes);
+        carried.push((name, at..end));
+        at = end;
     }
-    if at != place.end as u64 {
+    if at != place.end {
         return Err(Error::corrupt("the files in an index segment don't fill their place"));
     }
     Ok(carried)

@@ -50,7 +50,7 @@ pub struct Head {
     pub(super) container: Container,
     pub(super) repositories: Vec<String>,
     pub(super) replaces: Vec<SegmentId>,
-    carried: Vec<(CarriedName, Range<u64>)>,
+    carried: Vec<(CarriedName, Range<usize>)>,
     /// Over the records. Segments written before there were fences have none.
     fence: Option<Fence>,
 }
@@ -74,7 +74,7 @@ impl Head {
             true => Some(Fence::read(container.section(start, segment::FENCE)?)?),
             false => None,
         };
-        let carried = carried::read(&container, start)?;
+        let carried = carried::read(&container, start, segment_bytes)?;
         Ok(Self { container, repositories, replaces, carried, fence })
     }
 
@@ -89,7 +89,7 @@ impl Head {
     }
 
     /// The files that stand in this one, and where.
-    pub fn carried(&self) -> &[(CarriedName, Range<u64>)] {
+    pub fn carried(&self) -> &[(CarriedName, Range<usize>)] {
         &self.carried
     }
 

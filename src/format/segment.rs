@@ -204,6 +204,11 @@ impl<B: AsRef<[u8]>> Segment<B> {
         Ok(Self { bytes, head })
     }
 
+    /// All of it.
+    pub fn bytes(&self) -> &B {
+        &self.bytes
+    }
+
     fn section(&self, layout: Layout) -> Result<&[u8]> {
         Ok(&self.bytes.as_ref()[self.head.container.paged_section(layout.kind)?])
     }
@@ -283,7 +288,7 @@ impl<B: AsRef<[u8]>> Segment<B> {
     pub fn carried(&self) -> impl Iterator<Item = (CarriedName, &[u8])> {
         let bytes = self.bytes.as_ref();
         let carried = self.head.carried().iter();
-        carried.map(|(name, range)| (*name, &bytes[range.start as usize..range.end as usize]))
+        carried.map(|(name, range)| (*name, &bytes[range.clone()]))
     }
 
     /// All shards, in the order that keys refer to them.

@@ -5,29 +5,37 @@ use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
-use object_store::path::Path;
 
-use super::{Moved, Pending, Store, layout};
-use crate::error::{Error, Kind};
+use super::{Moved, Pending, Place, Store, layout, stopped};
+use crate::error::Error;
 use crate::format::carried::CarriedName;
 use crate::id::{BlockId, SegmentId, ShardId};
 use crate::limit;
 
-/// What stands inside segments, as the index was read last. A merge gives each file one of its own before it replaces the
-/// segment, and so that is where it is when the segment is gone.
+/// A file that stands inside a segment. That is small, so whoever has read the index has the bytes, and they are what the name
+/// says.
+#[derive(Clone)]
+pub struct InSegment {
+    /// The segment that carries it.
+    pub segment: SegmentId,
+    /// Bytes of the whole segment.
+    pub segment_bytes: u64,
+    /// Bytes of the file.
+    pub bytes: Bytes,
+}
+
+/// What stands inside segments, as the index was read last.
 #[derive(Default)]
-pub(super) struct Carriers(RwLock<HashMap<CarriedName, (SegmentId, Range<u64>)>>);
+pub(super) struct Carriers(RwLock<HashMap<CarriedName, InSegment>>);
 
 impl Store {
     /// From now on, this is what stands inside segments.
-    pub fn set_carried(&self, carried: HashMap<CarriedName, (SegmentId, Range<u64>)>) {
+    pub fn set_carried(&self, carried: HashMap<CarriedName, InSegment>) {
         *self.carriers.0.write().unwrap_or_else(PoisonError::into_inner) = carried;
     }
 
-    /// The segment that carries a file, and where in it.
-    fn carrier(&self, name: CarriedName) -> Option<(Path, Range<u64>)> {
-        let carriers = self.carriers.0.read().unwrap_or_else(PoisonError::into_inner);
-        carriers.get(&name).map(|(segment, place)| (layout::segment(segment), place.clone()))
+    fn in_segment(&self, name: CarriedName) -> Option<InSegment> {
+        self.carriers.0.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
     }
 
     /// Begins to read a byte range of a block into `buffer`, which comes back with exactly that range; `moved`
@@ -36,53 +44,67 @@ impl Store {
         &self,
         id: &BlockId,
         range: Range<u32>,
-        buffer: Vec<u8>,
+        mut buffer: Vec<u8>,
         moved: &Moved,
     ) -> Pending<'_, Vec<u8>> {
-        let (path, range) = (layout::block(id), u64::from(range.start)..u64::from(range.end));
-        let Some((segment, place)) = self.carrier(CarriedName::Block(*id)) else {
-            return self.get_range(path, range, buffer, moved);
+        let Some(InSegment { bytes, .. }) = self.in_segment(CarriedName::Block(*id)) else {
+            let range = u64::from(range.start)..u64::from(range.end);
+            return self.get_range(layout::block(id), range, buffer, moved);
         };
-        let (files, moved, id) = (self.files.clone(), moved.clone(), *id);
+        let (moved, id) = (moved.clone(), *id);
         self.begin(async move {
-            let inside = place.start + range.start..place.start + range.end;
-            if inside.end > place.end {
-                return Err(Error::corrupt(format!("block {id} ends before byte {}", range.end)));
-            }
-            match files.get_range(&segment, inside, buffer, &moved).await {
-                Err(e) if e.kind() == Kind::NotFound => {
-                    files.get_range(&path, range, Vec::new(), &moved).await
-                }
-                done => done,
-            }
-        })
-    }
-
-    /// Begins to look for a block: its size, if it is there.
-    pub fn block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
-        let (files, path, carrier) =
-            (self.files.clone(), layout::block(id), self.carrier(CarriedName::Block(*id)));
-        self.begin(async move {
-            if let Some((segment, place)) = carrier
-                && files.size(&segment).await?.is_some()
-            {
-                return Ok(Some(place.end - place.start));
-            }
-            files.size(&path).await
+            let part = bytes.get(range.start as usize..range.end as usize);
+            let part =
+                part.ok_or_else(|| Error::corrupt(format!("block {id} ends before byte {}", range.end)))?;
+            buffer.clear();
+            buffer.extend_from_slice(part);
+            moved.reached(part.len() as u64);
+            Ok(buffer)
         })
     }
 
     /// Begins to read a whole shard.
     pub fn get_shard(&self, id: &ShardId) -> Pending<'_, Bytes> {
-        let path = layout::shard(id);
-        let Some((segment, place)) = self.carrier(CarriedName::Shard(*id)) else {
-            return self.get(path, limit::SHARD_READ_BYTES);
-        };
-        let files = self.files.clone();
+        match self.in_segment(CarriedName::Shard(*id)) {
+            Some(InSegment { bytes, .. }) => self.begin(async move { Ok(bytes) }),
+            None => self.get(layout::shard(id), limit::SHARD_READ_BYTES),
+        }
+    }
+
+    /// Begins to look for a block: its size, if it is there. One in a segment is there if that is, whole; or else, as a merge
+    /// has replaced that, in a file of its own.
+    pub fn block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
+        let (files, path) = (self.files.clone(), layout::block(id));
+        let in_segment = self.in_segment(CarriedName::Block(*id));
         self.begin(async move {
-            match files.get_range(&segment, place, Vec::new(), &Moved::default()).await {
-                Err(e) if e.kind() == Kind::NotFound => files.get(&path, limit::SHARD_READ_BYTES).await,
-                done => done.map(Bytes::from),
+            if let Some(InSegment { segment, segment_bytes, bytes }) = in_segment
+                && files.size(&layout::segment(&segment)).await? == Some(segment_bytes)
+            {
+                return Ok(Some(bytes.len() as u64));
+            }
+            files.size(&path).await
+        })
+    }
+
+    /// Begins to give a file that stands in a segment one of its own, as another segment is to replace that. It is durable
+    /// when that is done. Somebody else may have done it: then it is not written again.
+    pub fn unload(&self, name: &CarriedName, bytes: Bytes) -> Pending<'_, ()> {
+        let files = self.files.clone();
+        let path = match name {
+            CarriedName::Block(id) => layout::block(id),
+            CarriedName::Shard(id) => layout::shard(id),
+        };
+        self.begin(async move {
+            files.place.check_folder_of(&path)?;
+            if files.size(&path).await? != Some(bytes.len() as u64) {
+                return files.put(&path, bytes.into(), &Moved::default()).await;
+            }
+            match files.place {
+                Place::Directory(place) => {
+                    let settle = move || place.settle_folder_of(&path);
+                    tokio::task::spawn_blocking(settle).await.unwrap_or_else(stopped)
+                }
+                Place::Network(_) => Ok(()),
             }
         })
     }

@@ -31,6 +31,7 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 
 pub use self::access::Access;
+pub use self::carried::InSegment;
 pub use self::create::Creation;
 pub use self::directory::Sharing;
 use self::files::Files;
@@ -86,7 +87,7 @@ pub struct Reach {
     pub blocks_in_flight: usize,
     /// The first block of several is closed at this size, and each further one at twice as much.
     pub first_block_bytes: usize,
-    /// The only block of a commit, if it is no larger, stands inside its index segment.
+    /// The only block of a commit and its shard, if they are no larger together, stand inside its index segment.
     pub carried_bytes: usize,
 }
 
@@ -242,7 +243,7 @@ impl Store {
     }
 
     /// Begins to store a shard.
-    pub fn put_shard(&self, id: &ShardId, bytes: Vec<u8>) -> Pending<'_, ()> {
+    pub fn put_shard(&self, id: &ShardId, bytes: Bytes) -> Pending<'_, ()> {
         self.put(layout::shard(id), PutPayload::from(bytes), &Moved::default())
     }
 

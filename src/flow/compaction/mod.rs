@@ -2,7 +2,7 @@
 //! Why nothing is lost by it, in whatever moment it stops: *Merging* in `docs/format.md`.
 
 mod removal;
-mod shards;
+pub(super) mod shards;
 
 use std::time::Duration;
 

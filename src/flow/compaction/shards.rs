@@ -17,7 +17,7 @@ use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
 
 /// Where the content of shards is now: in a merged one, or nowhere, as they were gone.
-pub(super) type MovedShards = HashMap<ShardId, Option<ShardEntry>>;
+pub(in crate::flow) type MovedShards = HashMap<ShardId, Option<ShardEntry>>;
 
 /// Whether merging the shards of these segments leaves at most half of them.
 pub(super) fn are_many(store: &Store, cache: &Cache, index: &Index, group: &[SegmentId]) -> bool {
@@ -41,7 +41,32 @@ pub(super) fn merge_small(
     for run in runs {
         watch(format!("merging small shards: {done} of {all}"));
         done += run.len();
-        merge_run(store, cache, &run, &mut moved)?;
+        let ids = run.iter().map(|shard| shard.id);
+        merge_run(
+            store,
+            cache,
+            copies(cache, Kept::Shards, ids, |id| id.hash, |id| store.get_shard(id)),
+            &mut moved,
+        )?;
+    }
+    Ok(moved)
+}
+
+/// The same of those whose bytes are `at_hand`: nothing is read for it but what was merged, to see that it is there.
+pub(in crate::flow) fn merge_at_hand(
+    (store, cache): (&Store, &Cache),
+    shards: Vec<ShardEntry>,
+    at_hand: impl Fn(&ShardId) -> Option<Bytes>,
+) -> Result<MovedShards> {
+    let (mut here, mut moved) = (HashMap::new(), MovedShards::new());
+    let mut small: Vec<ShardEntry> = shards.into_iter().filter(is_small).collect();
+    small.retain(|shard| {
+        !here.contains_key(&shard.id)
+            && at_hand(&shard.id).is_some_and(|bytes| here.insert(shard.id, bytes).is_none())
+    });
+    for run in runs(&small) {
+        let run = run.iter().filter_map(|shard| Some((shard.id, Ok(here.remove(&shard.id)?))));
+        merge_run(store, cache, run, &mut moved)?;
     }
     Ok(moved)
 }
@@ -55,14 +80,15 @@ fn shards_of(store: &Store, cache: &Cache, index: &Index, group: &[SegmentId]) -
     Ok(shards)
 }
 
+fn is_small(shard: &ShardEntry) -> bool {
+    shard.size_bytes < limit::SHARD_MERGED_BYTES / 2 && (shard.chunk_count as usize) < limit::SHARD_CHUNKS / 2
+}
+
 /// Those that are worth merging, by the shards that they are to become: full ones are left as they are.
 fn runs(shards: &[ShardEntry]) -> Vec<Vec<ShardEntry>> {
-    let is_small = |s: &&ShardEntry| {
-        s.size_bytes < limit::SHARD_MERGED_BYTES / 2 && (s.chunk_count as usize) < limit::SHARD_CHUNKS / 2
-    };
     let mut runs: Vec<Vec<ShardEntry>> = Vec::new();
     let (mut bytes, mut chunks) = (0, 0);
-    for shard in shards.iter().filter(is_small) {
+    for shard in shards.iter().filter(|shard| is_small(shard)) {
         bytes += shard.size_bytes;
         chunks += shard.chunk_count as usize;
         match runs.last_mut() {
@@ -80,11 +106,15 @@ fn runs(shards: &[ShardEntry]) -> Vec<Vec<ShardEntry>> {
 }
 
 /// Writes one shard that has all that these have, and notes that for each of them. A damaged one is left as it is.
-fn merge_run(store: &Store, cache: &Cache, run: &[ShardEntry], moved: &mut MovedShards) -> Result<()> {
+fn merge_run(
+    store: &Store,
+    cache: &Cache,
+    run: impl Iterator<Item = (ShardId, Result<Bytes>)>,
+    moved: &mut MovedShards,
+) -> Result<()> {
     let mut merge = MergeShards::default();
     let mut merged = Vec::new();
-    let ids = run.iter().map(|shard| shard.id);
-    for (id, bytes) in copies(cache, Kept::Shards, ids, |id| id.hash, |id| store.get_shard(id)) {
+    for (id, bytes) in run {
         match bytes.and_then(|bytes| add(&mut merge, &bytes)) {
             Ok(true) => merged.push(id),
             Ok(false) => {}
@@ -112,11 +142,13 @@ fn merge_run(store: &Store, cache: &Cache, run: &[ShardEntry], moved: &mut Moved
         recipe_bytes: recipe_bytes as u32,
         chunk_count: blocks.iter().map(|(_, directory)| directory.chunks.len() as u32).sum(),
     };
-    store.put_shard(&id, bytes).wait()?;
+    let bytes = Bytes::from(bytes);
+    store.put_shard(&id, bytes.clone()).wait()?;
     if store.hash_shard(&id, u64::from(entry.size_bytes)).wait()? != id.hash {
         return Err(Error::corrupt(format!("shard {id} is not what was just written"))
             .remedy("check the disk or the service that the store is on; nothing was deleted"));
     }
+    cache.keep_stored(Kept::Shards, &id.to_string(), &[bytes]);
     moved.extend(merged.into_iter().map(|old| (old, Some(entry))));
     Ok(())
 }

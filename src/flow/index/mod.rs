@@ -54,7 +54,10 @@ impl Index {
         for attempt in 0..limit::LIST_ATTEMPTS {
             pause_before(store, attempt);
             let listed = listed.take().unwrap_or_else(|| store.list_segments())?;
-            if self.read_listed(listed, store, cache)?.is_some() {
+            let read = self.read_listed(listed, store, cache);
+            // also if that has failed half-way: what was read is used
+            self.tell_carried(store);
+            if read?.is_some() {
                 let stands = |id: &SegmentId| self.segments.contains_key(id);
                 cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
                 return Ok(());
@@ -69,6 +72,7 @@ impl Index {
         let mut before = None;
         for _ in 0..limit::LIST_ATTEMPTS {
             let listed = self.read_listed(store.list_segments()?, store, cache)?;
+            self.tell_carried(store);
             if listed.is_some() && listed == before {
                 return Ok(());
             }
@@ -122,18 +126,13 @@ impl Index {
         }
         self.segments.retain(|id, _| !replaced.contains(id));
         self.damaged.retain(|id, _| !replaced.contains(id));
-        self.tell_carried(store);
         let all = vanished.iter().all(|id| replaced.contains(id));
         Ok(all.then(|| listed.into_iter().map(|(id, _)| id).collect()))
     }
 
     /// Tells the store what it is to look for inside these segments.
     fn tell_carried(&self, store: &Store) {
-        let carried = |segment: &Arc<Standing>| {
-            let (id, carried) = (segment.id, segment.head.carried().to_vec());
-            carried.into_iter().map(move |(name, place)| (name, (id, place)))
-        };
-        store.set_carried(self.segments.values().flat_map(carried).collect());
+        store.set_carried(self.segments.values().flat_map(|segment| segment.carried()).collect());
     }
 
     fn replaced(&self) -> impl Iterator<Item = SegmentId> {
@@ -157,9 +156,9 @@ impl Index {
         &mut self,
         (store, cache): (&Store, &Cache),
         id: SegmentId,
-        bytes: Vec<u8>,
+        bytes: Bytes,
     ) -> Result<()> {
-        let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, Bytes::from(bytes))?;
+        let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes)?;
         let standing = Standing::from_memory(id, bytes)?;
         self.listed.insert(id, standing.size_bytes);
         for replaced in standing.head.replaces() {

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::format::carried::CarriedName;
 use crate::format::find::{Found, Head, Source};
 use crate::format::segment::{Key, Segment, ShardEntry};
-use crate::id::{Oid, SegmentId};
+use crate::id::{ContentHash, Oid, SegmentId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
-use crate::store::{Pending, Store};
+use crate::store::{InSegment, Pending, Store};
 
 /// A segment that stands in the store.
 pub(in crate::flow) struct Standing {
@@ -102,6 +103,11 @@ impl Standing {
     /// A segment that is here whole; its bytes are known to be right.
     pub(super) fn from_memory(id: SegmentId, bytes: Bytes) -> Result<Self> {
         let head = Head::parse(&bytes, bytes.len())?;
+        for (name, place) in head.carried() {
+            if ContentHash::of(&bytes[place.clone()]) != *name.hash() {
+                return Err(Error::corrupt("a file that it carries is not what its name says"));
+            }
+        }
         Ok(Self::new(id, bytes.len() as u64, head, Place::Memory(bytes)))
     }
 
@@ -109,7 +115,8 @@ impl Standing {
     fn from_copy(cache: &Cache, id: SegmentId, size_bytes: u64) -> Option<Self> {
         let name = id.to_string();
         if size_bytes <= limit::WHOLE_SEGMENT_BYTES {
-            return Self::from_memory(id, cache.find(Kept::Index, &name, &id.hash)?).ok();
+            let copy = cache.find(Kept::Index, &name, &id.hash)?;
+            return Self::from_memory(id, copy).ok().filter(|standing| standing.size_bytes == size_bytes);
         }
         let copy = cache.open(Kept::Index, &name)?;
         let from_file = |mut file: File| {
@@ -127,6 +134,21 @@ impl Standing {
 
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its size in bytes without what it carries.
+    pub(in crate::flow) fn own_bytes(&self) -> u64 {
+        self.size_bytes - self.head.carried().iter().map(|(_, place)| place.len() as u64).sum::<u64>()
+    }
+
+    /// The files that it carries. Who carries any is small, and here whole.
+    pub(super) fn carried(&self) -> Vec<(CarriedName, InSegment)> {
+        let Place::Memory(bytes) = self.place().clone() else { return Vec::new() };
+        let carried = |(name, place): &(CarriedName, Range<usize>)| {
+            let bytes = bytes.slice(place.clone());
+            (*name, InSegment { segment: self.id, segment_bytes: self.size_bytes, bytes })
+        };
+        self.head.carried().iter().map(carried).collect()
     }
 
     /// Whether finding something here asks the store.
@@ -156,7 +178,7 @@ impl Standing {
         let from_file = |file: &Mutex<File>| {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             let bytes = Bytes::from(read_at(&mut file, all)?);
-            (crate::id::ContentHash::of(&bytes) == self.id.hash).then_some(bytes).ok_or_else(damaged)
+            (ContentHash::of(&bytes) == self.id.hash).then_some(bytes).ok_or_else(damaged)
         };
         let bytes = match place {
             Place::Memory(bytes) => bytes,

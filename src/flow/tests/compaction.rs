@@ -127,6 +127,28 @@ fn what_was_many_becomes_one_and_nothing_else_changes() {
     objects.iter().chain([&all]).for_each(|object| object.assert_pulls(&place));
 }
 
+/// Who has read the shards merges them too, when segments are merged.
+#[test]
+fn many_small_pushes_leave_few_shards_to_read() {
+    for carries in [false, true] {
+        let place = Place::which(carries);
+        let cache = || Cache::at(Some(place.folder.path().join("cache")));
+        // each like a command of its own, which reads what is there
+        let push = |seed: u64| pushed(&place, &Engine { cache: cache(), ..place.engine() }, seed..seed + 1);
+        let objects: Vec<Object> = (0..100).flat_map(push).collect();
+        let shards = shards(&place).len();
+        assert!(shards <= limit::SEGMENTS_STANDING, "{shards} shards");
+        assert_can_be_rebuilt(&place, &objects);
+        let (blocks, stored) =
+            (place.files("blocks").len(), index(&place).segments().map(|s| s.size_bytes).sum::<u64>());
+        let content: Vec<u8> = objects.iter().flat_map(|object| object.content.clone()).collect();
+        place.object(&content).push(&place.engine()).unwrap();
+        let added = index(&place).segments().map(|s| s.size_bytes).sum::<u64>().saturating_sub(stored);
+        assert!(place.files("blocks").len() <= blocks + 25 && added < 60_000, "what they hold is known");
+        objects.iter().for_each(|object| object.assert_pulls(&place));
+    }
+}
+
 /// Names of what was deleted are not carried on for ever.
 #[test]
 fn a_merged_segment_names_only_what_still_stands() {

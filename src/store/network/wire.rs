@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct Inner {
     /// For what takes more than the first packets of a connection: on one that sends little in between, congestion control
     /// would forget what the link can take (BBR after ten round trips), and each would begin slowly again.
     sending_client: reqwest::Client,
+    /// Whether something large was sent. The first goes by a connection that is there already.
+    has_sent: AtomicBool,
     /// For addresses that only exist inside a cloud: no proxy leads there, and they answer at once.
     metadata_client: reqwest::Client,
     gate: Arc<Gate>,
@@ -79,6 +81,7 @@ impl Wire {
         Ok(Self(Arc::new(Inner {
             client: client()?,
             sending_client: client()?,
+            has_sent: AtomicBool::new(false),
             metadata_client: metadata.build().map_err(failed)?,
             gate: Gate::new(access.concurrency),
             window,
@@ -133,7 +136,9 @@ impl HttpService for Line {
         }
         let client = match () {
             () if self.is_metadata => &inner.metadata_client,
-            () if sent.of > limit::FIRST_PACKETS_BYTES => &inner.sending_client,
+            () if sent.of > limit::FIRST_PACKETS_BYTES && inner.has_sent.swap(true, Ordering::Relaxed) => {
+                &inner.sending_client
+            }
             () => &inner.client,
         };
         let response = unless_stalled(client.execute(outgoing), &sent, inner.window).await?;

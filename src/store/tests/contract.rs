@@ -68,7 +68,7 @@ fn keeps_the_contract(store: &Store) {
 
     // shards
     let shard = ShardId { hash: ContentHash::of(&content), nonce: Nonce::random().unwrap() };
-    store.put_shard(&shard, content.clone()).wait().unwrap();
+    store.put_shard(&shard, content.clone().into()).wait().unwrap();
     assert!(store.get_shard(&shard).wait().unwrap() == content);
 
     // segments and condemned lists are listed as soon as they are written
