@@ -172,7 +172,7 @@ fn each_command_says_in_a_line_what_it_does_and_more_when_asked_for_help() {
     let machine = &sandbox.machine;
     let help = |command: &[&str]| {
         let arguments = command.iter().copied().chain(["--help"]);
-        machine.expect_success(machine.cdc(&&sandbox.path(""), arguments)).stdout
+        machine.expect_success(machine.cdc(&sandbox.path(""), arguments)).stdout
     };
     let all = help(&[]);
     let listed =

@@ -112,6 +112,8 @@ fn small_commits() {
     holds(name, setting, begin, &[carrying(), merging_same(), collector]);
     let name = "a small commit, a merging push, a compaction, a pull";
     holds(name, setting, begin, &[carrying(), merging_same(), compactor(1), puller()]);
+    let name = "a folder, a power failure: a merging push and a compaction of a small commit";
+    holds(name, directory(), &[Carried, OldCarried], &[pusher(), merging_same(), compactor(1)]);
     let name = "a small commit, a compaction, a collection, a pull";
     holds(name, setting, begin, &[carrying(), compactor(1), collector, puller()]);
 }

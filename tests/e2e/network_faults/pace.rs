@@ -104,9 +104,10 @@ fn slow_transfers_come_to_their_end() {
 
 fn slow_answer() {
     let Some(scene) = Scene::new("slow answers") else { return };
-    scene.add("a.bin", 25_000);
+    // no small commit, which is read with the index
+    scene.add("a.bin", 120_000);
     scene.push();
-    let pace = Pace { bytes: 250, pause: Duration::from_millis(100) };
+    let pace = Pace { bytes: 1200, pause: Duration::from_millis(100) };
     let hits = scene.proxy.on("GET", Thing::Block, usize::MAX, Fault::SlowAnswer(pace));
     scene.clone_survives("slow answer", &hits);
     assert_eq!(hits.count(), 1, "was not left to go on");

@@ -84,7 +84,7 @@ fn faults_without_end() {
     side_by_side(&cases, |(place, fault, expected)| {
         let Some(scene) = Scene::new("faults_without_end") else { return };
         // what has come of a block is kept, so each try gives half of the rest
-        scene.add("a.bin", 100);
+        scene.add("a.bin", 120_000);
         scene.push();
         let what = format!("{fault:?} in {place:?}");
         let hits = scene.proxy.on(place.0, place.1, usize::MAX, fault.clone());

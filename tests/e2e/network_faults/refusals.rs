@@ -36,8 +36,9 @@ fn refusals() -> Vec<Refusal> {
 fn pushes_refused_in(test: &str, places: &[Place]) {
     let Some(scene) = Scene::new(test) else { return };
     for place in places {
-        scene.add(&format!("{:?}.bin", place.1), 100_000);
-        for Refusal { answer, expected } in refusals() {
+        for (number, Refusal { answer, expected }) in refusals().into_iter().enumerate() {
+            // a block that was stored before would not be again, and what is small stands in the segment
+            scene.add(&format!("{:?}-{number}.bin", place.1), 100_000);
             let what = format!("{answer:?} in {place:?}");
             let hits = scene.proxy.on(place.0, place.1, usize::MAX, Fault::Refuse(answer));
             let before = scene.pushed();
@@ -47,8 +48,8 @@ fn pushes_refused_in(test: &str, places: &[Place]) {
             assert_eq!(hits.count(), 1, "{what}: tried again");
             assert_eq!(before, scene.pushed(), "{what}: the ref was pushed");
             scene.proxy.heal();
+            scene.push();
         }
-        scene.push();
     }
     scene.everything_is_there();
 }
