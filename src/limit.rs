@@ -279,6 +279,8 @@ pub const CACHE_SLACK_SHARE: u64 = 16;
 pub const CACHE_RESERVE_SHARE: u64 = 20;
 /// But no more than this.
 pub const CACHE_RESERVE_AT_MOST_BYTES: u64 = 2 * 1024 * MIB as u64;
+/// Where the disk is full, so much of it goes at a time for objects, or one part in [`CACHE_SLACK_SHARE`] if that is more.
+pub const CACHE_GIVES_WAY_BYTES: u64 = 8 * MIB as u64;
 /// A range is dated anew when it is used so long after it was last.
 pub const CACHE_DATED_SECONDS: u64 = 60;
 /// And the store that it comes from, after so long.

@@ -87,7 +87,7 @@ impl Cache {
                 let age = Duration::from_secs(unused_for.saturating_mul(24 * 60 * 60));
                 let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
                 stores.iter().try_for_each(|store| kept::prune(store, before))?;
-                kept::root().map_or(Ok(()), |root| Room::new(root, cap_bytes).shrink().map(drop))
+                kept::root().map_or(Ok(()), |root| Room::new(root, cap_bytes).shrink())
             })?,
             Action::Clear { store: None } => {
                 remove(self.json, |stores| stores.iter().try_for_each(kept::clear))?;

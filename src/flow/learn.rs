@@ -55,10 +55,10 @@ pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result
             read_shards(engine, view, shards.into_keys().collect())?;
         }
     } else {
-        tracing::debug!(
-            "{} shards of {bytes} bytes: only those are read that key chunks lead to",
-            shards.len()
-        );
+        let count = shards.len();
+        // of a store with many, this takes more than what is learned instead
+        drop(shards);
+        tracing::debug!("{count} shards of {bytes} bytes: only those are read that key chunks lead to");
         view.learned.keys = Some(Keys::read(&view.index, &engine.store, &engine.cache)?);
     }
     view.learned.last = Some((Instant::now(), looked + start.elapsed()));

@@ -9,44 +9,43 @@ use super::cut::{Piece, What};
 use super::index::Index;
 use super::ordered::Results;
 use crate::error::{Error, Kind, Result};
-use crate::format::segment::Key;
+use crate::format::segment::{Key, ShardEntry};
 use crate::format::shard::Shard;
 use crate::id::{BlockId, ChunkId, ShardId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
 
-/// Key chunks and the shards that they lead to: 16 bytes of memory for each.
+/// Key chunks and the shards that they lead to, as each segment has them: 16 bytes of memory for a key.
 #[derive(Default)]
 pub(super) struct Keys {
-    /// Sorted; the number is that of a shard.
-    entries: Vec<Key>,
-    /// With their sizes in bytes.
-    shards: Vec<(ShardId, u32)>,
+    /// The oldest segment first. A table is sorted; its keys name one of the shards beside it.
+    tables: Vec<(Vec<ShardEntry>, Vec<Key>)>,
 }
 
 impl Keys {
     /// Reads the keys of all segments.
     pub(super) fn read(index: &Index, store: &Store, cache: &Cache) -> Result<Self> {
-        let mut keys = Self::default();
-        for (shards, entries) in index.keys(store, cache)? {
-            let first = keys.shards.len() as u32;
-            // a key is a hint; one that leads nowhere is left out
-            let leads = entries.into_iter().filter(|key| (key.shard as usize) < shards.len());
-            keys.entries.extend(leads.map(|key| Key { shard: first + key.shard, ..key }));
-            keys.shards.extend(shards.iter().map(|shard| (shard.id, shard.size_bytes)));
-        }
-        keys.entries.sort_unstable();
-        Ok(keys)
+        let mut tables = index.keys(store, cache)?;
+        tables.retain(|(_, keys)| !keys.is_empty());
+        Ok(Self { tables })
     }
 
-    /// The shards that a chunk leads to, at most so many; those of newer segments first.
-    fn led_to(&self, chunk: &ChunkId) -> impl Iterator<Item = (ShardId, u32)> {
+    /// The shards that a chunk leads to, and their sizes in bytes, at most so many; those of newer segments first.
+    fn led_to<'k>(&'k self, chunk: &ChunkId) -> impl Iterator<Item = (ShardId, u32)> + use<'k> {
         let prefix = Key::new(chunk, 0).prefix;
-        let start = self.entries.partition_point(|key| key.prefix < prefix);
-        let end = self.entries.partition_point(|key| key.prefix <= prefix);
-        let newest = self.entries[start..end].iter().rev().take(limit::SHARDS_OF_KEY);
-        newest.map(|key| self.shards[key.shard as usize])
+        let of_table = move |table: &'k (Vec<ShardEntry>, Vec<Key>)| {
+            let (shards, keys) = table;
+            let start = keys.partition_point(|key| key.prefix < prefix);
+            let end = keys.partition_point(|key| key.prefix <= prefix);
+            // a key is a hint; one that leads nowhere is left out
+            keys[start..end]
+                .iter()
+                .rev()
+                .filter_map(|key| shards.get(key.shard as usize))
+                .map(|shard| (shard.id, shard.size_bytes))
+        };
+        self.tables.iter().rev().flat_map(of_table).take(limit::SHARDS_OF_KEY)
     }
 }
 

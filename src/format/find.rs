@@ -121,8 +121,12 @@ impl Head {
         read: impl Fn(&[u8]) -> Result<T>,
     ) -> Result<Vec<T>> {
         let parts = source.read(&[self.container.paged_section(layout.kind)?])?;
-        let entries = parts.iter().flat_map(|part| layout.entries(part));
-        entries.map(|entry| read(entry?)).collect()
+        // as large as it is: there may be millions
+        let mut table = Vec::with_capacity(self.count(layout)?);
+        for entry in parts.iter().flat_map(|part| layout.entries(part)) {
+            table.push(read(entry?)?);
+        }
+        Ok(table)
     }
 
     /// All records of an object, oldest commit first, in three reads that follow on each other, or four where its

@@ -69,18 +69,31 @@ impl Room {
         create().map_err(failed)
     }
 
-    /// Removes what is beyond the cap now, or takes the last of the disk, and what dead processes have left. Says how
-    /// much that counted as.
-    pub fn shrink(&self) -> Result<u64> {
+    /// Removes what is beyond the cap now, and what dead processes have left.
+    pub fn shrink(&self) -> Result<()> {
         let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
         if !self.root.exists() {
+            return Ok(());
+        }
+        let mut ledger = self.lock()?;
+        let (total, _) = self.fit(total(&self.entries()), 0).map_err(failed)?;
+        ledger.write(total).map_err(failed)
+    }
+
+    /// Gives way to a file in `folder` that the disk has no room for, if these ranges are on the same disk: the least recently used
+    /// go, a part of them. Says how much that counted as.
+    pub fn give_way(&self, folder: &Path) -> Result<u64> {
+        let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
+        if !self.root.exists() || !is_one_disk(&self.root, folder).map_err(failed)? {
             return Ok(0);
         }
         let mut ledger = self.lock()?;
-        let before = total(&self.entries());
-        let (total, _) = self.fit(before, 0).map_err(failed)?;
+        let entries = self.entries();
+        let before = total(&entries);
+        let part = (before / limit::CACHE_SLACK_SHARE).max(limit::CACHE_GIVES_WAY_BYTES);
+        let total = evict(entries, before.saturating_sub(part));
         ledger.write(total).map_err(failed)?;
-        Ok(before.saturating_sub(total))
+        Ok(before - total)
     }
 
     fn no_room(&self) -> Error {
@@ -117,27 +130,14 @@ impl Room {
         if counted.saturating_add(cost_bytes) <= allowed {
             return Ok((counted, allowed));
         }
-        let mut entries = self.entries();
-        let mut total = total(&entries);
+        let entries = self.entries();
+        let total = total(&entries);
         let allowed = self.allowed(total)?;
         if total + cost_bytes <= allowed {
             return Ok((total, allowed));
         }
         let target = (allowed - allowed / limit::CACHE_SLACK_SHARE).saturating_sub(cost_bytes);
-        entries.retain(|entry| !is_part(&entry.path));
-        entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
-        for entry in entries {
-            if total <= target {
-                break;
-            }
-            match fs::remove_file(&entry.path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => continue,
-                _ => total -= entry.cost_bytes,
-            }
-            // of the block: empty if this was its last range
-            entry.path.parent().map(fs::remove_dir);
-        }
-        Ok((total, allowed))
+        Ok((evict(entries, target), allowed))
     }
 
     /// How much may be kept now that `total` is: never the last of the disk.
@@ -154,6 +154,37 @@ impl Room {
         let files = stores.flat_map(|ranges| folders(&ranges).collect::<Vec<_>>()).flat_map(|f| listed(&f));
         files.filter_map(|file| entry(&file)).collect()
     }
+}
+
+/// Removes what was used least recently until the rest counts as `target` at most. Says what it counts as.
+fn evict(mut entries: Vec<Entry>, target: u64) -> u64 {
+    let mut total = total(&entries);
+    entries.retain(|entry| !is_part(&entry.path));
+    entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
+    for entry in entries {
+        if total <= target {
+            break;
+        }
+        match fs::remove_file(&entry.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => continue,
+            _ => total -= entry.cost_bytes,
+        }
+        // of the block: empty if this was its last range
+        entry.path.parent().map(fs::remove_dir);
+    }
+    total
+}
+
+#[cfg(unix)]
+fn is_one_disk(a: &Path, b: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(fs::metadata(a)?.dev() == fs::metadata(b)?.dev())
+}
+
+/// As far as anybody can tell.
+#[cfg(not(unix))]
+fn is_one_disk(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 fn total(entries: &[Entry]) -> u64 {

@@ -1,6 +1,7 @@
 //! Collectors that act in the worst moment: between a commit and its check, or behind a reader.
 
 use super::*;
+use crate::format::carried::{Carried, CarriedName};
 
 /// What a collector may condemn right after the commit.
 #[derive(Clone, Copy)]
@@ -58,26 +59,28 @@ fn a_record_condemned_between_commit_and_check_is_written_afresh_without_data() 
 
 #[test]
 fn a_present_object_whose_block_is_condemned_before_the_answer_is_uploaded_again() {
-    let place = Arc::new(Place::new());
-    let object = place.object(&noise(3, 1_000_000));
-    object.push(&place.engine()).unwrap();
-    let (blocks, _) = place.referenced(&place.newest_segment());
-    let lists = AtomicUsize::new(0);
-    let in_store = place.clone();
-    // the first LIST of condemned/ is before the lookup, the second is the check
-    let watch: Watch = Arc::new(move |when, call| {
-        if when == When::Before
-            && *call == Call::List("condemned".into())
-            && lists.fetch_add(1, Ordering::SeqCst) == 1
-        {
-            let list = Condemned { blocks: blocks.clone(), records: Vec::new() };
-            aside(|| in_store.condemn(&list));
-            in_store.files("blocks").iter().for_each(|file| std::fs::remove_file(file).unwrap());
-        }
-        true
-    });
-    object.push(&place.watched(watch)).unwrap();
-    object.assert_pulls(&place);
+    for (carries, bytes) in [(false, 1_000_000), (true, 50_000)] {
+        let place = Arc::new(Place::which(carries));
+        let object = place.object(&noise(3, bytes));
+        object.push(&place.engine()).unwrap();
+        let (blocks, _) = place.referenced(&place.newest_segment());
+        let lists = AtomicUsize::new(0);
+        let in_store = place.clone();
+        // the first LIST of condemned/ is before the lookup, the second is the check
+        let watch: Watch = Arc::new(move |when, call| {
+            if when == When::Before
+                && *call == Call::List("condemned".into())
+                && lists.fetch_add(1, Ordering::SeqCst) == 1
+            {
+                let list = Condemned { blocks: blocks.clone(), records: Vec::new() };
+                aside(|| in_store.condemn(&list));
+                in_store.files("blocks").iter().for_each(|file| std::fs::remove_file(file).unwrap());
+            }
+            true
+        });
+        object.push(&place.watched(watch)).unwrap();
+        object.assert_pulls(&place);
+    }
 }
 
 #[test]
@@ -107,46 +110,50 @@ fn a_condemned_list_of_a_newer_version_is_never_acknowledged_against() {
 
 #[test]
 fn a_record_of_another_repository_or_an_old_one_is_renewed_without_data() {
-    let place = Place::new();
-    let object = place.object(&noise(7, 500_000));
-    object.push(&place.engine_of(place.store(), "theirs")).unwrap();
-    object.push(&place.engine()).unwrap();
-    assert_eq!(place.files("index").len(), 2, "one record for each repository");
-    object.push(&place.engine()).unwrap();
-    assert_eq!(place.files("index").len(), 2, "a fresh record of one's own is enough");
-    assert_eq!(place.files("blocks").len(), 1);
-    age_commits(&place, commit::now_milliseconds() - 8 * 24 * 60 * 60 * 1000);
-    object.push(&place.engine()).unwrap();
-    assert_eq!(place.files("index").len(), 3);
-    object.assert_pulls(&place);
+    for (carries, bytes) in [(false, 500_000), (true, 50_000)] {
+        let place = Place::which(carries);
+        let object = place.object(&noise(7, bytes));
+        object.push(&place.engine_of(place.store(), "theirs")).unwrap();
+        object.push(&place.engine()).unwrap();
+        assert_eq!(place.files("index").len(), 2, "one record for each repository");
+        object.push(&place.engine()).unwrap();
+        assert_eq!(place.files("index").len(), 2, "a fresh record of one's own is enough");
+        assert_eq!(place.files("blocks").len(), usize::from(!carries));
+        age_commits(&place, commit::now_milliseconds() - 8 * 24 * 60 * 60 * 1000);
+        object.push(&place.engine()).unwrap();
+        assert_eq!(place.files("index").len(), 3);
+        object.assert_pulls(&place);
+    }
 }
 
 /// A push that stands still for days, as on a machine that sleeps, must not rely on what it looked up before. (If this test is
 /// slow, the record is too old at once, and is written afresh as well.)
 #[test]
 fn a_record_that_grows_old_between_lookup_and_check_is_renewed() {
-    let place = Arc::new(Place::new());
-    let object = place.object(&noise(8, 100_000));
-    object.push(&place.engine()).unwrap();
-    let until = commit::now_milliseconds() + 2_000;
-    age_commits(&place, until - limit::RECORD_FRESH_MS);
-    let lists = AtomicUsize::new(0);
-    // the first LIST of condemned/ is before the lookup, the second is the check
-    let watch: Watch = Arc::new(move |when, call| {
-        if when == When::Before
-            && *call == Call::List("condemned".into())
-            && lists.fetch_add(1, Ordering::SeqCst) == 1
-        {
-            while commit::now_milliseconds() <= until {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+    for (carries, bytes) in [(false, 100_000), (true, 50_000)] {
+        let place = Arc::new(Place::which(carries));
+        let object = place.object(&noise(8, bytes));
+        object.push(&place.engine()).unwrap();
+        let until = commit::now_milliseconds() + 2_000;
+        age_commits(&place, until - limit::RECORD_FRESH_MS);
+        let lists = AtomicUsize::new(0);
+        // the first LIST of condemned/ is before the lookup, the second is the check
+        let watch: Watch = Arc::new(move |when, call| {
+            if when == When::Before
+                && *call == Call::List("condemned".into())
+                && lists.fetch_add(1, Ordering::SeqCst) == 1
+            {
+                while commit::now_milliseconds() <= until {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
             }
-        }
-        true
-    });
-    object.push(&place.watched(watch)).unwrap();
-    assert_eq!(place.files("index").len(), 2, "a record of its own");
-    assert_eq!(place.files("blocks").len(), 1, "no data");
-    object.assert_pulls(&place);
+            true
+        });
+        object.push(&place.watched(watch)).unwrap();
+        assert_eq!(place.files("index").len(), 2, "a record of its own");
+        assert_eq!(place.files("blocks").len(), usize::from(!carries), "no data");
+        object.assert_pulls(&place);
+    }
 }
 
 /// Time passes: a record's commit says when it was written.
@@ -160,6 +167,10 @@ fn age_commits(place: &Place, milliseconds: u64) {
     }
 }
 
+fn copied(name: CarriedName, bytes: &[u8]) -> Carried {
+    Carried { name, pieces: vec![bytes.to_vec().into()] }
+}
+
 /// The same segment, written by another commit.
 fn aged(bytes: &[u8], commit: CommitId) -> Vec<u8> {
     let segment = Segment::open(bytes).unwrap();
@@ -170,7 +181,7 @@ fn aged(bytes: &[u8], commit: CommitId) -> Vec<u8> {
         keys: segment.keys().unwrap(),
         repositories: segment.repositories().to_vec(),
         replaces: Vec::new(),
-        carried: Vec::new(),
+        carried: segment.carried().map(|(name, bytes)| copied(name, bytes)).collect(),
     };
     contents.records.iter_mut().for_each(|record| record.commit = commit);
     contents.write()

@@ -165,7 +165,7 @@ impl Scratch {
 
     fn give_up_ranges(&self) -> bool {
         let Some(ranges) = &self.ranges else { return false };
-        match ranges.shrink() {
+        match ranges.give_way(&self.folder) {
             Ok(bytes) => {
                 if bytes > 0 {
                     tracing::info!("the disk is full: {bytes} bytes of blocks are not kept any more");
