@@ -65,26 +65,12 @@ fn merged(
     let own = Segment::open(own.clone())?;
     let (store, cache) = reading;
     let standing = index.segments().filter(|segment| chosen.binary_search(&segment.id).is_ok());
-    let read: Vec<_> = standing.map(|segment| (segment.id, segment.whole(store, cache))).collect();
+    let read: Vec<Read> = standing.map(|segment| (segment.id, segment.whole(store, cache))).collect();
     let moved = merge_shards(reading, &read).unwrap_or_else(|e| {
         tracing::warn!("small shards are not merged: {e}");
         MovedShards::new()
     });
-    let mut merge = Merge::with_shards(moved.clone());
-    merge.add(&own)?;
-    let mut merged = Vec::new();
-    for (id, segment) in &read {
-        let added = segment.as_ref().map_err(Error::clone).and_then(|segment| {
-            merge.add(segment)?;
-            merge.replace(*id, segment, |id| index.listed().contains_key(id));
-            Ok(())
-        });
-        match added {
-            Ok(()) => merged.push(id.id),
-            // it stays as it is
-            Err(e) => tracing::warn!("index/{id} is not merged: {e}"),
-        }
-    }
+    let (merge, merged) = all_of(&own, &read, moved.clone(), index)?;
     let Some(newest) = merged.iter().max() else { return Ok(None) };
     let bytes = match merge.finish() {
         Ok(segment) if segment.size_bytes() <= limit::SEGMENT_READ_BYTES => segment.into_bytes(),
@@ -96,8 +82,8 @@ fn merged(
         }
     };
     let is_wanted = |name: &CarriedName| !matches!(name, CarriedName::Shard(id) if moved.contains_key(id));
-    let added = read.iter().filter_map(|(_, segment)| segment.as_ref().ok());
-    let unloading: Vec<_> = added.flat_map(|segment| unload(store, segment, is_wanted)).collect();
+    let unloading = readable(&read).flat_map(|(_, segment)| unload(store, segment, is_wanted));
+    let unloading: Vec<_> = unloading.collect();
     if let Err(e) = unloading.into_iter().try_for_each(Pending::wait) {
         tracing::warn!("index segments are not merged: {e}");
         return Ok(None);
@@ -109,14 +95,41 @@ fn merged(
     Ok(Some((id, bytes)))
 }
 
+/// A segment that is to be merged, if it could be read.
+type Read = (SegmentId, Result<Segment<Bytes>>);
+
+fn readable(read: &[Read]) -> impl Iterator<Item = (SegmentId, &Segment<Bytes>)> {
+    read.iter().filter_map(|(id, segment)| Some((*id, segment.as_ref().ok()?)))
+}
+
+/// What a commit and the segments that were read say together, and which of these that are: a damaged one stays as it is.
+fn all_of<'s>(
+    own: &'s Segment<Bytes>,
+    read: &'s [Read],
+    moved: MovedShards,
+    index: &Index,
+) -> Result<(Merge<'s>, Vec<CommitId>)> {
+    let (mut merge, mut merged) = (Merge::with_shards(moved), Vec::new());
+    merge.add(own)?;
+    for (id, segment) in read {
+        let added = segment.as_ref().map_err(Error::clone).and_then(|segment| {
+            merge.add(segment)?;
+            merge.replace(*id, segment, |id| index.listed().contains_key(id));
+            Ok(())
+        });
+        match added {
+            Ok(()) => merged.push(id.id),
+            Err(e) => tracing::warn!("index/{id} is not merged: {e}"),
+        }
+    }
+    Ok((merge, merged))
+}
+
 /// Merges the small shards that these segments name, as far as their bytes are on this machine: whoever has deduplicated
 /// against all that there is has read them.
-fn merge_shards(
-    reading @ (_, cache): (&Store, &Cache),
-    read: &[(SegmentId, Result<Segment<Bytes>>)],
-) -> Result<MovedShards> {
+fn merge_shards(reading @ (_, cache): (&Store, &Cache), read: &[Read]) -> Result<MovedShards> {
     let (mut entries, mut carried) = (Vec::new(), HashMap::new());
-    for segment in read.iter().filter_map(|(_, segment)| segment.as_ref().ok()) {
+    for (_, segment) in readable(read) {
         // what is damaged is not merged either
         entries.extend(segment.shards().unwrap_or_default());
         for (name, bytes) in segment.carried() {
