@@ -175,7 +175,7 @@ fn a_merged_segment_names_only_what_still_stands() {
 fn a_compaction_that_fails_at_any_call_loses_nothing_and_the_next_one_ends_it() {
     for carries in [false, true] {
         let original = Place::which(carries);
-        let objects = pushed(&original, &original.engine(), 0..4);
+        let objects = pushed(&original, &original.engine(), 0..if carries { 2 } else { 4 });
         let before = records(&original);
         let mut failures = 0;
         for when in [When::Before, When::After] {
@@ -204,7 +204,7 @@ fn a_compaction_that_fails_at_any_call_loses_nothing_and_the_next_one_ends_it() 
                 failures += 1;
             }
         }
-        assert!(failures > 50, "only {failures} calls were failed");
+        assert!(failures > 30, "only {failures} calls were failed");
     }
 }
 

@@ -56,6 +56,29 @@ fn one_large_object() {
     assert_same_tree(&scene.work.path, &copy.path);
 }
 
+/// A small push is one file in the index, and who clones it has it with the index.
+#[test]
+fn a_small_push_is_one_put() {
+    let Some(scene) = Scene::new("a_small_push_is_one_put") else { return };
+    as_usual(&scene);
+    scene.add("small.bin", 50_000);
+    scene.proxy.take_record();
+    scene.push();
+    let record = scene.proxy.take_record();
+    say(&format!("pushing 50 KB: {}", summary(&record)));
+    everything_succeeded(&record);
+    let puts: Vec<_> = record.iter().filter(|exchange| exchange.request.verb == "PUT").collect();
+    assert!(puts.len() == 1 && puts[0].is("PUT", Thing::Segment), "{}", summary(&record));
+    assert!(record.len() <= 5, "{}", summary(&record));
+
+    let (outcome, copy) = scene.try_clone();
+    copy.machine.expect_success(outcome);
+    let record = scene.proxy.take_record();
+    say(&format!("cloning it: {}", summary(&record)));
+    assert!(count(&record, "GET", Thing::Block) == 0 && record.len() <= 5, "{}", summary(&record));
+    assert_same_tree(&scene.work.path, &copy.path);
+}
+
 /// Requests grow with blocks and commits, not with chunks: a version with hundreds of small edits.
 #[test]
 fn a_version_with_many_small_edits() {
