@@ -37,8 +37,8 @@ pub const MERGED_BYTES: u64 = 32 * MIB as u64;
 pub const FEWEST_MERGED: usize = 4;
 /// A segment no larger than this is fetched whole: a few requests for parts of it would cost more.
 pub const WHOLE_SEGMENT_BYTES: u64 = CARRIER_BYTES as u64;
-/// A record in a segment takes no more than this, and as much again for each of its terms.
-pub const RECORD_BYTES: usize = 104;
+/// A record in a segment takes no more than this, its keys included, and as much again for each of its terms and their blocks.
+pub const RECORD_BYTES: usize = 320;
 /// A segment that carries files is no larger than this, so that who knows it has them.
 pub const CARRIER_BYTES: usize = 256 * KIB;
 /// Of a larger one so much is fetched at first; all that is needed to read parts of it is mostly in there.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::compact::{self, OfCommit};
 use super::condemned::CondemnedNames;
 use super::index::{Found, Index};
-use super::pack::{BlocksInFlight, SmallBlock};
+use super::pack::{BlocksInFlight, ClosedBlock};
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
 use crate::format::carried::{Carried, CarriedName};
@@ -182,7 +182,7 @@ pub(super) fn commit<'s>(
     // with what the segment says itself it must not become too large
     let said: usize =
         change.objects.iter().map(|object| (1 + object.terms.len()) * limit::RECORD_BYTES).sum();
-    let carried = match in_flight.is_empty() && said <= limit::CARRIER_BYTES / 4 {
+    let carried = match in_flight.is_empty() && said <= limit::CARRIER_BYTES / 2 {
         true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
         false => Vec::new(),
     };
@@ -224,8 +224,8 @@ pub(super) fn commit<'s>(
     }
     let OfCommit { id, bytes, is_merged } = compact::segment_of((store, cache), index, commit, bytes)?;
     let moved = small.as_ref().map(|small| small.moved.clone()).unwrap_or_default();
-    store.put_segment_pieces(&id, vec![bytes.clone()], &moved).wait()?;
-    small.iter().for_each(SmallBlock::is_sent);
+    store.put_segment(&id, vec![bytes.clone()], &moved).wait()?;
+    small.iter().for_each(ClosedBlock::is_sent);
     for Relied { record, .. } in &relied {
         tracing::info!("commit {commit}: object {}", record.oid);
     }
@@ -236,12 +236,12 @@ pub(super) fn commit<'s>(
 /// What a small commit has in its segment: its block, if it has a new one, and its shard.
 fn carried(
     most_bytes: usize,
-    small: Option<&SmallBlock>,
+    small: Option<&ClosedBlock>,
     shards: &NewShards,
     files: &[Bytes],
 ) -> Vec<Carried> {
     let ([(shard, _)], [file]) = (&shards[..], files) else { return Vec::new() };
-    if file.len() + small.map_or(0, SmallBlock::size_bytes) > most_bytes {
+    if file.len() + small.map_or(0, ClosedBlock::size_bytes) > most_bytes {
         return Vec::new();
     }
     let block =

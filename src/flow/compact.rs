@@ -40,15 +40,20 @@ pub(super) fn segment_of(
     Ok(OfCommit { id: SegmentId { id: commit, hash: ContentHash::of(&own) }, bytes: own, is_merged: false })
 }
 
-/// Gives all that a segment carries, but for what is not `wanted`, files of their own, so that another segment can replace it.
-/// They are durable when what this returns has been waited for.
-pub(super) fn unload<'s>(
-    store: &'s Store,
-    segment: &Segment<Bytes>,
-    wanted: impl Fn(&CarriedName) -> bool,
-) -> Vec<Pending<'s, ()>> {
-    let wanted = segment.carried().filter(|(name, _)| wanted(name));
-    wanted.map(|(name, bytes)| store.unload(&name, segment.bytes().slice_ref(bytes))).collect()
+/// Gives all that these segments carry files of their own, so that another segment can replace them, but for shards that were
+/// `moved` into others. When this returns, they are durable.
+pub(super) fn unload<'r>(
+    store: &Store,
+    segments: impl Iterator<Item = &'r Segment<Bytes>>,
+    moved: &MovedShards,
+) -> Result<()> {
+    let is_wanted = |name: &CarriedName| !matches!(name, CarriedName::Shard(id) if moved.contains_key(id));
+    let mut unloading = Vec::new();
+    for segment in segments {
+        let wanted = segment.carried().filter(|(name, _)| is_wanted(name));
+        unloading.extend(wanted.map(|(name, bytes)| store.unload(&name, segment.bytes().slice_ref(bytes))));
+    }
+    unloading.into_iter().try_for_each(Pending::wait)
 }
 
 /// What a commit has to say, merged with the chosen segments; nothing if none could be.
@@ -81,15 +86,12 @@ fn merged(
             return Ok(None);
         }
     };
-    let is_wanted = |name: &CarriedName| !matches!(name, CarriedName::Shard(id) if moved.contains_key(id));
-    let unloading = readable(&read).flat_map(|(_, segment)| unload(store, segment, is_wanted));
-    let unloading: Vec<_> = unloading.collect();
-    if let Err(e) = unloading.into_iter().try_for_each(Pending::wait) {
+    if let Err(e) = unload(store, readable(&read).map(|(_, segment)| segment), &moved) {
         tracing::warn!("index segments are not merged: {e}");
         return Ok(None);
     }
     // last, as a commit of what stood in a file of its own before has to be checked
-    unload(store, &own, |_| true).into_iter().try_for_each(Pending::wait)?;
+    unload(store, [&own].into_iter(), &MovedShards::new())?;
     let id = SegmentId { id: after(commit, *newest)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
     Ok(Some((id, bytes)))

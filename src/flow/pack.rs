@@ -167,18 +167,18 @@ type Departed = (Arc<Progress>, Arc<Moving>);
 pub(super) struct BlocksInFlight<'s> {
     sent: Vec<(Vec<Departed>, Pending<'s, ()>)>,
     /// The only one, which is so small that it may stand in the segment of its commit.
-    small: Option<SmallBlock>,
+    small: Option<ClosedBlock>,
 }
 
-/// A block that was not sent.
-pub(super) struct SmallBlock {
+/// A block that is not sent yet.
+pub(super) struct ClosedBlock {
     pub id: BlockId,
     pub pieces: Vec<Bytes>,
     pub moved: Moved,
     departed: Vec<Departed>,
 }
 
-impl SmallBlock {
+impl ClosedBlock {
     pub(super) fn size_bytes(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
     }
@@ -195,14 +195,14 @@ impl<'s> BlocksInFlight<'s> {
         self.sent.is_empty()
     }
 
-    /// The small block, if nothing else is on its way.
-    pub(super) fn take_small(&mut self) -> Option<SmallBlock> {
+    /// The small block, if there is one. Then nothing was sent.
+    pub(super) fn take_small(&mut self) -> Option<ClosedBlock> {
         self.small.take()
     }
 
-    /// Sends a small block after all.
-    pub(super) fn send(&mut self, store: &'s Store, small: SmallBlock) {
-        let SmallBlock { id, pieces, moved, departed } = small;
+    /// Sends a block.
+    pub(super) fn send(&mut self, store: &'s Store, block: ClosedBlock) {
+        let ClosedBlock { id, pieces, moved, departed } = block;
         self.sent.push((departed, store.put_block(&id, pieces, &moved)));
     }
 
@@ -310,7 +310,7 @@ impl<'a, 's> Assembly<'a, 's> {
     }
 
     /// Closes the open block.
-    fn seal(&mut self) -> Result<SmallBlock> {
+    fn seal(&mut self) -> Result<ClosedBlock> {
         self.close_run();
         let sealed = std::mem::take(&mut self.open).finish(Nonce::random()?);
         let summary = sealed.summary;
@@ -323,7 +323,7 @@ impl<'a, 's> Assembly<'a, 's> {
         };
         let departed = std::mem::take(&mut self.shares).into_iter().map(depart).collect();
         self.new.push((summary, sealed.directory));
-        Ok(SmallBlock { id: summary.id, pieces: sealed.pieces, moved, departed })
+        Ok(ClosedBlock { id: summary.id, pieces: sealed.pieces, moved, departed })
     }
 
     /// Sends the open block on its way, and waits while there are too many on it to fill another.

@@ -1,8 +1,8 @@
 //! The room that kept ranges of blocks may take, for all stores of a user together: a hard cap, and never the last of
 //! the disk. Whoever wants to keep one asks here first; what was used least recently goes.
 //!
-//! Every range has its full length from the moment it is begun, under one lock, so what stands in the folders is the
-//! truth at every moment, whoever is killed. The number in the lock's file spares looking at them each time: it is never
+//! Every range has its full length from the moment it is begun, and is begun and named under one lock, so whoever holds
+//! it sees the truth in the folders, whoever is killed. The number in the lock's file spares looking at them each time: it is never
 //! less than the truth, and each process counts once for itself.
 
 use std::fs::{self, DirEntry, File};
@@ -67,6 +67,12 @@ impl Room {
         ledger.write(total + cost_bytes).map_err(failed)?;
         *is_counted = true;
         create().map_err(failed)
+    }
+
+    /// Gives a file that was begun its name: whoever counts meanwhile might see neither the old nor the new one.
+    pub(super) fn end<T>(&self, rename: impl FnOnce() -> io::Result<T>) -> Result<T> {
+        let _ledger = self.lock()?;
+        rename().map_err(|e| Error::io(format!("keeping a file in {}", self.root.display()), &e))
     }
 
     /// Removes what is beyond the cap now, and what dead processes have left.

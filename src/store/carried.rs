@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
+use object_store::path::Path;
 
+use super::files::Files;
 use super::{Moved, Pending, Place, Store, layout, stopped};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::format::carried::CarriedName;
 use crate::id::{BlockId, SegmentId, ShardId};
 use crate::limit;
@@ -94,18 +96,23 @@ impl Store {
             CarriedName::Block(id) => layout::block(id),
             CarriedName::Shard(id) => layout::shard(id),
         };
-        self.begin(async move {
-            files.place.check_folder_of(&path)?;
-            if files.size(&path).await? != Some(bytes.len() as u64) {
-                return files.put(&path, bytes.into(), &Moved::default()).await;
+        self.begin(async move { files.unload(&path, bytes).await })
+    }
+}
+
+impl Files {
+    pub(super) async fn unload(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        self.place.check_folder_of(path)?;
+        if self.size(path).await? != Some(bytes.len() as u64) {
+            return self.put(path, bytes.into(), &Moved::default()).await;
+        }
+        match self.place.clone() {
+            Place::Directory(place) => {
+                let path = path.clone();
+                let settle = move || place.settle_folder_of(&path);
+                tokio::task::spawn_blocking(settle).await.unwrap_or_else(stopped)
             }
-            match files.place {
-                Place::Directory(place) => {
-                    let settle = move || place.settle_folder_of(&path);
-                    tokio::task::spawn_blocking(settle).await.unwrap_or_else(stopped)
-                }
-                Place::Network(_) => Ok(()),
-            }
-        })
+            Place::Network(_) => Ok(()),
+        }
     }
 }

@@ -247,13 +247,8 @@ impl Store {
         self.put(layout::shard(id), PutPayload::from(bytes), &Moved::default())
     }
 
-    /// Stores an index segment: when this returns, the commit has happened.
-    pub fn put_segment(&self, id: &SegmentId, bytes: Vec<u8>) -> Result<()> {
-        self.put(layout::segment(id), PutPayload::from(bytes), &Moved::default()).wait()
-    }
-
-    /// Begins to store an index segment; `moved` follows it.
-    pub fn put_segment_pieces(&self, id: &SegmentId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
+    /// Begins to store an index segment; `moved` follows it. When that is done, the commit has happened.
+    pub fn put_segment(&self, id: &SegmentId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
         self.put(layout::segment(id), PutPayload::from_iter(pieces), moved)
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as ObjectError, ObjectStoreExt};
@@ -55,28 +56,36 @@ impl Store {
         self.hash(layout::shard(id), size_bytes, &Moved::default())
     }
 
-    /// The same of a block, in the file of its own.
-    pub fn hash_block(&self, id: &BlockId, size_bytes: u64) -> Pending<'_, ContentHash> {
-        self.hash(layout::block(id), size_bytes, &Moved::default())
+    /// The same of a block that a replaced segment carries, in the file of its own. If that is gone, as somebody has removed
+    /// it, it is written once more.
+    pub fn hash_unloaded(&self, id: &BlockId, bytes: Bytes) -> Pending<'_, ContentHash> {
+        let (files, path) = (self.files.clone(), layout::block(id));
+        self.begin(async move {
+            let size_bytes = bytes.len() as u64;
+            files.unload(&path, bytes).await?;
+            files.hash(&path, size_bytes, &Moved::default()).await
+        })
     }
 
     fn hash(&self, path: Path, size_bytes: u64, moved: &Moved) -> Pending<'_, ContentHash> {
         let (files, moved) = (self.files.clone(), moved.clone());
-        self.begin(async move {
-            let (mut hasher, mut buffer, mut start) = (blake3::Hasher::new(), Vec::new(), 0);
-            while start < size_bytes {
-                let end = size_bytes.min(start + u64::from(limit::NETWORK_FETCH_BYTES));
-                buffer = files.get_range(&path, start..end, buffer, &Moved::default()).await?;
-                hasher.update(&buffer);
-                moved.reached(end);
-                start = end;
-            }
-            Ok(ContentHash(*hasher.finalize().as_bytes()))
-        })
+        self.begin(async move { files.hash(&path, size_bytes, &moved).await })
     }
 }
 
 impl Files {
+    async fn hash(&self, path: &Path, size_bytes: u64, moved: &Moved) -> Result<ContentHash> {
+        let (mut hasher, mut buffer, mut start) = (blake3::Hasher::new(), Vec::new(), 0);
+        while start < size_bytes {
+            let end = size_bytes.min(start + u64::from(limit::NETWORK_FETCH_BYTES));
+            buffer = self.get_range(path, start..end, buffer, &Moved::default()).await?;
+            hasher.update(&buffer);
+            moved.reached(end);
+            start = end;
+        }
+        Ok(ContentHash(*hasher.finalize().as_bytes()))
+    }
+
     /// Removes a file. A try whose answer was lost may have done it.
     async fn remove(&self, path: &Path) -> Result<()> {
         let mut retry = Retry::new(&self.place, format!("deleting {path}"));

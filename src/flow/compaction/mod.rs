@@ -13,7 +13,6 @@ use super::commit::now_milliseconds;
 use super::compact::{after, sizes, unload};
 use super::index::Index;
 use crate::error::{Error, Result};
-use crate::format::carried::CarriedName;
 use crate::format::merge::Merge;
 use crate::id::{CommitId, SegmentId};
 use crate::limit;
@@ -143,11 +142,7 @@ fn merge_group(
     let standing = index.segments().filter(|segment| group.binary_search(&segment.id).is_ok());
     let sources: Vec<_> = standing.map(|s| Ok((s.id, s.whole(store, cache)?))).collect::<Result<_>>()?;
     let has_moved = !moved.is_empty();
-    // what merged shards have needs no file of its own
-    let is_wanted = |name: &CarriedName| !matches!(name, CarriedName::Shard(id) if moved.contains_key(id));
-    let mut unloading = Vec::new();
-    sources.iter().for_each(|(_, segment)| unloading.extend(unload(store, segment, is_wanted)));
-    unloading.into_iter().try_for_each(Pending::wait)?;
+    unload(store, sources.iter().map(|(_, segment)| segment), &moved)?;
     let mut merge = Merge::with_shards(moved);
     let mut merged = Vec::new();
     for (id, segment) in &sources {
@@ -172,7 +167,7 @@ fn merge_group(
     // where another store is mounted meanwhile, it would name blocks that are not there
     store.confirm()?;
     let moved = Moved::default();
-    let putting = store.put_segment_pieces(&id, pieces.clone(), &moved);
+    let putting = store.put_segment(&id, pieces.clone(), &moved);
     wait("storing what was merged", putting, &moved, size_bytes, watch)?;
     cache.keep_stored(Kept::Index, &id.to_string(), &pieces);
     tracing::debug!("index/{id} merges {} segments", merged.len());

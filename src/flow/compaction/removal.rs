@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use super::{Compaction, Watch, wait};
 use crate::error::{Error, Kind, Result};
-use crate::flow::compact::unload;
 use crate::flow::condemned::CondemnedNames;
 use crate::flow::index::Index;
 use crate::flow::manifest;
@@ -110,7 +109,8 @@ fn removable(
         done += part.len();
         let opened: Vec<_> =
             read(store, cache, &part).into_iter().map(|bytes| bytes.and_then(Segment::open)).collect();
-        let unloaded = unloaded(store, &opened);
+        let unloaded: Vec<_> =
+            opened.iter().map(|segment| segment.as_ref().map(|segment| unloaded(store, segment))).collect();
         for ((id, segment), unloaded) in part.iter().zip(&opened).zip(unloaded) {
             let segment = match segment {
                 Ok(segment) => segment,
@@ -127,7 +127,7 @@ fn removable(
             let carries = |id: &ShardId| segment.carried().any(|(name, _)| name == CarriedName::Shard(*id));
             let ids = segment.shards()?.into_iter().map(|shard| shard.id).filter(|id| !carries(id));
             let said = check_all_said(segment, &by, &condemned);
-            match said.and_then(|()| unloaded.into_iter().try_for_each(check_unloaded)) {
+            match said.and_then(|()| unloaded.unwrap_or_default().into_iter().try_for_each(check_unloaded)) {
                 Ok(()) => {
                     segments.push(*id);
                     named.extend(ids);
@@ -207,32 +207,19 @@ fn check_all_said(
 }
 
 /// A block that a replaced segment carries, while it is read in the file of its own.
-type Unloaded<'s> = Result<(BlockId, Pending<'s, ContentHash>)>;
+type Unloaded<'s> = (BlockId, Pending<'s, ContentHash>);
 
-/// Begins to read the blocks that each of these segments carries in the files of their own, where they are read from then on.
-/// One that has none, as somebody has removed it, gets it again.
-fn unloaded<'s>(store: &'s Store, segments: &[Result<Segment<Bytes>>]) -> Vec<Vec<Unloaded<'s>>> {
-    let is_block = |name: &CarriedName| matches!(name, CarriedName::Block(_));
-    let of = |segment: &Result<Segment<Bytes>>| {
-        segment.as_ref().map_or_else(|_| Vec::new(), |s| unload(store, s, is_block))
-    };
-    let unloading: Vec<Vec<Pending<'_, ()>>> = segments.iter().map(of).collect();
-    let wait = |all: Vec<Pending<'_, ()>>| all.into_iter().map(Pending::wait).collect();
-    let again: Vec<Vec<Result<()>>> = unloading.into_iter().map(wait).collect();
-    let read = |(segment, again): (&Result<Segment<Bytes>>, Vec<Result<()>>)| {
-        let blocks =
-            segment.iter().flat_map(|segment| segment.carried()).filter_map(|(name, bytes)| match name {
-                CarriedName::Block(id) => Some((id, store.hash_block(&id, bytes.len() as u64))),
-                CarriedName::Shard(_) => None,
-            });
-        again.into_iter().zip(blocks).map(|(again, block)| again.map(|()| block)).collect()
-    };
-    segments.iter().zip(again).map(read).collect()
+/// Begins to read the blocks that a segment carries where they are read from when it is gone.
+fn unloaded<'s>(store: &'s Store, segment: &Segment<Bytes>) -> Vec<Unloaded<'s>> {
+    let blocks = segment.carried().filter_map(|(name, bytes)| match name {
+        CarriedName::Block(id) => Some((id, store.hash_unloaded(&id, segment.bytes().slice_ref(bytes)))),
+        CarriedName::Shard(_) => None,
+    });
+    blocks.collect()
 }
 
 /// Fails unless it is whole.
-fn check_unloaded(unloaded: Unloaded<'_>) -> Result<()> {
-    let (id, hash) = unloaded?;
+fn check_unloaded((id, hash): Unloaded<'_>) -> Result<()> {
     let found = hash.wait().map_err(|e| e.context(format!("block {id}, which it carries")))?;
     if found == id.hash {
         return Ok(());

@@ -54,10 +54,7 @@ impl Index {
         for attempt in 0..limit::LIST_ATTEMPTS {
             pause_before(store, attempt);
             let listed = listed.take().unwrap_or_else(|| store.list_segments())?;
-            let read = self.read_listed(listed, store, cache);
-            // also if that has failed half-way: what was read is used
-            self.tell_carried(store);
-            if read?.is_some() {
+            if self.read_listed(listed, store, cache)?.is_some() {
                 let stands = |id: &SegmentId| self.segments.contains_key(id);
                 cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
                 return Ok(());
@@ -72,7 +69,6 @@ impl Index {
         let mut before = None;
         for _ in 0..limit::LIST_ATTEMPTS {
             let listed = self.read_listed(store.list_segments()?, store, cache)?;
-            self.tell_carried(store);
             if listed.is_some() && listed == before {
                 return Ok(());
             }
@@ -87,6 +83,18 @@ impl Index {
     /// Reads those of the listed segments that are not here, and forgets those that are not listed
     /// any more. Returns the list, or nothing if a listed segment was gone when it was to be read.
     fn read_listed(
+        &mut self,
+        listed: Vec<(SegmentId, u64)>,
+        store: &Store,
+        cache: &Cache,
+    ) -> Result<Option<Vec<SegmentId>>> {
+        let read = self.read_new(listed, store, cache);
+        // also if that has failed half-way: what was read is used
+        self.tell_carried(store);
+        read
+    }
+
+    fn read_new(
         &mut self,
         listed: Vec<(SegmentId, u64)>,
         store: &Store,

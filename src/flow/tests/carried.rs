@@ -101,7 +101,7 @@ fn what_is_carried_must_be_what_its_name_says() {
         id: CommitId::new(CommitId::LAST_MILLISECONDS - 1).unwrap(),
         hash: ContentHash::of(&bytes),
     };
-    place.store().put_segment(&id, bytes).unwrap();
+    place.put_segment(&id, bytes);
     object.assert_pulls(&place);
     let done = compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap();
     assert_eq!(done.findings.len(), 1, "{done:?}");

@@ -60,7 +60,7 @@ fn place_with(objects: u32) -> (Place, SegmentId, u64) {
     let bytes = large(objects);
     let id = SegmentId { id: CommitId::new(9_000_000).unwrap(), hash: ContentHash::of(&bytes) };
     let size_bytes = bytes.len() as u64;
-    place.store().put_segment(&id, bytes).unwrap();
+    place.put_segment(&id, bytes);
     (place, id, size_bytes)
 }
 
@@ -191,7 +191,7 @@ fn an_object_is_found_though_its_segment_was_merged_and_deleted_meanwhile() {
         replaced.into_iter().for_each(|id| merge.replace(id, &own, |_| true));
         let bytes = merge.finish().unwrap().into_bytes();
         let id = SegmentId { id: CommitId::new(milliseconds).unwrap(), hash: ContentHash::of(&bytes) };
-        place.store().put_segment(&id, bytes).unwrap();
+        place.put_segment(&id, bytes);
         id
     };
     let first = put(CommitId::LAST_MILLISECONDS - 10, None);

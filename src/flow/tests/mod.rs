@@ -28,7 +28,7 @@ use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::format::segment::Segment;
 use crate::id::{BlockId, CommitId, CondemnedId, ContentHash, SegmentId};
 use crate::store::watched::{Call, Watch, When};
-use crate::store::{Access, Creation, StoreUrl};
+use crate::store::{Access, Creation, Moved, StoreUrl};
 
 /// A store in a directory of its own, and objects to push.
 struct Place {
@@ -94,6 +94,11 @@ impl Place {
 
     fn segments(&self) -> Vec<SegmentId> {
         self.store().list_segments().unwrap().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// As another pusher does.
+    fn put_segment(&self, id: &SegmentId, bytes: Vec<u8>) {
+        self.store().put_segment(id, vec![bytes.into()], &Moved::default()).wait().unwrap();
     }
 
     /// As a collector does.

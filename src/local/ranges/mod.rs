@@ -181,7 +181,7 @@ impl Place {
             begin_file(&folder, range, bytes.len() as u64)
         })?;
         file.write_all(bytes).map_err(failed)?;
-        file.persist(&path).map_err(|e| failed(e.error))?;
+        self.room.end(|| file.persist(&path).map_err(|e| e.error))?;
         Ok(folder)
     }
 }

@@ -77,7 +77,7 @@ fn keeps_the_contract(store: &Store) {
     for length in [0, 1, 5000] {
         let content = bytes(2, length);
         let id = segment_id(&content);
-        store.put_segment(&id, content.clone()).unwrap();
+        store.put_segment(&id, vec![content.clone().into()], &Moved::default()).wait().unwrap();
         expected.push((id, length as u64));
         expected.sort();
         assert_eq!(store.list_segments().unwrap(), expected);
@@ -105,7 +105,7 @@ fn keeps_the_contract(store: &Store) {
     let merged = bytes(3, 40_000);
     let id = segment_id(&merged);
     let pieces = merged.chunks(9000).map(Bytes::copy_from_slice).collect();
-    store.put_segment_pieces(&id, pieces, &Moved::default()).wait().unwrap();
+    store.put_segment(&id, pieces, &Moved::default()).wait().unwrap();
     assert_eq!(store.hash_segment(&id, 40_000, &Moved::default()).wait().unwrap(), id.hash);
     assert_eq!(store.hash_shard(&shard, content.len() as u64).wait().unwrap(), shard.hash);
     let replaced: Vec<SegmentId> = expected.iter().map(|(id, _)| *id).collect();

@@ -122,7 +122,7 @@ fn requests_have_the_shape_that_google_documents() {
         .unwrap();
     assert_eq!(store.get_block_range(&block, 3..7, Vec::new(), &Moved::default()).wait().unwrap(), b"3456");
     let segment = SegmentId { id: CommitId([1; 16]), hash: ContentHash::of(b"") };
-    store.put_segment(&segment, Vec::new()).unwrap();
+    store.put_segment(&segment, Vec::new(), &Moved::default()).wait().unwrap();
 
     let log = log.lock().unwrap();
     let lines: Vec<_> = log.iter().map(|(head, _)| head.lines().next().unwrap()).collect();
