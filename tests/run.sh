@@ -2,10 +2,10 @@
 # tests/run.sh [--full] | --help
 #
 # Installs what the tests need, starts the storage servers that they talk to, then runs all tests: unit, property, golden
-# and integration tests, and the end-to-end tests with the git-lfs of this system, once more with a newer one, and once
-# more with the stores in S3.
+# and integration tests, and the end-to-end tests: with the git-lfs of this system and stores in directories, and again
+# with a newer git-lfs and stores in S3.
 #   --full   the large forms too: all corpora, an object of 1 GB, the memory of an agent with one of 4 GB, a slow link,
-#            and the large form of the model
+#            the large form of the model, and either kind of store with either git-lfs
 # What it downloads it keeps in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -69,20 +69,33 @@ bash "$setup/servers.sh" start "$servers" || fail "the servers could not be star
 step "Building"
 cargo test --release --locked --no-run
 
+step "Unit, property, golden and integration tests, and the model"
+# thousands of small stores are synced in these: in memory, where there is room
+scratch=${TMPDIR:-/tmp}
+if [ "$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 4000000 ] 2>/dev/null; then scratch=/dev/shm; fi
+TMPDIR=$scratch cargo test --release --locked --lib --bins --test '[!e]*'
+cargo test --release --locked --doc
+
+export GIT_LFS_CDC_CORPORA=$cache/corpora
+# end_to_end WITH ARGUMENT...: the end-to-end tests
+end_to_end() {
+  step "The end-to-end tests, with $1"
+  cargo test --release --locked --test e2e -- "${@:2}"
+}
+end_to_end "$(git-lfs version)"
 # these choose their stores themselves, so that once is enough
 once=(--skip network_faults:: --skip proxy:: --skip web:: --skip credentials::)
-step "All tests, the end-to-end ones with $(git-lfs version)"
-GIT_LFS_CDC_CORPORA=$cache/corpora cargo test --release --locked
-
-if [ -z "$newer" ]; then
-  step "Skipped: the end-to-end tests with a newer git-lfs, which is to be had from a Debian mirror only"
-else
-  step "The end-to-end tests again, with $("$newer/git-lfs" version)"
-  [ $full = no ] || export GIT_LFS_CDC_CORPORA=$cache/corpora
-  GIT_LFS_CDC_TEST_GIT_LFS=$newer cargo test --release --locked --test e2e -- "${once[@]}"
+if [ $full = yes ]; then
+  GIT_LFS_CDC_TEST_STORE=s3 end_to_end "stores in S3" "${once[@]}"
 fi
-step "The end-to-end tests again, with stores in S3"
-GIT_LFS_CDC_TEST_STORE=s3 GIT_LFS_CDC_CORPORA=$cache/corpora cargo test --release --locked --test e2e -- "${once[@]}"
+if [ -n "$newer" ]; then
+  export GIT_LFS_CDC_TEST_GIT_LFS=$newer
+  [ $full = no ] || end_to_end "$("$newer/git-lfs" version)" "${once[@]}"
+  GIT_LFS_CDC_TEST_STORE=s3 end_to_end "$("$newer/git-lfs" version) and stores in S3" "${once[@]}"
+else
+  step "Skipped: the newer git-lfs, which is to be had from a Debian mirror only"
+  [ $full = yes ] || GIT_LFS_CDC_TEST_STORE=s3 end_to_end "stores in S3" "${once[@]}"
+fi
 
 if [ $full = yes ]; then
   step "The model, its large form"
