@@ -6,7 +6,7 @@ use crate::data::{assert_same_tree, noise};
 use crate::kill::start;
 use crate::process::{Running, say, wait_until};
 use crate::repo::Repo;
-use crate::sandbox::{Sandbox, full};
+use crate::sandbox::{Sandbox, alone_if_large, full};
 use crate::storage::{Kind, Storage};
 
 /// One block; a server may finish another when its writer is dead, and the next push has looked already.
@@ -53,6 +53,7 @@ fn end_at_half(work: &Repo, storage: &Storage, end: impl Fn(&Running), half: u64
 /// What is stored twice in the end was sent again: at most 5 %, or a block if that is more, two on a server.
 #[track_caller]
 fn goes_on(how: &str, end: impl Fn(&Running)) {
+    let _alone = alone_if_large();
     let sandbox = Sandbox::new();
     let (work, content) = with_content(&sandbox);
     let storage = sandbox.store();
@@ -86,6 +87,7 @@ fn a_push_that_is_interrupted() {
 /// Each time a little more is stored, and in the end everything once.
 #[test]
 fn a_push_that_is_killed_again_and_again() {
+    let _alone = alone_if_large();
     let sandbox = Sandbox::new();
     let (work, content) = with_content(&sandbox);
     let storage = sandbox.store();

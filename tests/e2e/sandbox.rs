@@ -135,3 +135,10 @@ pub fn path_str(path: &Path) -> &str {
 pub fn full() -> bool {
     std::env::var_os("GIT_LFS_CDC_FULL").is_some_and(|value| value == "1")
 }
+
+/// Holds others back that need tens of gigabytes of the disk: their large forms run one after the other.
+pub fn alone_if_large() -> Option<std::sync::MutexGuard<'static, ()>> {
+    static LARGE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // one that has failed is no reason to fail
+    full().then(|| LARGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+}

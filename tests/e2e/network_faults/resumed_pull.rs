@@ -6,7 +6,7 @@ use super::scene::Scene;
 use crate::data::noise;
 use crate::process::{Running, say, signal, wait_until};
 use crate::proxy::{Exchange, Thing};
-use crate::sandbox::full;
+use crate::sandbox::{alone_if_large, full};
 
 const BLOCK_BYTES: u64 = 64 << 20;
 
@@ -18,6 +18,7 @@ fn fetched(record: &[Exchange]) -> u64 {
 /// At most 5 % or two blocks are fetched again.
 #[track_caller]
 fn goes_on(how: &str, end: impl Fn(&Running, &[u32])) {
+    let _alone = alone_if_large();
     let Some(scene) = Scene::new(how) else { return };
     scene.usual_agents();
     scene.patience("120");
