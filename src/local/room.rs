@@ -69,7 +69,8 @@ impl Room {
         create().map_err(failed)
     }
 
-    /// Gives a file that was begun its name: whoever counts meanwhile might see neither the old nor the new one.
+    /// Gives a file that was begun its name: whoever counts meanwhile might see neither the old nor the new one. Fails
+    /// with [`Kind::Busy`] if others are at it for too long; then the file has to go.
     pub(super) fn end<T>(&self, rename: impl FnOnce() -> io::Result<T>) -> Result<T> {
         let _ledger = self.lock()?;
         rename().map_err(|e| Error::io(format!("keeping a file in {}", self.root.display()), &e))

@@ -101,6 +101,7 @@ impl Store {
 }
 
 impl Files {
+    /// Makes sure that what a segment carries is durable in a file of its own: one that has the right size is left as it is.
     pub(super) async fn unload(&self, path: &Path, bytes: Bytes) -> Result<()> {
         self.place.check_folder_of(path)?;
         if self.size(path).await? != Some(bytes.len() as u64) {

@@ -294,6 +294,26 @@ fn ranges_give_way_to_what_the_same_disk_has_no_room_for_the_oldest_first() {
     }
 }
 
+/// The lock's holder may be stopped: then nothing is kept, nothing is left behind, and nobody waits for ever.
+#[test]
+fn a_range_that_can_not_get_its_name_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let (room, other) = [(), ()].map(|()| Room::new(root.path().to_owned(), 1 << 20)).into();
+    let folder = root.path().join("one").join(RANGES).join(block(1).to_string());
+    fs::create_dir_all(&folder).unwrap();
+    let begun = room.begin(10, || begin_file(&folder, &(0..10), 10)).unwrap();
+    let held = other.lock().unwrap();
+    let path = folder.join(name(&(0..10)));
+    let error = room.end(|| begun.persist(&path).map_err(|e| e.error)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy);
+    assert!(files(root.path()).is_empty());
+    keep(&Ranges::at(root.path(), "one", 1 << 20), 1, 0..10);
+    assert!(files(root.path()).is_empty());
+    drop(held);
+    keep(&Ranges::at(root.path(), "one", 1 << 20), 1, 0..10);
+    assert_eq!(files(root.path()).len(), 1);
+}
+
 /// Each has a lock of its own, as processes have.
 #[test]
 fn the_cap_is_held_while_eight_write_at_once() {
