@@ -4,15 +4,12 @@
 
 mod corpus;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corpus::{files_under, versions_of};
+use corpus::{Reads, files_under, reads, versions_of};
 use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
-use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::limit;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
@@ -56,42 +53,7 @@ fn push_versions(corpus: &Path, guards_reading: bool) {
 
 /// What a download of these objects, one by one, asks of a network.
 fn report(corpus: &Path, version: usize, guards_reading: bool, store: &Store, oids: &[Oid]) {
-    let (mut terms, mut requests, mut read, mut content) = (0, 0, 0, 0);
-    for oid in oids {
-        let record = store.list_segments().expect("a list").into_iter().rev().find_map(|(id, _)| {
-            let segment =
-                Segment::open(store.get_segment(&id).wait().expect("a segment")).expect("a segment");
-            segment.find(oid).expect("readable pages").pop()
-        });
-        let record = record.expect("its record");
-        // ranges of each block by their starts
-        let mut blocks: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
-        for term in &record.terms {
-            let end = blocks.entry(term.block).or_default().entry(term.frames_offset).or_default();
-            *end = term.frames_end().max(*end);
-        }
-        for ranges in blocks.into_values() {
-            let mut open: Option<(u32, u32)> = None;
-            for (start, end) in ranges {
-                match &mut open {
-                    Some((first, last))
-                        if start <= last.saturating_add(limit::NETWORK_FETCH_GAP_BYTES)
-                            && end - *first <= limit::NETWORK_FETCH_BYTES =>
-                    {
-                        *last = end.max(*last);
-                    }
-                    _ => {
-                        read += open.map_or(0, |(first, last)| u64::from(last - first));
-                        requests += 1;
-                        open = Some((start, end));
-                    }
-                }
-            }
-            read += open.map_or(0, |(first, last)| u64::from(last - first));
-        }
-        terms += record.terms.len();
-        content += record.size_bytes;
-    }
+    let Reads { terms, requests, bytes: read, content } = reads(store, oids);
     let name = corpus.file_name().unwrap_or_default().to_string_lossy();
     let mb = |bytes: u64| bytes as f64 / 1e6;
     let (guard, stored) = (if guards_reading { "on" } else { "off" }, store.stored_bytes().expect("a size"));

@@ -159,7 +159,7 @@ impl<'s> Commit<'s> {
             return Ok(());
         }
         let frame = self.encoder.encode(&self.content)?;
-        if !self.builder.fits(frame.stored.len(), self.pending.len()) {
+        if !self.builder.fits(&frame, self.pending.len()) {
             self.close();
         }
         let place = self.builder.push(frame, &self.pending)?;

@@ -11,6 +11,22 @@ pub const FRAME_CONTENT_BYTES: usize = 256 * KIB;
 /// Most bytes of one stored frame: content that does not shrink, its block headers, magic, sizes
 /// and checksum, and for planes one of each per plane.
 pub const FRAME_STORED_BYTES: usize = FRAME_CONTENT_BYTES + KIB;
+/// Most bytes of content that a delta frame is made from: so much has to be unpacked, or read, for 256 KiB.
+pub const DELTA_BASE_BYTES: usize = MIB;
+/// So many delta frames follow on each other at most, each made from the next.
+pub const DELTA_DEPTH: u8 = 8;
+/// So many frames have to be unpacked for one delta frame at most, those that others need for it included.
+pub const DELTA_FRAMES: usize = 128;
+/// So much of the stored bytes a delta frame has to save, unless it is set.
+pub const DELTA_SAVES_PERCENT: u8 = 20;
+/// So many objects are tried for the base of a run, the newest first.
+pub const BASES_TRIED: usize = 8;
+/// How much further is looked for a base than where it should be: some chunks.
+pub const DELTA_SLACK_BYTES: u64 = 32 * KIB as u64;
+/// So much content of frames that others are made from is kept for the next one.
+pub const DELTA_KEPT_BYTES: usize = 32 * MIB;
+/// A delta frame that takes no more than this part of its content is kept without trying what else there is.
+pub const DELTA_PLAIN_SHARE: usize = 50;
 /// Most bytes of a stored block, directory and seek table included.
 pub const BLOCK_BYTES: usize = 64 * MIB;
 /// Most chunks in a block.
@@ -73,6 +89,8 @@ pub const BLOCKS_BEHIND: usize = 224;
 pub const SECTIONS: usize = 64;
 /// While all shards of a store are no more bytes than this, unless it is set, a push reads them all.
 pub const SHARD_CACHE_BYTES: u64 = 64 * MIB as u64;
+/// While all shards of a store are no more bytes than this, `stats` reads them to count delta frames.
+pub const STATS_SHARDS_BYTES: u64 = 256 * MIB as u64;
 /// A key chunk leads to at most so many shards: those of the newest commits.
 pub const SHARDS_OF_KEY: usize = 16;
 /// While so much of shards is on its way, no key chunk leads to more.

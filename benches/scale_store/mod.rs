@@ -106,7 +106,7 @@ impl Commit {
             })
             .collect();
         let keys = chunks.iter().step_by(KEY_INTERVAL).map(|chunk| Key::new(&chunk.id, 0)).collect();
-        let shard = put_shard(folder, summary, Directory { chunks, frames }, &records);
+        let shard = put_shard(folder, summary, Directory { chunks, frames, needs: Vec::new() }, &records);
         Self { summary, records, keys, shard }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::flow::Settings;
+use crate::flow::{DeltaRule, Settings};
 use crate::limit;
 use crate::local::clones::Clones;
 use crate::repo::{Config, Repo};
@@ -19,6 +19,7 @@ pub(super) const KNOWN: &[&str] = &[
     "cachesize",
     "compressionlevel",
     "concurrency",
+    "delta",
     "endpoint",
     "httpmanifest",
     "memory",
@@ -40,6 +41,7 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
     let usual = Settings::new(url.repository(), repo.lfs_storage.clone());
     Ok(Settings {
         compression_level: of.number("compressionLevel", 1..=22)?.unwrap_or(usual.compression_level),
+        delta: of.yes_or_no("delta")?.unwrap_or(true).then(DeltaRule::default),
         shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(usual.shard_cache_bytes),
         sources: of.paths("source", &repo.top),
         clones: Clones::of_user(),

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Outcome, named, print};
 use crate::error::Result;
-use crate::flow::stats;
+use crate::flow::stats::{self, Stats as Stored};
 
 /// Show what a store holds and how much deduplication saved
 ///
@@ -54,6 +54,22 @@ impl Stats {
                 "replaced  {:>10}  segments that were merged; `git lfs-cdc compact` deletes them",
                 stats.replaced_segments
             ));
+        }
+        if stats.delta_blocks > 0 {
+            print::line(match stats {
+                Stored {
+                    delta_frames: Some(frames),
+                    delta_content_bytes: Some(content),
+                    delta_stored_bytes: Some(stored),
+                    delta_depth: Some(depth),
+                    ..
+                } => format!(
+                    "patches   {frames:>10}  frames of {}, stored in {}; at most {depth} follow on each other",
+                    print::bytes(content),
+                    print::bytes(stored)
+                ),
+                _ => format!("patches   in {} blocks; of so large a store not counted", stats.delta_blocks),
+            });
         }
         print::line(format!(
             "metadata  {} bytes a chunk, {} bytes a term",

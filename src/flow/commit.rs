@@ -1,7 +1,7 @@
 //! The commit protocol (`docs/format.md`, "Write order"): blocks and shards are durable, then the
 //! index segment is put, and that is the commit. What it relies on is checked after it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub(super) struct Relied {
 impl Relied {
     pub(super) fn on(found: &Found) -> Self {
         Self {
-            blocks: found.blocks.clone(),
+            blocks: found.blocks.iter().map(|block| block.summary).collect(),
             record: CondemnedRecord {
                 oid: found.record.oid,
                 commit: found.record.commit,
@@ -101,32 +101,23 @@ impl Change {
         })
     }
 
-    /// Adds an object whose terms refer to `blocks`; those from `named` on are what the others depend on. It
-    /// relies on these blocks, and on the record that the commit gives it.
-    pub(super) fn add(
-        &mut self,
-        oid: Oid,
-        size_bytes: u64,
-        mut terms: Vec<Term>,
-        blocks: &[Summary],
-        named: usize,
-    ) {
-        let mut used = vec![false; blocks.len()];
-        terms.iter().for_each(|term| used[term.block as usize] = true);
-        used[named..].fill(true);
-        let numbers: Vec<u32> = blocks
-            .iter()
-            .zip(used)
-            .map(|(block, used)| if used { self.number(*block) } else { u32::MAX })
-            .collect();
-        // which block depends on which is not known here: all on all is true of the whole object
-        for number in numbers[..named].iter().filter(|_| named < blocks.len()) {
-            let Some(block) = self.blocks.get_mut(*number as usize) else { continue };
-            block.dependencies.extend_from_slice(&numbers[named..]);
+    /// Adds an object whose terms refer to `blocks`. It relies on those that they name, on what these depend on, and on the
+    /// record that the commit gives it.
+    pub(super) fn add(&mut self, oid: Oid, size_bytes: u64, mut terms: Vec<Term>, blocks: &[BlockEntry]) {
+        let mut numbers = BTreeMap::new();
+        for term in &mut terms {
+            let own = term.block;
+            term.block = *numbers.entry(own).or_insert_with(|| self.number(blocks[own as usize].summary));
+        }
+        for (own, number) in numbers {
+            let depended_on = blocks[own as usize].dependencies.iter();
+            let depended_on: Vec<u32> =
+                depended_on.map(|block| self.number(blocks[*block as usize].summary)).collect();
+            let Some(block) = self.blocks.get_mut(number as usize) else { continue };
+            block.dependencies.extend(depended_on);
             block.dependencies.sort_unstable();
             block.dependencies.dedup();
         }
-        terms.iter_mut().for_each(|term| term.block = numbers[term.block as usize]);
         self.objects.push(ChangedObject { oid, size_bytes, terms, keys: Vec::new() });
     }
 
@@ -264,11 +255,13 @@ fn recipes(repository: &str, change: &Change) -> Recipes {
         content_bytes: term.content_bytes,
         checksum: term.checksum,
     };
+    // frames that others are made from follow from the directories
+    let own = |object: &ChangedObject| object.terms.iter().filter(|t| !t.is_base()).map(term).collect();
     let recipe = |object: &ChangedObject| ShardRecipe {
         oid: object.oid,
         size_bytes: object.size_bytes,
         repository: repository.to_owned(),
-        terms: object.terms.iter().map(term).collect(),
+        terms: own(object),
     };
     Recipes {
         blocks: change.blocks.iter().map(|b| b.summary.id).collect(),

@@ -2,6 +2,8 @@
 //!
 //! Chunks go in in the order of the objects. Runs come out in that order, and frames of novel chunks.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -47,6 +49,19 @@ pub(super) struct NovelFrame {
     pub chunks: Vec<Chunk>,
     /// For each chunk whether a run begins with it.
     pub begins_run: Vec<bool>,
+    /// Its stretches of chunks that follow each other in the object.
+    pub parts: Vec<Part>,
+}
+
+/// Novel chunks of a frame that follow each other in the object, and what stands beside them.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// In the content of the frame.
+    pub bytes: Range<usize>,
+    /// The last known chunk before them, and how many bytes lie between.
+    pub before: Option<(Place, u64)>,
+    /// The known chunk that follows at once.
+    pub after: Option<Place>,
 }
 
 /// What the chunks of some objects become.
@@ -64,6 +79,12 @@ pub(super) struct Dedup<'k> {
     runs: Vec<Run>,
     keys: KeyChunks,
     reading: Reading,
+    /// Bytes of the object that were passed.
+    position: u64,
+    /// The last known chunk of the object, and where it ended.
+    anchor: Option<(Place, u64)>,
+    /// Whether the last chunk was a novel one of the open frame.
+    continues_part: bool,
 }
 
 struct OpenRun {
@@ -87,6 +108,9 @@ impl<'k> Dedup<'k> {
             runs: Vec::new(),
             keys: KeyChunks::default(),
             reading,
+            position: 0,
+            anchor: None,
+            continues_part: false,
         }
     }
 
@@ -96,7 +120,10 @@ impl<'k> Dedup<'k> {
         let source = self.find(&chunk.id);
         self.reading.pass(chunk.bytes);
         let begins_run = self.continue_run(source, bytes);
+        let start = self.position;
+        self.position += u64::from(chunk.bytes);
         if source != Source::Novel {
+            self.end_part(source);
             return None;
         }
         let full = self.frame.content.len() + bytes.len() > limit::FRAME_CONTENT_BYTES;
@@ -108,10 +135,37 @@ impl<'k> Dedup<'k> {
         if self.frame.content.is_empty() {
             self.frame.content.reserve_exact(limit::FRAME_CONTENT_BYTES);
         }
+        self.continue_part(start, bytes.len());
         self.frame.content.extend_from_slice(bytes);
         self.frame.chunks.push(chunk);
         self.frame.begins_run.push(begins_run);
         closed
+    }
+
+    /// Adds a novel chunk of so many bytes, which begins at `start` in the object, to a part of the open frame.
+    fn continue_part(&mut self, start: u64, bytes: usize) {
+        let begin = self.frame.content.len();
+        match self.frame.parts.last_mut().filter(|_| self.continues_part) {
+            Some(part) => part.bytes.end = begin + bytes,
+            None => {
+                let before = self.anchor.map(|(place, end)| (place, start - end));
+                self.frame.parts.push(Part { bytes: begin..begin + bytes, before, after: None });
+            }
+        }
+        self.continues_part = true;
+    }
+
+    /// A chunk that is not novel has come.
+    fn end_part(&mut self, source: Source) {
+        let Source::Known(place) = source else {
+            self.continues_part = false;
+            return;
+        };
+        if let Some(part) = self.frame.parts.last_mut().filter(|_| self.continues_part) {
+            part.after = Some(place);
+        }
+        self.continues_part = false;
+        self.anchor = Some((place, self.position));
     }
 
     /// What is known of the store.
@@ -126,7 +180,7 @@ impl<'k> Dedup<'k> {
 
     fn find(&mut self, id: &ChunkId) -> Source {
         if let Some(place) = self.cheap_place(id) {
-            self.reading.take(place.block, self.known.frame(place));
+            self.take(place);
             return Source::Known(place);
         }
         let same = |number: &u32| self.novel[*number as usize].id == *id;
@@ -134,6 +188,17 @@ impl<'k> Dedup<'k> {
             Some(number) => Source::Repeated(*number),
             None => Source::Novel,
         }
+    }
+
+    /// The object needs the frame of a chunk, and what that is made from.
+    fn take(&mut self, place: Place) {
+        let frame = self.known.frame(place);
+        for needed in self.known.needs(place.block, &frame).iter().flat_map(|needs| &needs.frames) {
+            if let Some(block) = self.known.number(&needed.block.id) {
+                self.reading.take(block, needed.range.clone());
+            }
+        }
+        self.reading.take(place.block, frame);
     }
 
     /// Where the store has a chunk: behind the last one if it stands there, so that runs stay whole, else where it
@@ -198,6 +263,7 @@ impl<'k> Dedup<'k> {
         if self.frame.chunks.is_empty() {
             return None;
         }
+        self.continues_part = false;
         self.frame_firsts.push(self.frame_first);
         self.frame_first = self.novel.len() as u32;
         Some(std::mem::take(&mut self.frame))
@@ -208,6 +274,7 @@ impl<'k> Dedup<'k> {
     pub(super) fn end_object(&mut self) -> (MadeOf, Option<NovelFrame>) {
         self.close_run();
         self.reading.restart();
+        (self.position, self.anchor) = (0, None);
         let made_of = MadeOf { runs: std::mem::take(&mut self.runs), keys: self.keys.end_object() };
         (made_of, self.close_frame())
     }

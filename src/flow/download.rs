@@ -147,12 +147,12 @@ pub(super) fn look(engine: &Engine, view: &mut View) -> Result<()> {
 fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progress) -> Result<PathBuf> {
     progress.restart();
     let file = scratch.create(&found.record.oid, found.record.size_bytes)?;
-    let (shared, reuse) = ((&engine.store, &engine.downloads.fetching), &engine.downloads.reuse);
+    let Downloads { fetching, reuse, .. } = &engine.downloads;
     let missing = partial::missing(fetch::terms(found), &file, progress)?;
     let at_first = content_bytes(&missing);
     let missing = reuse.place(engine, found, missing, &file, progress)?;
     let to_fetch = content_bytes(&missing);
-    fetch::fetch(shared, found, missing, &file, progress)?;
+    fetch::fetch((&engine.store, fetching, reuse), found, missing, &file, progress)?;
     let path = file.hand_over()?;
     reuse.add(engine, found, &path);
     tracing::debug!(

@@ -13,7 +13,10 @@ use crossbeam_channel::{Receiver, bounded};
 use super::Settings;
 use super::buffers::{Buffers, Share};
 use super::index::Found;
+use super::patch::{Patcher, Unpacked};
 use super::progress::{Moving, Progress};
+use super::reuse::Reuse;
+use super::spill::Spill;
 use super::unpack::{self, Decoders, Failed};
 use super::windows::{Arrival, Source, Wanted, Window, Windows};
 use crate::error::{Error, Kind, Result};
@@ -30,6 +33,13 @@ use crate::store::{Reach, Store};
 pub(super) struct Placed {
     pub term: Term,
     pub start: u64,
+}
+
+impl Placed {
+    /// Where it ends in the object.
+    pub(super) fn end(&self) -> u64 {
+        self.start + u64::from(self.term.content_bytes)
+    }
 }
 
 /// One request: a range of a block, and the terms that it serves.
@@ -60,6 +70,7 @@ pub(super) struct Shared {
     buffers: Arc<Buffers>,
     windows: Windows,
     decoders: Decoders,
+    unpacked: Unpacked,
     pub ranges: Ranges,
 }
 
@@ -76,7 +87,8 @@ impl Shared {
             true => Ranges::none(),
             false => Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes),
         };
-        Self { buffers: Buffers::new(most_bytes), windows, decoders: Decoders::default(), ranges }
+        let (decoders, unpacked) = Default::default();
+        Self { buffers: Buffers::new(most_bytes), windows, decoders, unpacked, ranges }
     }
 
     /// The most memory that fetched bytes ever took.
@@ -86,7 +98,7 @@ impl Shared {
     }
 }
 
-/// The terms of an object, in their order.
+/// The terms of an object's content, in their order.
 pub(super) fn terms(found: &Found) -> Vec<Placed> {
     let mut end = 0;
     let place = |term: &Term| {
@@ -94,20 +106,22 @@ pub(super) fn terms(found: &Found) -> Vec<Placed> {
         end += u64::from(term.content_bytes);
         Placed { term: *term, start }
     };
-    found.record.terms.iter().map(place).collect()
+    found.record.terms.iter().filter(|term| !term.is_base()).map(place).collect()
 }
 
 /// The fetches of terms, those from this machine and those from the store.
 fn plan(found: &Found, terms: Vec<Placed>, reach: Reach, ranges: &Ranges) -> VecDeque<Fetch> {
     let mut of_blocks = HashMap::new();
-    let (kept, others) = terms.into_iter().partition(|Placed { term, .. }| {
-        let of_block = || ranges.of(&found.blocks[term.block as usize].id);
+    let (kept, others): (Vec<_>, Vec<_>) = terms.into_iter().partition(|Placed { term, .. }| {
+        let of_block = || ranges.of(&found.blocks[term.block as usize].summary.id);
         let kept = of_blocks.entry(term.block).or_insert_with(of_block);
         kept.covers(&(term.frames_offset..term.frames_end()))
     });
     let from_disk =
         Reach { fetch_gap_bytes: KEPT_GAP_BYTES, fetch_bytes: limit::DIRECTORY_FETCH_BYTES, ..reach };
     let mut fetches = merged(found, others, reach, Origin::Store);
+    // those without content are where they are to be
+    let kept = kept.into_iter().filter(|placed| !placed.term.is_base()).collect();
     fetches.extend(merged(found, kept, from_disk, Origin::Kept));
     // in the order of the object, so that progress is steady
     fetches.sort_by_key(|fetch| fetch.terms.iter().map(|placed| placed.start).min());
@@ -120,7 +134,7 @@ fn merged(found: &Found, mut terms: Vec<Placed>, reach: Reach, origin: Origin) -
     let mut fetches: Vec<Fetch> = Vec::new();
     for placed in terms {
         let term = placed.term;
-        let block = found.blocks[term.block as usize];
+        let block = found.blocks[term.block as usize].summary;
         match fetches.last_mut() {
             Some(last)
                 if last.block.id == block.id
@@ -142,31 +156,60 @@ fn merged(found: &Found, mut terms: Vec<Placed>, reach: Reach, origin: Origin) -
     fetches
 }
 
-/// Fetches `terms` of an object into `file`.
+/// Fetches `terms` of an object into `file`. What delta frames are made from is taken from `reuse` where that has it.
 pub(super) fn fetch(
-    (store, shared): (&Store, &Shared),
+    (store, shared, reuse): (&Store, &Shared, &Reuse),
     found: &Found,
     terms: Vec<Placed>,
     file: &ScratchFile,
     progress: &Progress,
 ) -> Result<()> {
-    let reach = store.reach();
-    let mut fetches = plan(found, terms, reach, &shared.ranges);
-    let (outcome, kept_bytes, fetched_bytes) = Default::default();
-    let job = Job { store, shared, reach, found, file, progress, outcome, kept_bytes, fetched_bytes };
-    while !fetches.is_empty() {
-        job.run(fetches);
-        let mut outcome = job.outcome();
-        if let Some(error) = outcome.failed.take() {
-            return Err(error);
-        }
-        fetches = std::mem::take(&mut outcome.again);
+    let is_dependent = |placed: &Placed| !found.blocks[placed.term.block as usize].dependencies.is_empty();
+    let is_all = terms.len() == self::terms(found).len();
+    let (dependent, mut others): (Vec<_>, Vec<_>) = terms.into_iter().partition(is_dependent);
+    // where nothing of the object was here, what its delta frames are made from isn't either; else what is read of other
+    // objects is mostly that, but for delta frames in between, which are small
+    if !store.is_directory() && !dependent.is_empty() {
+        let bases = found.record.terms.iter().filter(|term| term.is_base());
+        let bases = bases.map(|term| Placed { term: *term, start: 0 });
+        others.extend(bases.filter(|placed| is_all || is_dependent(placed)));
     }
+    let (outcome, kept_bytes, fetched_bytes, ends) = Default::default();
+    let Shared { decoders, unpacked, ranges, .. } = shared;
+    let spills = !dependent.is_empty() && !store.is_directory() && !ranges.is_on();
+    let spill = if spills { Some(Spill::new(file.beside()?)) } else { None };
+    let fetched_alone = AtomicU64::new(0);
+    let patcher = Patcher {
+        store,
+        ranges,
+        spill,
+        decoders,
+        unpacked,
+        reuse,
+        ends,
+        progress,
+        fetched_bytes: fetched_alone,
+    };
+    let job = Job {
+        store,
+        shared,
+        reach: store.reach(),
+        found,
+        file,
+        progress,
+        patcher,
+        outcome,
+        kept_bytes,
+        fetched_bytes,
+    };
+    job.fetch(others)?;
+    job.fetch(dependent)?;
     tracing::debug!(
-        "object {}: {} bytes of blocks were kept on this machine, {} came from the store",
+        "object {}: {} bytes of blocks were kept on this machine, {} came from the store, {} for delta frames alone",
         job.oid(),
         job.kept_bytes.into_inner(),
-        job.fetched_bytes.into_inner()
+        job.fetched_bytes.into_inner(),
+        job.patcher.fetched_bytes.into_inner()
     );
     Ok(())
 }
@@ -179,6 +222,7 @@ struct Job<'a> {
     found: &'a Found,
     file: &'a ScratchFile,
     progress: &'a Progress,
+    patcher: Patcher<'a>,
     outcome: Mutex<Outcome>,
     /// What was read of what is kept here.
     kept_bytes: AtomicU64,
@@ -218,6 +262,20 @@ impl Job<'_> {
 
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches terms, again where something was not as it should be.
+    fn fetch(&self, terms: Vec<Placed>) -> Result<()> {
+        let mut fetches = plan(self.found, terms, self.reach, &self.shared.ranges);
+        while !fetches.is_empty() {
+            self.run(fetches);
+            let mut outcome = self.outcome();
+            if let Some(error) = outcome.failed.take() {
+                return Err(error);
+            }
+            fetches = std::mem::take(&mut outcome.again);
+        }
+        Ok(())
     }
 
     /// Sends requests, and has what comes of them unpacked on all cores. Returns when all is done, or one has
@@ -353,10 +411,15 @@ impl Job<'_> {
         };
         let unpacked = window.bytes(&fetch.range).and_then(|bytes| {
             let decoders = &self.shared.decoders;
-            decoders.lend(|decoder| Ok(unpack::unpack(fetch, bytes, decoder, self.file, written)))
+            decoders.lend(|decoder| {
+                Ok(unpack::unpack(fetch, bytes, (decoder, &self.patcher), self.file, written))
+            })
         });
         let error = match unpacked {
-            Ok(Ok(())) => return self.is_unpacked(&coming),
+            Ok(Ok(())) => match self.is_unpacked(&coming) {
+                Ok(()) => return,
+                Err(e) => e,
+            },
             Ok(Err(Failed::Damaged(e))) if fetch.origin == Origin::Kept => {
                 tracing::warn!("{}: what was kept of it is fetched again: {e}", self.names(fetch));
                 self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
@@ -379,7 +442,7 @@ impl Job<'_> {
     }
 
     /// What the terms were good in is kept for later downloads.
-    fn is_unpacked(&self, coming: &Coming) {
+    fn is_unpacked(&self, coming: &Coming) -> Result<()> {
         let Coming { fetch, window, .. } = coming;
         let (count, what) = match fetch.origin {
             Origin::Kept => (&self.kept_bytes, "were kept here"),
@@ -391,8 +454,9 @@ impl Job<'_> {
             && fetch.origin != Origin::Kept
             && let Ok(bytes) = window.bytes(&window.range)
         {
-            self.shared.ranges.keep(&fetch.block.id, &window.range, bytes);
+            self.patcher.keep(&fetch.block.id, &window.range, bytes)?;
         }
+        Ok(())
     }
 
     fn make_again(&self, coming: Coming) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use crate::format::block::{Chunk, Directory, FrameEntry, Summary};
+use crate::format::delta::FrameNeeds;
 use crate::format::frame::Kind;
 use crate::format::recipe::Term;
 use crate::id::{BlockId, ChunkId};
@@ -31,6 +32,8 @@ impl Place {
 struct FrameStart {
     chunk: u32,
     offset: u32,
+    /// How many delta frames stand before it.
+    deltas: u32,
 }
 
 struct Block {
@@ -38,9 +41,15 @@ struct Block {
     chunks: Vec<Chunk>,
     /// One for each frame, and one more for the end.
     frames: Vec<FrameStart>,
+    /// What its delta frames are made from.
+    needs: Vec<FrameNeeds>,
     /// While no commit is known to name the block: its frames as a shard lists them. Whoever refers to it has to
     /// commit it as a new one.
     uncommitted: Option<Vec<FrameEntry>>,
+}
+
+fn is_usable(summary: &Summary, needs: &[FrameNeeds], usable: &impl Fn(&BlockId) -> bool) -> bool {
+    usable(&summary.id) && needs.iter().flat_map(|needs| &needs.frames).all(|needed| usable(&needed.block.id))
 }
 
 /// Chunks by id. About 50 bytes of memory for each.
@@ -52,13 +61,14 @@ pub(super) struct KnownChunks {
 }
 
 impl KnownChunks {
-    /// Adds the blocks of a shard, but for those that `usable` rejects, and those with frames that
-    /// depend on other blocks: this version could not say in a commit on which.
+    /// Adds the blocks of a shard, but for those that `usable` rejects, or that depend on such.
     pub(super) fn add(&mut self, blocks: Vec<(Summary, Directory)>, usable: impl Fn(&BlockId) -> bool) {
         for (summary, directory) in blocks {
             match self.numbers.get(&summary.id) {
                 Some(number) => self.blocks[*number as usize].uncommitted = None,
-                None if usable(&summary.id) => self.add_block(summary, directory, false),
+                None if is_usable(&summary, &directory.needs, &usable) => {
+                    self.add_block(summary, directory, false);
+                }
                 None => {}
             }
         }
@@ -72,20 +82,22 @@ impl KnownChunks {
     }
 
     fn add_block(&mut self, summary: Summary, directory: Directory, uncommitted: bool) {
-        let readable = |kind: u8| kind == Kind::Plain as u8 || kind == Kind::Grouped as u8;
-        if !directory.frames.iter().all(|f| readable(f.kind)) {
+        // of a newer version, which may say more of them than this one knows
+        if !directory.frames.iter().all(|f| Kind::from_byte(f.kind).is_ok()) {
             return;
         }
-        let mut end = FrameStart { chunk: 0, offset: 0 };
+        let mut end = FrameStart { chunk: 0, offset: 0, deltas: 0 };
         let mut frames = vec![end];
         for frame in &directory.frames {
             end.chunk += u32::from(frame.chunk_count);
             end.offset += frame.stored_bytes;
+            end.deltas += u32::from(frame.kind == Kind::Delta as u8);
             frames.push(end);
         }
         let number = self.blocks.len() as u32;
         let uncommitted = uncommitted.then_some(directory.frames);
-        self.blocks.push(Block { summary, chunks: directory.chunks, frames, uncommitted });
+        let Directory { chunks, needs, .. } = directory;
+        self.blocks.push(Block { summary, chunks, frames, needs, uncommitted });
         self.numbers.insert(summary.id, number);
         let Self { blocks, table, .. } = self;
         let id_at = |place: &Place| blocks[place.block as usize].chunks[place.chunk as usize].id;
@@ -114,14 +126,15 @@ impl KnownChunks {
 
     /// A block with all that a commit has to say of it, if none has yet.
     pub(super) fn uncommitted(&self, block: u32) -> Option<(Summary, Directory)> {
-        let Block { summary, chunks, uncommitted, .. } = &self.blocks[block as usize];
+        let Block { summary, chunks, needs, uncommitted, .. } = &self.blocks[block as usize];
         let frames = uncommitted.clone()?;
-        Some((*summary, Directory { chunks: chunks.clone(), frames }))
+        Some((*summary, Directory { chunks: chunks.clone(), frames, needs: needs.clone() }))
     }
 
-    /// Forgets the chunks of blocks that `usable` rejects.
+    /// Forgets the chunks of blocks that `usable` rejects, or that depend on such.
     pub(super) fn retain(&mut self, usable: impl Fn(&BlockId) -> bool) {
-        let usable: Vec<bool> = self.blocks.iter().map(|b| usable(&b.summary.id)).collect();
+        let usable: Vec<bool> =
+            self.blocks.iter().map(|b| is_usable(&b.summary, &b.needs, &usable)).collect();
         self.table.retain(|place| usable[place.block as usize]);
         for (block, _) in self.blocks.iter_mut().zip(usable).filter(|(_, usable)| !usable) {
             block.chunks = Vec::new();
@@ -137,6 +150,41 @@ impl KnownChunks {
     pub(super) fn places(&self, id: &ChunkId) -> impl Iterator<Item = Place> {
         let all = self.table.iter_hash(id.word()).copied();
         all.filter(|place| self.id_at(*place) == Some(id)).take(limit::PLACES_OF_CHUNK)
+    }
+
+    /// What the delta frames in a stretch of a block are made from.
+    pub(super) fn needs(&self, block: u32, frames: &Range<u32>) -> &[FrameNeeds] {
+        let Block { frames: starts, needs, .. } = &self.blocks[block as usize];
+        // one more stands behind the last frame
+        let deltas_before = |offset: u32| {
+            let frame = starts.partition_point(|start| start.offset < offset).min(starts.len() - 1);
+            starts[frame].deltas as usize
+        };
+        needs.get(deltas_before(frames.start)..deltas_before(frames.end)).unwrap_or_default()
+    }
+
+    /// The number of a block, if it is among these.
+    pub(super) fn number(&self, block: &BlockId) -> Option<u32> {
+        self.numbers.get(block).copied()
+    }
+
+    /// The chunk that stands in a place, if its block may be used.
+    pub(super) fn chunk(&self, place: Place) -> Option<Chunk> {
+        self.blocks[place.block as usize].chunks.get(place.chunk as usize).copied()
+    }
+
+    /// The frames in a stretch of a block, each as its range.
+    pub(super) fn frames(&self, block: u32, stretch: &Range<u32>) -> impl Iterator<Item = Range<u32>> {
+        let frames = &self.blocks[block as usize].frames;
+        let first = frames.partition_point(|frame| frame.offset < stretch.start);
+        let pairs = frames[first..].windows(2).map(|pair| pair[0].offset..pair[1].offset);
+        let end = stretch.end;
+        pairs.take_while(move |frame| frame.start < end)
+    }
+
+    /// All that the delta frames of a block are made from.
+    pub(super) fn all_needs(&self, block: u32) -> &[FrameNeeds] {
+        &self.blocks[block as usize].needs
     }
 
     /// Where in its block the frame of a chunk lies.

@@ -1,6 +1,7 @@
 //! What happens to an object, each way told top to bottom: [`upload`] and [`download`], and what the
 //! two share.
 
+mod bases;
 mod buffers;
 mod commit;
 mod compact;
@@ -19,16 +20,20 @@ mod keys;
 mod known;
 mod learn;
 pub mod manifest;
+mod needs;
 mod ordered;
 mod overlap;
 mod pack;
 mod partial;
+mod patch;
 mod progress;
 mod reading;
+pub mod references;
 mod resume;
 mod reuse;
 mod scout;
 mod silence;
+mod spill;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -42,6 +47,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use self::bases::DeltaRule;
 pub use self::progress::Progress;
 use crate::error::{Error, Result};
 use crate::id::{BlockId, Oid};
@@ -84,6 +90,8 @@ pub struct Settings {
     pub compression_level: i32,
     /// Where git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
+    /// When frames are stored as patches to what is on this machine; never without.
+    pub delta: Option<DeltaRule>,
     /// While a store's shards are no more bytes than this, all are read, and deduplication is exact.
     pub shard_cache_bytes: u64,
     /// Whether what is known is reused only while reading it back stays cheap; off only to measure what that costs.
@@ -107,6 +115,7 @@ impl Settings {
         Self {
             repository: repository.to_owned(),
             compression_level: 3,
+            delta: Some(DeltaRule::default()),
             lfs_storage,
             shard_cache_bytes: limit::SHARD_CACHE_BYTES,
             guards_reading: true,
@@ -138,6 +147,7 @@ pub struct Engine {
     settings: Settings,
     view: Mutex<View>,
     uploads: group::Uploads,
+    candidates: Mutex<bases::Candidates>,
     downloads: download::Downloads,
 }
 
@@ -197,8 +207,8 @@ impl Engine {
         let (id, location) = (store.description().id, store.location());
         let (cache, journal) = (Cache::for_store(&id, &location), Journal::for_store(&id, &location));
         let (view, uploads) = (Mutex::default(), group::Uploads::default());
-        let downloads = download::Downloads::new(&store, &settings);
-        Self { store, cache, journal, settings, view, uploads, downloads }
+        let (candidates, downloads) = (Mutex::default(), download::Downloads::new(&store, &settings));
+        Self { store, cache, journal, settings, view, uploads, candidates, downloads }
     }
 
     /// Reads what the first object that goes this way will need of the store's metadata: git-lfs takes a while to start its

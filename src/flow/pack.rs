@@ -9,18 +9,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::bases::{Candidates, DeltaRule, FrameBases};
 use super::cut::{self, ReadObject, What};
 use super::dedup::{Dedup, MadeOf, NovelFrame, Run};
 use super::group::Wanted;
 use super::known::KnownChunks;
+use super::needs::{self, Blocks};
 use super::ordered::{self, Work};
 use super::progress::{Moving, Progress};
 use super::reading::Reading;
 use super::scout::{Ahead, Scout};
 use crate::error::{Error, Result};
-use crate::format::block::{Builder, Chunk, FramePlace, Summary};
+use crate::format::block::{Builder, Chunk, FramePlace};
 use crate::format::frame::{Encoded, Encoder};
 use crate::format::recipe::Term;
+use crate::format::segment::BlockEntry;
 use crate::id::{BlockId, ChunkId, Nonce};
 use crate::limit;
 use crate::local::journal::{Entry, Journal};
@@ -31,7 +34,7 @@ pub(super) struct Packed<'s> {
     /// The objects, in the order in which they were given.
     pub objects: Vec<PackedObject>,
     /// Every block that the terms name.
-    pub blocks: Vec<Summary>,
+    pub blocks: Vec<BlockEntry>,
     /// Those of them that no commit names yet: stored now, or found where an earlier push left them.
     pub new: Vec<Entry>,
     /// The blocks that are on their way.
@@ -61,6 +64,8 @@ pub(super) struct Packing<'a, 's> {
     pub blocks_in_flight: usize,
     /// Counts the bytes of blocks that are on their way, or were.
     pub departed_bytes: &'a AtomicUsize,
+    /// What frames may be patches to, and when.
+    pub deltas: Option<(&'a Candidates, DeltaRule)>,
 }
 
 impl Packing<'_, '_> {
@@ -86,7 +91,7 @@ pub(super) fn pack<'s>(
         let (work, frames) = ordered::ordered(depth);
         let ahead = Ahead::new(pieces, scout);
         let dedup = Dedup::new(known, packing.reading());
-        let looker = scope.spawn(move || look_up(ahead, dedup, packing.level, &work));
+        let looker = scope.spawn(move || look_up(ahead, dedup, (packing.level, packing.deltas), &work));
         let mut assembly = Assembly::new(packing);
         let assembled = frames.into_iter().try_for_each(|frame| {
             let (frame, encoded, progress) = frame?;
@@ -114,12 +119,13 @@ struct LookedUp<'k> {
 fn look_up<'k>(
     mut ahead: Ahead<'_>,
     dedup: Dedup<'k>,
-    level: i32,
+    (level, deltas): (i32, Option<(&Candidates, DeltaRule)>),
     work: &Work<Compressed>,
 ) -> Result<LookedUp<'k>> {
     let mut looked_up = LookedUp { dedup, objects: Vec::new() };
-    let compress = |frame: NovelFrame, progress: Arc<Progress>| {
-        work.run(move || encode(&frame, level).map(|encoded| (frame, encoded, progress))).is_ok()
+    let compress = |known: &KnownChunks, frame: NovelFrame, progress: Arc<Progress>| {
+        let over = deltas.and_then(|(candidates, rule)| Some((candidates.find(known, &frame, rule)?, rule)));
+        work.run(move || encode(&frame, level, over).map(|encoded| (frame, encoded, progress))).is_ok()
     };
     while let Some((cut::Piece { progress, what }, learned)) = ahead.next()? {
         let LookedUp { dedup, objects } = &mut looked_up;
@@ -128,7 +134,7 @@ fn look_up<'k>(
             What::Chunks(batch) => {
                 for (chunk, bytes) in batch.chunks() {
                     let full = dedup.push(chunk, bytes);
-                    if !full.is_none_or(|frame| compress(frame, progress.clone())) {
+                    if !full.is_none_or(|frame| compress(dedup.known(), frame, progress.clone())) {
                         return Ok(looked_up);
                     }
                     progress.bytes.fetch_add(u64::from(chunk.bytes), Ordering::Relaxed);
@@ -137,7 +143,7 @@ fn look_up<'k>(
             What::End(read) => {
                 let (made_of, last) = dedup.end_object();
                 objects.push((read, made_of));
-                if !last.is_none_or(|frame| compress(frame, progress)) {
+                if !last.is_none_or(|frame| compress(dedup.known(), frame, progress)) {
                     return Ok(looked_up);
                 }
             }
@@ -146,7 +152,7 @@ fn look_up<'k>(
     Ok(looked_up)
 }
 
-fn encode(frame: &NovelFrame, level: i32) -> Result<Encoded> {
+fn encode(frame: &NovelFrame, level: i32, over: Option<(FrameBases, DeltaRule)>) -> Result<Encoded> {
     thread_local! {
         static ENCODER: RefCell<Option<(i32, Encoder)>> = const { RefCell::new(None) };
     }
@@ -155,7 +161,10 @@ fn encode(frame: &NovelFrame, level: i32) -> Result<Encoded> {
             Some(kept) if kept.0 == level => kept,
             _ => kept.insert((level, Encoder::new(level)?)),
         };
-        encoder.encode(&frame.content)
+        match over.map(|(bases, rule)| (bases.read(), rule)).filter(|(bases, _)| !bases.terms.is_empty()) {
+            Some((bases, rule)) => encoder.encode_over(&frame.content, bases, rule.saves_percent.into()),
+            None => encoder.encode(&frame.content),
+        }
     })
 }
 
@@ -261,7 +270,7 @@ impl<'a, 's> Assembly<'a, 's> {
 
     fn add(&mut self, frame: &NovelFrame, encoded: Encoded, progress: &Arc<Progress>) -> Result<()> {
         let is_enough = self.open.frames_bytes() >= self.enough_bytes;
-        if is_enough || !self.open.fits(encoded.stored.len(), frame.chunks.len()) {
+        if is_enough || !self.open.fits(&encoded, frame.chunks.len()) {
             self.enough_bytes = limit::BLOCK_BYTES.min(2 * self.enough_bytes);
             self.close_block()?;
         }
@@ -353,22 +362,26 @@ impl<'a, 's> Assembly<'a, 's> {
 
     /// Puts the terms into the order of the objects.
     fn finish(mut self, LookedUp { dedup, objects }: LookedUp<'_>) -> Result<Packed<'s>> {
-        let mut blocks: Vec<Summary> = self.new.iter().map(|(summary, _)| *summary).collect();
+        let mut blocks = Blocks::default();
+        for (summary, directory) in &self.new {
+            let block = blocks.number(summary);
+            blocks.depends(block, &directory.needs);
+        }
+        // numbers of known blocks, by what they are called there
         let mut numbers = BTreeMap::new();
         let mut novel = self.terms.iter().copied();
-        let mut number_of = |block| {
-            *numbers.entry(block).or_insert_with(|| {
-                blocks.push(dedup.known().summary(block));
-                blocks.len() as u32 - 1
-            })
-        };
         let mut packed = Vec::with_capacity(objects.len());
         for (read, MadeOf { runs, keys }) in objects {
             let mut terms = Vec::with_capacity(runs.len());
             for run in runs {
                 match run {
                     Run::Known { first, count, checksum } => {
-                        terms.push(dedup.known().term(first, count, checksum, number_of(first.block)));
+                        let block = *numbers.entry(first.block).or_insert_with(|| {
+                            let number = blocks.number(&dedup.known().summary(first.block));
+                            blocks.depends(number, dedup.known().all_needs(first.block));
+                            number
+                        });
+                        terms.push(dedup.known().term(first, count, checksum, block));
                     }
                     Run::Repeated { first, count, checksum } => {
                         terms.push(self.repeated(&dedup, first, count, checksum));
@@ -376,11 +389,36 @@ impl<'a, 's> Assembly<'a, 's> {
                     Run::Novel { count } => take_novel(&mut novel, count, &mut terms)?,
                 }
             }
+            terms.extend(self.base_terms(dedup.known(), &numbers, &terms, &mut blocks));
             packed.push(PackedObject { read, terms, keys });
         }
         let found = numbers.keys().filter_map(|block| dedup.known().uncommitted(*block));
         self.new.extend(found);
-        Ok(Packed { objects: packed, blocks, new: self.new, in_flight: self.in_flight })
+        Ok(Packed {
+            objects: packed,
+            blocks: blocks.into_entries(),
+            new: self.new,
+            in_flight: self.in_flight,
+        })
+    }
+
+    /// What an object's recipe needs for the delta frames that its terms lie in.
+    fn base_terms(
+        &self,
+        known: &KnownChunks,
+        numbers: &BTreeMap<u32, u32>,
+        terms: &[Term],
+        blocks: &mut Blocks,
+    ) -> Vec<Term> {
+        let known_by: BTreeMap<u32, u32> = numbers.iter().map(|(there, here)| (*here, *there)).collect();
+        let needs = terms.iter().flat_map(|term| {
+            let frames = term.frames_offset..term.frames_end();
+            match self.new.get(term.block as usize) {
+                Some((_, directory)) => directory.needs_in(&frames),
+                None => known_by.get(&term.block).map_or(&[][..], |block| known.needs(*block, &frames)),
+            }
+        });
+        needs::base_terms(terms, needs, blocks)
     }
 
     /// The term for chunks of a frame that stand earlier in this upload.

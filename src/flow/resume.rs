@@ -11,7 +11,9 @@ pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
     let mut asked = Vec::new();
     for entry in engine.journal.read() {
         let block = entry.0.id;
-        if view.learned.known.is_committed(&block) || !view.may_use(&block) {
+        let needed = entry.1.needs.iter().flat_map(|needs| &needs.frames);
+        let may_use = view.may_use(&block) && needed.clone().all(|needed| view.may_use(&needed.block.id));
+        if view.learned.known.is_committed(&block) || !may_use {
             engine.journal.forget(&block);
         } else if !view.learned.known.has_block(&block) {
             asked.push((entry, engine.store.settled_block_bytes(&block)));

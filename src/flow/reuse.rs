@@ -16,7 +16,7 @@ use super::overlap::{self, Local, LocalRuns, Piece};
 use super::{Engine, Progress};
 use crate::error::Result;
 use crate::format::chunking::Suite;
-use crate::format::recipe::term_checksum;
+use crate::format::recipe::{Term, term_checksum};
 use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::objects::{self, Object};
@@ -24,16 +24,21 @@ use crate::local::scratch::ScratchFile;
 
 /// A file that holds an object, or is believed to.
 #[derive(Debug)]
-struct LocalFile {
-    oid: Oid,
-    size_bytes: u64,
+pub(super) struct LocalFile {
+    pub oid: Oid,
+    pub size_bytes: u64,
     /// Where it is, and where it goes: git-lfs moves what it was given.
     paths: Vec<PathBuf>,
 }
 
 impl LocalFile {
+    /// An object in the file `path`.
+    pub(super) fn at(oid: Oid, size_bytes: u64, path: PathBuf) -> Self {
+        Self { oid, size_bytes, paths: vec![path] }
+    }
+
     /// Fills `buffer` from an offset. Nothing comes of it if the file isn't there, with its size.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Option<()> {
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Option<()> {
         let mut file = self.paths.iter().find_map(|path| File::open(path).ok())?;
         file.metadata().ok().filter(|about| about.is_file() && about.len() == self.size_bytes)?;
         file.seek(SeekFrom::Start(offset)).ok()?;
@@ -70,9 +75,9 @@ struct Plan {
 }
 
 /// Where the chunks of local runs end that are not taken whole. None if the file is something else.
-type Ends = HashMap<Key, Option<Vec<u32>>>;
+pub(super) type Ends = HashMap<Key, Option<Vec<u32>>>;
 /// A stretch of a file, and how many chunks it is.
-type Key = (Oid, u64, u32, usize);
+pub(super) type Key = (Oid, u64, u32, usize);
 
 impl Reuse {
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -112,6 +117,32 @@ impl Reuse {
         Ok(missing)
     }
 
+    /// The content of a term that is no part of an object that is wanted, if other objects on this machine have it. `ends` are kept from one
+    /// to the next.
+    pub(super) fn read_base(
+        &self,
+        block: &BlockId,
+        term: &Term,
+        suite: Suite,
+        ends: &Mutex<Ends>,
+    ) -> Option<Vec<u8>> {
+        let pieces = self.known().blocks.get(block)?.cover(&overlap::chunks(term))?;
+        let plan = Plan { wanted: Placed { term: *term, start: 0 }, pieces };
+        let mut own_ends = Ends::new();
+        for local in plan.pieces.iter().filter(|piece| !piece.is_whole()).map(|piece| &piece.local) {
+            let known = ends.lock().unwrap_or_else(PoisonError::into_inner).get(&key(local)).cloned();
+            let found = known.unwrap_or_else(|| {
+                let found = ends_of(local, suite, &mut Vec::new());
+                ends.lock().unwrap_or_else(PoisonError::into_inner).insert(key(local), found.clone());
+                found
+            });
+            own_ends.insert(key(local), found);
+        }
+        let mut content = Vec::new();
+        read(&plan, &own_ends, &mut content)?;
+        (term_checksum(&content) == term.checksum).then_some(content)
+    }
+
     /// Which terms are to be put together from what, and which can't be.
     fn plan(
         &self,
@@ -124,7 +155,7 @@ impl Reuse {
         known.look(engine, wanted_bytes);
         let (mut plans, mut elsewhere) = (Vec::new(), Vec::new());
         for wanted in missing {
-            let block = &found.blocks[wanted.term.block as usize].id;
+            let block = &found.blocks[wanted.term.block as usize].summary.id;
             let runs = known.blocks.get(block);
             match runs.and_then(|runs| runs.cover(&overlap::chunks(&wanted.term))) {
                 Some(pieces) => plans.push(Plan { wanted, pieces }),
@@ -214,7 +245,7 @@ impl Known {
         for found in found.iter().filter(|found| found.record.size_bytes == file.size_bytes) {
             let mut runs: HashMap<BlockId, Vec<Local<Arc<LocalFile>>>> = HashMap::new();
             for Placed { term, start } in fetch::terms(found) {
-                let block = found.blocks[term.block as usize].id;
+                let block = found.blocks[term.block as usize].summary.id;
                 runs.entry(block).or_default().push(Local::of(&term, start, file.clone()));
             }
             runs.into_iter().for_each(|(block, runs)| self.blocks.entry(block).or_default().add(runs));
@@ -224,7 +255,7 @@ impl Known {
 
 impl From<Object> for LocalFile {
     fn from(object: Object) -> Self {
-        Self { oid: object.oid, size_bytes: object.size_bytes, paths: vec![object.path] }
+        Self::at(object.oid, object.size_bytes, object.path)
     }
 }
 
@@ -242,14 +273,19 @@ fn chunk_ends(plans: &[Plan], suite: Suite, progress: &Progress) -> Result<Ends>
         pieces.map(|piece| (key(&piece.local), &piece.local)).collect();
     let find = |content: &mut Vec<u8>, local: &Local<Arc<LocalFile>>| -> Result<_> {
         progress.check()?;
-        content.resize(local.bytes as usize, 0);
-        let read = local.file.read_at(content, local.start);
-        Ok(read.and_then(|()| overlap::chunk_ends(content, local.chunks.len(), suite)))
+        Ok(ends_of(local, suite, content))
     };
     let runs: Vec<&Local<Arc<LocalFile>>> = runs.into_values().collect();
     let found: Vec<_> =
         runs.par_iter().map_init(Vec::new, |content, local| find(content, local)).collect::<Result<_>>()?;
     Ok(runs.into_iter().map(key).zip(found).collect())
+}
+
+/// Where the chunks of a local run end.
+fn ends_of(local: &Local<Arc<LocalFile>>, suite: Suite, content: &mut Vec<u8>) -> Option<Vec<u32>> {
+    content.resize(local.bytes as usize, 0);
+    local.file.read_at(content, local.start)?;
+    overlap::chunk_ends(content, local.chunks.len(), suite)
 }
 
 fn key(local: &Local<Arc<LocalFile>>) -> Key {

@@ -4,9 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::copies::copies;
 use super::index::Index;
+use super::scout::skip_shard;
 use crate::error::Result;
-use crate::local::cache::Cache;
+use crate::format::frame::Kind;
+use crate::format::segment::BlockEntry;
+use crate::format::shard::Shard;
+use crate::id::{BlockId, ShardId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
 
 /// The figures of a store. Names are part of the command line's contract.
@@ -33,6 +40,16 @@ pub struct Stats {
     pub replaced_segments: u64,
     /// Terms in the recipes of all records.
     pub terms: u64,
+    /// Blocks with frames that are patches to frames of other blocks.
+    pub delta_blocks: u64,
+    /// Those frames. Not counted, as what follows, where a store has more than 256 MB of shards.
+    pub delta_frames: Option<u64>,
+    /// Bytes of their content.
+    pub delta_content_bytes: Option<u64>,
+    /// Bytes that they take.
+    pub delta_stored_bytes: Option<u64>,
+    /// How many of them follow on each other at most.
+    pub delta_depth: Option<u8>,
     /// Bytes of metadata for each chunk: in block directories and in shards.
     pub metadata_bytes_per_chunk: f64,
     /// Bytes of metadata for each term: recipes in shards, and index segments whole.
@@ -47,7 +64,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
     let mut stats = Stats { stored_bytes: store.stored_bytes()?, ..Stats::default() };
     let mut objects = BTreeMap::new();
     let mut blocks = BTreeMap::new();
-    let mut records = BTreeSet::new();
+    let (mut records, mut dependent) = (BTreeSet::new(), BTreeSet::new());
     let mut segment_bytes = 0;
     for standing in index.segments() {
         let (id, segment) = (standing.id, standing.whole(store, &cache)?);
@@ -62,8 +79,11 @@ pub fn stats(store: &Store) -> Result<Stats> {
             objects.insert(record.oid, record.size_bytes);
         }
         for block in segment.blocks()? {
-            let summary = block.map_err(|e| e.context(format!("index/{id}")))?.summary;
+            let BlockEntry { summary, dependencies } = block.map_err(|e| e.context(format!("index/{id}")))?;
             blocks.insert(summary.id, summary);
+            if !dependencies.is_empty() {
+                dependent.insert(summary.id);
+            }
         }
     }
     stats.replaced_segments = index.replaced_count() as u64;
@@ -79,7 +99,52 @@ pub fn stats(store: &Store) -> Result<Stats> {
     let shard_bytes: u64 = shards.values().map(|s| u64::from(s.size_bytes)).sum();
     stats.metadata_bytes_per_chunk = ratio(directories + shard_bytes - recipes, stats.chunks);
     stats.metadata_bytes_per_term = ratio(recipes + segment_bytes, stats.terms);
+    stats.delta_blocks = dependent.len() as u64;
+    if shard_bytes <= limit::STATS_SHARDS_BYTES || dependent.is_empty() {
+        let deltas = count_deltas((store, &cache), dependent, shards.into_keys())?;
+        stats.delta_frames = Some(deltas.frames);
+        stats.delta_content_bytes = Some(deltas.content_bytes);
+        stats.delta_stored_bytes = Some(deltas.stored_bytes);
+        stats.delta_depth = Some(deltas.depth);
+    }
     Ok(stats)
+}
+
+#[derive(Default)]
+struct Deltas {
+    frames: u64,
+    content_bytes: u64,
+    stored_bytes: u64,
+    depth: u8,
+}
+
+/// Counts the delta frames of blocks by the shards that list them. A shard that can't be read is done without.
+fn count_deltas(
+    (store, cache): (&Store, &Cache),
+    mut blocks: BTreeSet<BlockId>,
+    shards: impl Iterator<Item = ShardId>,
+) -> Result<Deltas> {
+    let mut deltas = Deltas::default();
+    let shards: Vec<ShardId> = if blocks.is_empty() { Vec::new() } else { shards.collect() };
+    for (id, bytes) in copies(cache, Kept::Shards, shards, |id| id.hash, |id| store.get_shard(id)) {
+        let listed = match bytes.and_then(|bytes| Shard::parse(&bytes)) {
+            Ok(shard) => shard.blocks,
+            Err(e) => {
+                skip_shard(&id, e)?;
+                continue;
+            }
+        };
+        for (_, directory) in listed.iter().filter(|(summary, _)| blocks.remove(&summary.id)) {
+            for frame in directory.frames.iter().filter(|frame| frame.kind == Kind::Delta as u8) {
+                deltas.frames += 1;
+                deltas.content_bytes += u64::from(frame.content_bytes);
+                deltas.stored_bytes += u64::from(frame.stored_bytes);
+            }
+            let depth = directory.needs.iter().map(|needs| needs.depth).max();
+            deltas.depth = deltas.depth.max(depth.unwrap_or(0));
+        }
+    }
+    Ok(deltas)
 }
 
 /// Rounded to a tenth.

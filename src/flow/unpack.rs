@@ -1,13 +1,15 @@
 //! From fetched bytes to an object's file: every frame unpacked once, every piece written at its place, every
 //! term verified.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fetch::{Fetch, Placed};
-use crate::error::{Error, Result};
-use crate::format::frame::{Decoder, Frame};
+use super::patch::Patcher;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::format::frame::{Decoder, Frame, Kind};
 use crate::format::recipe::Term;
 use crate::local::scratch::ScratchFile;
 
@@ -30,7 +32,7 @@ impl Decoders {
 pub(super) enum Failed {
     /// The bytes are not what was stored. Names the frame.
     Damaged(Error),
-    /// They could not be written.
+    /// They could not be written, or what they are made from could not be had.
     Unwritten(Error),
 }
 
@@ -39,11 +41,12 @@ pub(super) enum Failed {
 pub(super) fn unpack(
     fetch: &Fetch,
     bytes: &[u8],
-    decoder: &mut Decoder,
+    (decoder, patcher): (&mut Decoder, &Patcher<'_>),
     file: &ScratchFile,
     mut written: impl FnMut(u64),
 ) -> Result<(), Failed> {
-    let mut waiting = fetch.terms.iter().peekable();
+    // those without content were only to be fetched
+    let mut waiting = fetch.terms.iter().filter(|placed| !placed.term.is_base()).peekable();
     // terms that go on in the next frame
     let mut open: Vec<OpenTerm> = Vec::new();
     let mut position = fetch.range.start;
@@ -57,14 +60,21 @@ pub(super) fn unpack(
         let damaged = |e: Error| Failed::Damaged(e.context(format!("frame at byte {position}")));
         let rest = bytes.get((position - fetch.range.start) as usize..).unwrap_or_default();
         let frame = Frame::first(rest).map_err(damaged)?;
-        let content = decoder.decode(&frame).map_err(damaged)?;
+        let content: Cow<'_, [u8]> = match frame.kind {
+            Kind::Delta => patcher.unpack(&frame).map(Cow::Owned).map_err(|e| match e.kind() {
+                ErrorKind::Corrupt => damaged(e),
+                _ => Failed::Unwritten(e),
+            })?,
+            _ => Cow::Borrowed(decoder.decode(&frame).map_err(damaged)?),
+        };
         let end = position + frame.stored.len() as u32;
         let mut still_open = Vec::new();
         let begins_here = |next: &&Placed| next.term.frames_offset <= position;
-        let beginning = std::iter::from_fn(|| waiting.next_if(begins_here)).map(OpenTerm::new);
+        let beginning = std::iter::from_fn(|| waiting.next_if(begins_here))
+            .map(|placed| OpenTerm::new(placed.term, placed.start));
         for mut term in open.into_iter().chain(beginning) {
             let start = term.start + u64::from(term.done);
-            let piece = term.take(content, position).map_err(damaged)?;
+            let piece = term.take(&content, position).map_err(damaged)?;
             file.write_at(piece, start).map_err(Failed::Unwritten)?;
             written(piece.len() as u64);
             match end >= term.term.frames_end() {
@@ -78,7 +88,7 @@ pub(super) fn unpack(
 }
 
 /// A term whose frames are being unpacked.
-struct OpenTerm {
+pub(super) struct OpenTerm {
     term: Term,
     /// Where it begins in the object.
     start: u64,
@@ -87,12 +97,12 @@ struct OpenTerm {
 }
 
 impl OpenTerm {
-    fn new(placed: &Placed) -> Self {
-        Self { term: placed.term, start: placed.start, done: 0, checksum: Xxh3::new() }
+    pub(super) fn new(term: Term, start: u64) -> Self {
+        Self { term, start, done: 0, checksum: Xxh3::new() }
     }
 
     /// What belongs to the term of the content of the frame at `position`.
-    fn take<'c>(&mut self, content: &'c [u8], position: u32) -> Result<&'c [u8]> {
+    pub(super) fn take<'c>(&mut self, content: &'c [u8], position: u32) -> Result<&'c [u8]> {
         let begins_here = self.term.frames_offset == position;
         if !begins_here && self.done == 0 {
             return Err(Error::corrupt("a term begins inside a frame"));
@@ -107,7 +117,8 @@ impl OpenTerm {
         Ok(piece)
     }
 
-    fn verify(&self) -> Result<()> {
+    /// Whether all of it came, and is what was stored.
+    pub(super) fn verify(&self) -> Result<()> {
         if self.done == self.term.content_bytes && self.checksum.digest() == self.term.checksum {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use super::group::{Lead, Turn, Wanted};
 use super::index::Found;
 use super::learn::{Learned, learn, make_room};
 use super::pack::{self, BlocksInFlight, Packed, PackedObject, Packing};
+use super::reuse::LocalFile;
 use super::scout::Scout;
 use super::{Engine, Progress, View, resume, silence};
 use crate::error::{Error, Result};
@@ -71,8 +72,8 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
         Some(packed) => change_of(lead, packed, packing, &mut changed),
         None => Default::default(),
     };
-    for (wanted, Found { record, blocks, named, .. }) in renewable {
-        change.add(record.oid, record.size_bytes, record.terms, &blocks, named);
+    for (wanted, Found { record, blocks, .. }) in renewable {
+        change.add(record.oid, record.size_bytes, record.terms, &blocks);
         changed.push(wanted);
     }
     lead.waits_for("the last blocks to be stored, and the commit");
@@ -85,6 +86,7 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     let Committed { relied, begun, is_one_file, .. } = commit_change(engine, view, change, in_flight)?;
     take_found(view, asked)?;
     view.resumed |= has_packed;
+    note_candidates(engine, view, &changed);
     if engine.settings.writes_manifest {
         view.manifest.after_commit(&engine.store);
     }
@@ -102,6 +104,19 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     answered
 }
 
+/// Later objects may be patches to those that were committed now.
+fn note_candidates(engine: &Engine, view: &View, committed: &[Arc<Wanted>]) {
+    // where a look at the index asks the store, it isn't worth it
+    if engine.settings.delta.is_none() || view.index.is_far() {
+        return;
+    }
+    let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+    for wanted in committed.iter().filter(|wanted| wanted.size_bytes >= limit::REUSE_OBJECT_BYTES) {
+        let found = view.index.find(&engine.store, &engine.cache, &wanted.oid).found;
+        candidates.add(LocalFile::at(wanted.oid, wanted.size_bytes, wanted.path.clone()), found.first());
+    }
+}
+
 /// What is to be committed of the objects that were packed, in this order, and what is on its way; those that
 /// were not read as they should be are answered now.
 fn change_of<'s>(
@@ -115,7 +130,7 @@ fn change_of<'s>(
     for (wanted, PackedObject { read, terms, keys }) in packing.into_iter().zip(objects) {
         match check_read(&wanted, read) {
             Ok(()) => {
-                change.add(wanted.oid, wanted.size_bytes, terms, &blocks, blocks.len());
+                change.add(wanted.oid, wanted.size_bytes, terms, &blocks);
                 change.lead(keys);
                 changed.push(wanted);
             }
@@ -198,6 +213,11 @@ fn pack_with<'e>(
         may_use: &may_use,
         room_chunks: engine.settings.sparse_chunks().saturating_sub(known.chunks()),
     });
+    let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+    if engine.settings.delta.is_some() && first.size_bytes >= limit::REUSE_OBJECT_BYTES {
+        let of = (&view.index, store, &engine.cache);
+        candidates.look(of, &engine.settings.lfs_storage, first.size_bytes);
+    }
     let packing = Packing {
         store,
         journal: &engine.journal,
@@ -205,6 +225,7 @@ fn pack_with<'e>(
         guards_reading: engine.settings.guards_reading,
         blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
         departed_bytes: &departed_bytes,
+        deltas: engine.settings.delta.map(|rule| (&*candidates, rule)),
     };
     let mut first = Some(first);
     let objects = std::iter::from_fn(|| {
@@ -266,7 +287,9 @@ enum Present {
 
 fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Present {
     let mut found = view.index.find(&engine.store, &engine.cache, oid).found;
-    found.retain(|f| f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.id)));
+    found.retain(|f| {
+        f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.summary.id))
+    });
     let fresh = found.iter().find(|f| {
         f.repository == engine.settings.repository
             && Relied::on(f).is_fresh()

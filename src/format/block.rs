@@ -1,11 +1,14 @@
 //! Blocks: frames, then our chunk directory in a skippable frame, then the seek table of Zstandard's
 //! seekable format. The whole is an ordinary Zstandard file.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::container::{self, Container, Features, Section};
 use super::cursor::{Cursor, Put};
-use super::frame::{Encoded, Frame, SKIPPABLE_HEADER_BYTES};
+use super::delta::{self, FrameNeeds};
+use super::frame::{Encoded, Frame, Kind, SKIPPABLE_HEADER_BYTES};
 use crate::error::{Error, Result};
 use crate::id::{BlockId, ChunkId, ContentHash, Nonce};
 use crate::limit;
@@ -20,6 +23,7 @@ const SEEK_FOOTER_BYTES: usize = 9;
 
 const SECTION_CHUNKS: u32 = 1;
 const SECTION_FRAMES: u32 = 2;
+const SECTION_NEEDS: u32 = 3;
 pub(crate) const CHUNK_WIDTH: usize = 36;
 pub(crate) const FRAME_WIDTH: usize = 12;
 pub(crate) const SUMMARY_WIDTH: usize = 56;
@@ -126,6 +130,8 @@ pub struct Directory {
     pub chunks: Vec<Chunk>,
     /// Frames in the order they are stored.
     pub frames: Vec<FrameEntry>,
+    /// What each delta frame is made from, in the same order.
+    pub needs: Vec<FrameNeeds>,
 }
 
 impl Directory {
@@ -135,10 +141,16 @@ impl Directory {
         let container = Container::parse(directory, MAGIC, "a block's directory")?;
         let chunks = container.section(directory, SECTION_CHUNKS)?;
         let frames = container.section(directory, SECTION_FRAMES)?;
-        let parsed = Self {
+        let mut parsed = Self {
             chunks: read_all(chunks, CHUNK_WIDTH, "a block's chunk list", Chunk::read)?,
             frames: read_all(frames, FRAME_WIDTH, "a block's frame list", FrameEntry::read)?,
+            needs: Vec::new(),
         };
+        if parsed.delta_count() > 0 {
+            let mut cursor = Cursor::new(container.section(directory, SECTION_NEEDS)?, "a block's needs");
+            parsed.needs = delta::read_needs(&mut cursor, parsed.delta_count())?;
+            cursor.finish()?;
+        }
         parsed.check(frames_bytes)?;
         Ok(parsed)
     }
@@ -161,10 +173,30 @@ impl Directory {
             stored += frame.stored_bytes as usize;
             chunks = rest;
         }
-        if !chunks.is_empty() || stored != frames_bytes || self.chunks.len() > limit::BLOCK_CHUNKS {
+        let listed = stored == frames_bytes && self.needs.len() == self.delta_count();
+        if !chunks.is_empty() || !listed || self.chunks.len() > limit::BLOCK_CHUNKS {
             return Err(disagree());
         }
         Ok(())
+    }
+
+    /// How many frames are deltas.
+    pub fn delta_count(&self) -> usize {
+        self.frames.iter().filter(|frame| frame.kind == Kind::Delta as u8).count()
+    }
+
+    /// What the delta frames in a stretch of the block are made from.
+    pub fn needs_in(&self, stretch: &Range<u32>) -> &[FrameNeeds] {
+        let deltas_before = |offset: u32| {
+            let starts = self.frames.iter().scan(0, |end, frame| {
+                let start = *end;
+                *end += frame.stored_bytes;
+                Some((start, frame))
+            });
+            let before = starts.take_while(|(start, _)| *start < offset);
+            before.filter(|(_, frame)| frame.kind == Kind::Delta as u8).count()
+        };
+        self.needs.get(deltas_before(stretch.start)..deltas_before(stretch.end)).unwrap_or_default()
     }
 
     /// Bytes of content in all chunks.
@@ -243,6 +275,8 @@ pub struct Builder {
     frames_bytes: usize,
     hasher: blake3::Hasher,
     directory: Directory,
+    /// What the needs of its delta frames take in the directory, at most.
+    needs_bytes: usize,
     seek: Vec<u8>,
 }
 
@@ -253,6 +287,7 @@ impl Default for Builder {
             frames_bytes: 0,
             hasher: blake3::Hasher::new(),
             directory: Directory::default(),
+            needs_bytes: 0,
             seek: Vec::new(),
         }
     }
@@ -269,19 +304,21 @@ impl Builder {
         self.frames_bytes
     }
 
-    /// Whether a frame of so many bytes and chunks still goes in.
-    pub fn fits(&self, stored_bytes: usize, chunk_count: usize) -> bool {
+    /// Whether a frame of so many chunks still goes in.
+    pub fn fits(&self, frame: &Encoded, chunk_count: usize) -> bool {
         let chunks = self.directory.chunks.len() + chunk_count;
+        let needs = self.needs_bytes + frame.needs.as_ref().map_or(0, delta::needs_bytes);
         // a grouped frame has at most nine frames of Zstandard's, whose seek entries come now
-        let directory = CHUNK_WIDTH * chunks + FRAME_WIDTH * (self.directory.frames.len() + 1);
+        let directory = CHUNK_WIDTH * chunks + FRAME_WIDTH * (self.directory.frames.len() + 1) + needs;
         let seek = self.seek.len() + 9 * SEEK_ENTRY_BYTES;
         chunks <= limit::BLOCK_CHUNKS
-            && self.frames_bytes + stored_bytes + directory + seek + OVERHEAD_BYTES <= limit::BLOCK_BYTES
+            && self.frames_bytes + frame.stored.len() + directory + seek + OVERHEAD_BYTES
+                <= limit::BLOCK_BYTES
     }
 
     /// Adds a frame and the chunks it holds. It must fit.
     pub fn push(&mut self, frame: Encoded, chunks: &[Chunk]) -> Result<FramePlace> {
-        assert!(self.fits(frame.stored.len(), chunks.len()));
+        assert!(self.fits(&frame, chunks.len()));
         for (stored, content) in Frame::first(&frame.stored)?.zstd_frames()? {
             self.seek.put_u32(stored);
             self.seek.put_u32(content);
@@ -298,6 +335,8 @@ impl Builder {
             content_bytes: chunks.iter().map(|c| c.bytes).sum(),
         });
         self.directory.chunks.extend_from_slice(chunks);
+        self.needs_bytes += frame.needs.as_ref().map_or(0, delta::needs_bytes);
+        self.directory.needs.extend(frame.needs);
         self.frames_bytes += frame.stored.len();
         self.append(frame.stored);
         Ok(place)
@@ -342,7 +381,12 @@ impl Builder {
         self.directory.chunks.iter().for_each(|c| c.write(&mut chunks));
         self.directory.frames.iter().for_each(|f| f.write(&mut frames));
         let section = |kind, bytes| Section { kind, bytes, paged: false };
-        let sections = [section(SECTION_CHUNKS, chunks), section(SECTION_FRAMES, frames)];
+        let mut sections = vec![section(SECTION_CHUNKS, chunks), section(SECTION_FRAMES, frames)];
+        if !self.directory.needs.is_empty() {
+            let mut needs = Vec::new();
+            delta::write_needs(&self.directory.needs, &mut needs);
+            sections.push(section(SECTION_NEEDS, needs));
+        }
         container::write(MAGIC, Features::default(), &sections)
     }
 }

@@ -12,7 +12,7 @@ use super::cursor::Cursor;
 use super::fence::Fence;
 use super::paged::Layout;
 use super::recipe::{Record, Term};
-use super::segment::{self, BLOCKS, DEPENDENCIES, KEYS, Key, RECORDS, SHARDS, ShardEntry, TERMS};
+use super::segment::{self, BLOCKS, BlockEntry, DEPENDENCIES, KEYS, Key, RECORDS, SHARDS, ShardEntry, TERMS};
 use crate::error::{Error, Result};
 use crate::id::{CommitId, Oid, SegmentId};
 use crate::limit;
@@ -38,10 +38,9 @@ pub struct Found {
     pub record: Record,
     /// The repository that pushed it.
     pub repository: String,
-    /// The blocks that the terms name, and then those that these depend on.
-    pub blocks: Vec<Summary>,
-    /// How many of `blocks` are named by terms.
-    pub named: usize,
+    /// The blocks that the terms name, each with what it depends on (indexes into this table), and then those that no
+    /// term names but others depend on.
+    pub blocks: Vec<BlockEntry>,
 }
 
 /// What a segment's beginning says: all that is needed to read its tables in part.
@@ -321,17 +320,23 @@ impl Head {
         for term in &mut record.terms {
             term.block = numbers.partition_point(|n| *n < term.block) as u32;
         }
-        let named = numbers.len();
         let depended_on = numbers.iter().filter_map(|number| dependencies.get(number)).flatten();
-        let mut depended_on: Vec<u32> = depended_on.copied().collect();
-        depended_on.sort_unstable();
-        depended_on.dedup();
-        depended_on.retain(|number| numbers.binary_search(number).is_err());
+        let depended_on: BTreeSet<u32> = depended_on.copied().collect();
+        let others: Vec<u32> =
+            depended_on.into_iter().filter(|number| numbers.binary_search(number).is_err()).collect();
+        let place = |number: &u32| match numbers.binary_search(number) {
+            Ok(place) => place as u32,
+            Err(_) => (numbers.len() + others.partition_point(|other| other < number)) as u32,
+        };
         let missing = || Error::internal("a block's entry was not read");
-        let summary = |number| blocks.get(number).map(|(summary, _)| *summary).ok_or_else(missing);
-        let blocks = numbers.iter().chain(&depended_on).map(summary).collect::<Result<_>>()?;
+        let entry = |number: &u32| -> Result<BlockEntry> {
+            let (summary, _) = blocks.get(number).ok_or_else(missing)?;
+            let dependencies = dependencies.get(number).into_iter().flatten().map(place).collect();
+            Ok(BlockEntry { summary: *summary, dependencies })
+        };
+        let blocks = numbers.iter().chain(&others).map(entry).collect::<Result<_>>()?;
         let repository = self.repositories[record.repository as usize].clone();
-        Ok(Found { record, repository, blocks, named })
+        Ok(Found { record, repository, blocks })
     }
 }
 

@@ -1,14 +1,14 @@
 //! Frames: up to 256 KiB of consecutive novel chunks, compressed together.
 //!
 //! A *plain* frame is one Zstandard frame and nothing else. A *grouped* frame is a skippable frame
-//! that says so, followed by one Zstandard frame for each plane. A *delta* frame stands whole inside
-//! a skippable frame, because `zstd` alone could not decode it; this version knows its place but
-//! neither writes nor reads it.
+//! that says so, followed by one Zstandard frame for each plane. A *delta* frame ([`delta`](super::delta)) stands whole
+//! inside a skippable frame, because `zstd` alone could not decode it.
 
 use xxhash_rust::xxh64::xxh64;
 use zstd::zstd_safe;
 
 use super::cursor::{Cursor, Put};
+use super::delta::{self, Bases, Delta, FrameNeeds};
 use super::planes;
 use crate::error::{Error, Result};
 use crate::limit;
@@ -32,7 +32,7 @@ pub enum Kind {
     Plain = 0,
     /// Byte-grouped planes, a Zstandard frame each.
     Grouped = 1,
-    /// A patch to the content of terms elsewhere. Reserved.
+    /// A patch to the content of terms elsewhere.
     Delta = 2,
 }
 
@@ -74,11 +74,14 @@ impl<'a> Frame<'a> {
             return Self { kind: Kind::Plain, stored, content_bytes, width: 1 }.checked();
         }
         let length = cursor.u32()? as usize;
-        let mut head = Cursor::new(cursor.bytes(length)?, "a frame's head");
-        let kind = Kind::from_byte(head.u8()?)?;
-        if kind != Kind::Grouped {
-            return Err(Error::too_new("a delta frame"));
-        }
+        let payload = cursor.bytes(length)?;
+        let mut head = Cursor::new(payload, "a frame's head");
+        let kind = match Kind::from_byte(head.u8()?)? {
+            Kind::Delta => return Self::of_delta(&bytes[..SKIPPABLE_HEADER_BYTES + length], payload),
+            // it needs no head
+            Kind::Plain => return Err(corrupt()),
+            Kind::Grouped => Kind::Grouped,
+        };
         let width = usize::from(head.u8()?);
         if !planes::WIDTHS.contains(&width) || head.u16()? != 0 {
             return Err(Error::too_new(format!("a frame grouped by {width} bytes")));
@@ -96,6 +99,22 @@ impl<'a> Frame<'a> {
         Self { kind, stored: &bytes[..end], content_bytes, width }.checked()
     }
 
+    fn of_delta(stored: &'a [u8], payload: &'a [u8]) -> Result<Self> {
+        let delta = Delta::read(payload)?;
+        if zstd_frame(delta.packed)? != (delta.packed.len(), delta.content_bytes) {
+            return Err(corrupt());
+        }
+        Self { kind: Kind::Delta, stored, content_bytes: delta.content_bytes, width: 1 }.checked()
+    }
+
+    /// What a delta frame is made from. Only of such a frame.
+    pub fn delta(&self) -> Result<Delta<'a>> {
+        match self.kind {
+            Kind::Delta => Delta::read(self.stored.get(SKIPPABLE_HEADER_BYTES..).unwrap_or_default()),
+            _ => Err(Error::internal("a frame is no delta")),
+        }
+    }
+
     fn checked(self) -> Result<Self> {
         let sound = (1..=limit::FRAME_CONTENT_BYTES).contains(&self.content_bytes)
             && self.stored.len() <= limit::FRAME_STORED_BYTES;
@@ -111,6 +130,7 @@ impl<'a> Frame<'a> {
             entries.push((length as u32, 0));
             rest = rest.get(length..).ok_or_else(corrupt)?;
         }
+        // of a delta frame nothing is left
         while !rest.is_empty() {
             let (stored, content) = zstd_frame(rest)?;
             entries.push((stored as u32, content as u32));
@@ -141,10 +161,13 @@ pub struct Encoded {
     pub kind: Kind,
     /// The whole frame.
     pub stored: Vec<u8>,
+    /// All that a delta frame is made from.
+    pub needs: Option<FrameNeeds>,
 }
 
 /// Makes frames; one per thread.
 pub struct Encoder {
+    level_number: i32,
     level: zstd::bulk::Compressor<'static>,
     probe: zstd::bulk::Compressor<'static>,
     sample: Vec<u8>,
@@ -162,6 +185,7 @@ impl Encoder {
             Ok(compressor)
         };
         Ok(Self {
+            level_number: level,
             level: compressor(level)?,
             probe: compressor(PROBE_LEVEL)?,
             sample: Vec::new(),
@@ -177,7 +201,7 @@ impl Encoder {
         let mut stored = Vec::with_capacity(content.len() + limit::KIB);
         let Some(width) = self.width(content)? else {
             self.append(content, &mut stored)?;
-            return Ok(Encoded { kind: Kind::Plain, stored });
+            return Ok(Encoded { kind: Kind::Plain, stored, needs: None });
         };
         stored.put_u32(KIND_MAGIC);
         stored.put_u32(8);
@@ -191,7 +215,25 @@ impl Encoder {
             start = end;
         }
         self.grouped = grouped;
-        Ok(Encoded { kind: Kind::Grouped, stored })
+        Ok(Encoded { kind: Kind::Grouped, stored, needs: None })
+    }
+
+    /// As [`Encoder::encode`], or as a patch to `bases` if that saves at least `saves_percent` of the bytes.
+    pub fn encode_over(&mut self, content: &[u8], bases: Bases, saves_percent: usize) -> Result<Encoded> {
+        let payload = delta::encode(Kind::Delta as u8, self.level_number, content, &bases)?;
+        let stored_bytes = SKIPPABLE_HEADER_BYTES + payload.len();
+        // what hardly anything else could do isn't tried
+        if stored_bytes > content.len() / limit::DELTA_PLAIN_SHARE {
+            let other = self.encode(content)?;
+            if stored_bytes * 100 > other.stored.len() * (100 - saves_percent.min(100)) {
+                return Ok(other);
+            }
+        }
+        let mut stored = Vec::with_capacity(stored_bytes);
+        stored.put_u32(KIND_MAGIC);
+        stored.put_u32(payload.len() as u32);
+        stored.extend_from_slice(&payload);
+        Ok(Encoded { kind: Kind::Delta, stored, needs: Some(bases.needs) })
     }
 
     /// The width to group `content` by, if that helps: guessed from byte counts, confirmed by
@@ -295,7 +337,14 @@ impl Decoder {
         Ok(Self { zstd, planes: Vec::new(), content: Vec::new() })
     }
 
-    /// The content of `frame`, its checksums verified.
+    /// The content of a delta frame, its checksum verified. `base` is what its bases are, one after the other.
+    pub fn decode_over(&mut self, frame: &Frame<'_>, base: &[u8]) -> Result<&[u8]> {
+        let content = grown(&mut self.content, frame.content_bytes);
+        frame.delta()?.decode(base, content)?;
+        Ok(content)
+    }
+
+    /// The content of `frame`, which must be no delta, its checksums verified.
     pub fn decode(&mut self, frame: &Frame<'_>) -> Result<&[u8]> {
         let content = grown(&mut self.content, frame.content_bytes);
         match frame.kind {
@@ -316,7 +365,7 @@ impl Decoder {
                 }
                 planes::ungroup(planes, frame.width, content);
             }
-            Kind::Delta => return Err(Error::too_new("a delta frame")),
+            Kind::Delta => return Err(Error::internal("a delta frame was unpacked without its bases")),
         }
         Ok(content)
     }

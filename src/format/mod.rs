@@ -7,6 +7,7 @@ pub mod chunking;
 pub mod condemned;
 pub mod container;
 mod cursor;
+pub mod delta;
 mod fence;
 pub mod find;
 pub mod frame;

@@ -1,5 +1,7 @@
 //! How an object is made: a list of terms, each a run of consecutive chunks in one block.
 
+use std::ops::Range;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::cursor::{Cursor, Put};
@@ -10,7 +12,8 @@ use crate::limit;
 /// Bytes of a term as it is stored.
 pub(crate) const TERM_WIDTH: usize = 32;
 
-/// A run of consecutive chunks in one block, and all that a download needs to fetch it.
+/// A run of consecutive chunks in one block, and all that a download needs to fetch it. Or, where it has no chunks, only frames that delta
+/// frames of other terms are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
     /// Which block: an index into the block table that stands beside the recipe.
@@ -57,17 +60,42 @@ impl Term {
         };
         let chunks = usize::from(term.first_chunk) + usize::from(term.chunk_count);
         let end = u64::from(term.frames_offset) + u64::from(term.frames_bytes);
+        let content = match term.is_base() {
+            true => term == Self::of_base(term.block, term.frames_offset..end.min(u32::MAX.into()) as u32),
+            false => {
+                term.chunk_count > 0
+                    && chunks <= limit::BLOCK_CHUNKS
+                    && (term.skip_bytes as usize) < limit::FRAME_CONTENT_BYTES
+                    && term.content_bytes as usize <= limit::TERM_CONTENT_BYTES
+            }
+        };
         let sound = (term.block as usize) < blocks
-            && term.chunk_count > 0
-            && chunks <= limit::BLOCK_CHUNKS
             && (1..=limit::TERM_FRAMES_BYTES).contains(&(term.frames_bytes as usize))
             && end <= limit::BLOCK_BYTES as u64
-            && (term.skip_bytes as usize) < limit::FRAME_CONTENT_BYTES
-            && (1..=limit::TERM_CONTENT_BYTES).contains(&(term.content_bytes as usize));
+            && content;
         if !sound {
             return Err(Error::corrupt(format!("a recipe has an impossible term ({term:?})")));
         }
         Ok(term)
+    }
+
+    /// A term of no chunks: frames of a block that delta frames of other terms are made from.
+    pub fn of_base(block: u32, frames: Range<u32>) -> Self {
+        Self {
+            block,
+            first_chunk: 0,
+            chunk_count: 0,
+            frames_offset: frames.start,
+            frames_bytes: frames.end - frames.start,
+            skip_bytes: 0,
+            content_bytes: 0,
+            checksum: 0,
+        }
+    }
+
+    /// Whether nothing of it belongs to the object itself.
+    pub fn is_base(&self) -> bool {
+        self.content_bytes == 0
     }
 
     /// Where the frames end, in bytes of the block.

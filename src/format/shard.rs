@@ -3,6 +3,7 @@
 use super::block::{self, CHUNK_WIDTH, Chunk, Directory, FRAME_WIDTH, FrameEntry, SUMMARY_WIDTH, Summary};
 use super::container::{self, Container, Features, Section};
 use super::cursor::{Cursor, Put};
+use super::delta;
 use crate::error::{Error, Result};
 use crate::id::{BlockId, ContentHash, Nonce, Oid};
 use crate::limit;
@@ -12,6 +13,7 @@ const SECTION_BLOCKS: u32 = 1;
 const SECTION_FRAMES: u32 = 2;
 const SECTION_CHUNKS: u32 = 3;
 const SECTION_RECIPES: u32 = 4;
+const SECTION_NEEDS: u32 = 5;
 const RECIPE_LEVEL: i32 = 3;
 
 /// A term as a shard keeps it: where its frames lie follows from the blocks' directories.
@@ -60,29 +62,35 @@ pub struct Shard {
 
 /// Writes a shard. Returns its bytes, and how many of them are recipes.
 pub fn write(blocks: &[(Summary, Directory)], recipes: &Recipes) -> Result<(Vec<u8>, usize)> {
-    let (mut summaries, mut frames, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut summaries, mut frames, mut chunks, mut needs) = <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
     for (summary, directory) in blocks {
         summary.write(&mut summaries);
         summaries.put_u32(directory.frames.len() as u32);
         directory.frames.iter().for_each(|f| f.write(&mut frames));
         directory.chunks.iter().for_each(|c| c.write(&mut chunks));
+        if !directory.needs.is_empty() {
+            delta::write_needs(&directory.needs, &mut needs);
+        }
     }
     let recipes = recipes.write()?;
     let recipe_bytes = recipes.len();
     let section = |kind, bytes| Section { kind, bytes, paged: false };
-    let sections = [
+    let mut sections = vec![
         section(SECTION_BLOCKS, summaries),
         section(SECTION_FRAMES, frames),
         section(SECTION_CHUNKS, chunks),
         section(SECTION_RECIPES, recipes),
     ];
+    if !needs.is_empty() {
+        sections.push(section(SECTION_NEEDS, needs));
+    }
     Ok((container::write(MAGIC, Features::default(), &sections), recipe_bytes))
 }
 
 /// Whether this version may merge the shard in `bytes`: it knows every feature and section in it.
 pub fn can_merge(bytes: &[u8]) -> Result<bool> {
     let container = Container::parse(bytes, MAGIC, "a shard")?;
-    Ok(container.features.read_only == 0 && container.only_has(SECTION_BLOCKS..SECTION_RECIPES + 1))
+    Ok(container.features.read_only == 0 && container.only_has(SECTION_BLOCKS..SECTION_NEEDS + 1))
 }
 
 impl Shard {
@@ -92,6 +100,11 @@ impl Shard {
         let summaries = container.section(bytes, SECTION_BLOCKS)?;
         let mut frames = Cursor::new(container.section(bytes, SECTION_FRAMES)?, "a shard's frame list");
         let mut chunks = Cursor::new(container.section(bytes, SECTION_CHUNKS)?, "a shard's chunk list");
+        let needs = match container.has(SECTION_NEEDS) {
+            true => container.section(bytes, SECTION_NEEDS)?,
+            false => &[],
+        };
+        let mut needs = Cursor::new(needs, "a shard's list of needs");
         let read = |cursor: &mut Cursor<'_>| {
             let summary = Summary::read(cursor)?;
             let frame_count = cursor.u32()? as usize;
@@ -103,7 +116,10 @@ impl Shard {
         for (summary, frames) in blocks {
             let listed = chunks.bytes(CHUNK_WIDTH * summary.chunk_count as usize)?;
             let chunks = block::read_all(listed, CHUNK_WIDTH, "a shard's chunk list", Chunk::read)?;
-            let directory = Directory { chunks, frames };
+            let mut directory = Directory { chunks, frames, needs: Vec::new() };
+            if directory.delta_count() > 0 {
+                directory.needs = delta::read_needs(&mut needs, directory.delta_count())?;
+            }
             directory.check(summary.frames_bytes as usize)?;
             if directory.content_bytes() != u64::from(summary.content_bytes) {
                 return Err(Error::corrupt(format!("a shard contradicts itself about block {}", summary.id)));
@@ -112,6 +128,7 @@ impl Shard {
         }
         frames.finish()?;
         chunks.finish()?;
+        needs.finish()?;
         Ok(shard)
     }
 }

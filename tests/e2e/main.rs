@@ -19,6 +19,7 @@ mod credentials;
 mod damage;
 mod data;
 mod dedup;
+mod deltas;
 mod install;
 #[cfg(target_os = "linux")]
 mod kill;

@@ -33,7 +33,7 @@ fn records(place: &Place) -> Records {
         oids.extend(segment.records().unwrap().map(|record| record.unwrap().oid));
     }
     let named = |found: index::Found| {
-        let term = |t: &crate::format::recipe::Term| (found.blocks[t.block as usize].id, t.checksum);
+        let term = |t: &crate::format::recipe::Term| (found.blocks[t.block as usize].summary.id, t.checksum);
         (found.record.commit, found.repository.clone(), found.record.terms.iter().map(term).collect())
     };
     let found = |oid: &Oid| index.find(&store, &cache, oid).found.into_iter().map(named).collect();

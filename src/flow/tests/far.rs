@@ -74,7 +74,7 @@ fn refreshed(store: &Store, cache: &Cache) -> index::Index {
 fn assert_finds(index: &index::Index, store: &Store, cache: &Cache, number: u32) {
     let index::Lookup { found, damaged } = index.find(store, cache, &oid(number));
     assert!(damaged.is_none() && found.len() == 1, "{damaged:?}");
-    assert_eq!(found[0].blocks[0].id.nonce, Nonce(u64::from(number).to_le_bytes()));
+    assert_eq!(found[0].blocks[0].summary.id.nonce, Nonce(u64::from(number).to_le_bytes()));
     assert_eq!(found[0].repository, "mine");
 }
 

@@ -4,6 +4,7 @@ mod carried;
 mod collectors;
 mod compact;
 mod compaction;
+mod deltas;
 mod downloads;
 mod far;
 mod faults;

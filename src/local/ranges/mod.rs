@@ -100,6 +100,11 @@ impl Ranges {
         Self { place: None, has_warned: AtomicBool::new(false) }
     }
 
+    /// Whether anything is kept.
+    pub fn is_on(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// What is kept of `store` below `root`.
     #[cfg(test)]
     pub(crate) fn at(root: &Path, store: &str, most_bytes: u64) -> Self {

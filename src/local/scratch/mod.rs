@@ -263,6 +263,11 @@ impl ScratchFile {
         written.map_err(|e| Error::io(format!("writing {}", self.path().display()), &e))
     }
 
+    /// Another file for the same download, empty, which goes when it is dropped.
+    pub fn beside(&self) -> Result<Self> {
+        self.scratch.create(&self.oid, 0)
+    }
+
     /// Leaves the file to the caller, under a name that says that it is finished.
     pub fn hand_over(self) -> Result<PathBuf> {
         let failed = |e| Error::io("keeping a finished download", &e);

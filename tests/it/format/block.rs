@@ -87,8 +87,8 @@ proptest! {
 /// Adds the same frame until no more goes in.
 fn fill(builder: &mut Builder, frame: &Encoded, chunks: &[Chunk]) -> usize {
     let mut count = 0;
-    while builder.fits(frame.stored.len(), chunks.len()) {
-        let again = Encoded { kind: frame.kind, stored: frame.stored.clone() };
+    while builder.fits(frame, chunks.len()) {
+        let again = Encoded { kind: frame.kind, stored: frame.stored.clone(), needs: frame.needs.clone() };
         builder.push(again, chunks).expect("it fits");
         count += 1;
     }
@@ -237,6 +237,6 @@ fn a_directory_that_contradicts_itself_is_corrupt() {
 #[test]
 fn what_is_not_a_frame_is_not_taken() {
     let chunk = Chunk { id: ChunkId([0; 32]), bytes: 4 };
-    let frame = Encoded { kind: Kind::Plain, stored: b"none".to_vec() };
+    let frame = Encoded { kind: Kind::Plain, stored: b"none".to_vec(), needs: None };
     assert!(Builder::default().push(frame, &[chunk]).is_err());
 }

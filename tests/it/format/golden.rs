@@ -6,14 +6,15 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use git_lfs_cdc::error::Result;
-use git_lfs_cdc::format::block::{Directory, Summary};
+use git_lfs_cdc::format::block::{Builder, Directory, Sealed, Summary};
 use git_lfs_cdc::format::carried::{Carried, CarriedName};
 use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::{Condemned, CondemnedRecord};
 use git_lfs_cdc::format::container::Features;
-use git_lfs_cdc::format::frame::{Decoder, Frame, Kind};
+use git_lfs_cdc::format::delta::{Bases, Needed};
+use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame, Kind};
 use git_lfs_cdc::format::manifest;
-use git_lfs_cdc::format::recipe::{Record, Term};
+use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
 use git_lfs_cdc::format::shard::{self, Recipes, Shard, ShardRecipe, ShardTerm};
 use git_lfs_cdc::format::store_json::StoreDescription;
@@ -114,6 +115,55 @@ fn carrying_contents() -> Contents {
     Contents { carried, replaces: Vec::new(), ..segment_contents() }
 }
 
+/// What the golden patch is made from: a chunk in each of two blocks.
+fn bases() -> Bases {
+    let parts = [content(Flavour::Text, 6, 9_000), content(Flavour::Noise, 7, 4_000)];
+    let mut bases = Bases { blocks: vec![block_id(1), block_id(2)], ..Bases::default() };
+    bases.needs.depth = 2;
+    for (number, part) in (0u16..).zip(&parts) {
+        let frames_offset = 1_000_000 * u32::from(number);
+        bases.terms.push(Term {
+            block: number.into(),
+            first_chunk: 300 + number,
+            chunk_count: 1,
+            frames_offset,
+            frames_bytes: 90_000,
+            skip_bytes: 70_000,
+            content_bytes: part.len() as u32,
+            checksum: term_checksum(part),
+        });
+        let range = frames_offset..frames_offset + 90_000;
+        bases.needs.frames.push(Needed { block: summary(1 + number as u8).into(), range });
+        bases.content.extend_from_slice(part);
+    }
+    bases
+}
+
+/// What the bases are, with a line more.
+fn patched() -> Vec<u8> {
+    let base = bases().content;
+    [&base[..5_000], b"one line more\n", &base[5_000..]].concat()
+}
+
+/// A plain frame and a patch.
+fn delta_block() -> Sealed {
+    let (mut encoder, mut builder) = (Encoder::new(3).expect("level 3 exists"), Builder::default());
+    let plain = content(Flavour::Noise, 8, 1_500);
+    let patch = encoder.encode_over(&patched(), bases(), 20).expect("content can be encoded");
+    let frames = [(encoder.encode(&plain).expect("content can be encoded"), plain), (patch, patched())];
+    for (frame, content) in frames {
+        builder.push(frame, &chunks_of(&content, 1000)).expect("a frame can be added");
+    }
+    builder.finish(NONCE)
+}
+
+/// A record with frames that are wanted for patches alone.
+fn delta_contents() -> Contents {
+    let mut contents = segment_contents();
+    contents.records[1].terms.push(Term::of_base(2, 4_000..9_000));
+    contents
+}
+
 fn condemned() -> Condemned {
     let record = |oid, repository: &str| CondemnedRecord {
         oid: Oid([oid; 32]),
@@ -170,15 +220,28 @@ pub fn recipes_unpacked() -> Vec<u8> {
     zstd::bulk::decompress(packed, 10_000).expect("recipes can be unpacked")
 }
 
+/// The golden patch.
+pub fn delta_frame() -> Vec<u8> {
+    let block = read("block-v1-delta.zst");
+    let plain = Frame::first(&block).expect("the first frame is sound").stored.len();
+    Frame::first(&block[plain..]).expect("the patch is sound").stored.to_vec()
+}
+
 /// As this build writes them.
-fn files() -> [(&'static str, Vec<u8>); 8] {
+fn files() -> [(&'static str, Vec<u8>); 11] {
     let (sealed, _) = sealed(&contents(), 1000, NONCE);
     let blocks = [(sealed.summary, sealed.directory.clone())];
     let (shard, _) = shard::write(&blocks, &recipes()).expect("a shard can be written");
+    let delta = delta_block();
+    let blocks = [blocks, [(delta.summary, delta.directory.clone())]].concat();
+    let (delta_shard, _) = shard::write(&blocks, &recipes()).expect("a shard can be written");
     [
+        ("block-v1-delta.zst", joined(&delta)),
+        ("shard-v1-delta.bin", delta_shard),
         ("block-v1.zst", joined(&sealed)),
         ("shard-v1.bin", shard),
         ("segment-v1.bin", segment_contents().write()),
+        ("segment-v1-delta.bin", delta_contents().write()),
         ("segment-v1-carrying.bin", carrying_contents().write()),
         ("condemned-v1.bin", condemned().write()),
         ("store-v1.json", store().write().expect("store.json can be written")),
@@ -198,7 +261,7 @@ fn write_missing_golden_files() {
 
 #[test]
 fn what_zstd_has_no_part_in_is_written_the_same() {
-    for (name, bytes) in files().into_iter().skip(2) {
+    for (name, bytes) in files().into_iter().skip(4) {
         assert!(bytes == read(name), "{name}");
     }
 }
@@ -234,6 +297,24 @@ fn the_shard_is_read() {
     };
     assert_eq!(Shard::parse(&shard).unwrap(), Shard { blocks: vec![(summary, directory)] });
     assert_eq!(Recipes::parse(&shard).unwrap(), recipes());
+}
+
+#[test]
+fn patches_are_read() {
+    let block = read("block-v1-delta.zst");
+    let directory = Directory::parse(&block).unwrap();
+    assert_eq!(directory.needs, [bases().needs]);
+    let patch = delta_frame();
+    let frame = Frame::first(&patch).unwrap();
+    let delta = frame.delta().unwrap();
+    assert_eq!((delta.depth, delta.blocks, delta.bases), (2, bases().blocks, bases().terms));
+    let content = Decoder::new().unwrap().decode_over(&frame, &bases().content).unwrap().to_vec();
+    assert!(content == patched());
+    let shard = Shard::parse(&read("shard-v1-delta.bin")).unwrap();
+    assert_eq!((shard.blocks.len(), &shard.blocks[1].1), (2, &directory));
+    let segment = Segment::open(read("segment-v1-delta.bin")).unwrap();
+    let records: Vec<_> = segment.records().unwrap().map(|r| r.unwrap()).collect();
+    assert_eq!(records, delta_contents().records);
 }
 
 #[test]

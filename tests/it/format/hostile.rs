@@ -144,18 +144,22 @@ fn chunking() {
 #[test]
 fn frame() {
     let frames = FLAVOURS.map(|f| sealed(&[content(f, 1, 6000)], 1000, golden::NONCE).0.pieces[0].to_vec());
-    attack(targets::frame, frames.to_vec(), MIB);
+    // a patch too, for which a base of up to 1 MiB is made up
+    let frames = frames.into_iter().chain([golden::delta_frame()]).collect();
+    attack(targets::frame, frames, 3 * MIB);
 }
 
 #[test]
 fn block() {
-    attack(targets::block, vec![golden::read("block-v1.zst")], MIB);
+    let files = ["block-v1.zst", "block-v1-delta.zst"].map(golden::read);
+    attack(targets::block, files.to_vec(), 3 * MIB);
 }
 
 #[test]
 fn shard() {
     // the recipes may claim to unpack to 64 MiB
-    attack(targets::shard, vec![golden::read("shard-v1.bin")], 65 * MIB);
+    let files = ["shard-v1.bin", "shard-v1-delta.bin"].map(golden::read);
+    attack(targets::shard, files.to_vec(), 65 * MIB);
 }
 
 #[test]
@@ -165,7 +169,8 @@ fn recipes() {
 
 #[test]
 fn segment() {
-    attack(targets::segment, vec![golden::read("segment-v1.bin")], MIB);
+    let files = ["segment-v1.bin", "segment-v1-delta.bin"].map(golden::read);
+    attack(targets::segment, files.to_vec(), MIB);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod allocations;
 mod block;
 mod chunking;
 mod condemned;
+mod delta;
 mod find;
 mod forge;
 mod frame;

@@ -36,7 +36,11 @@ pub fn frame(data: &[u8]) {
     let mut decoder = Decoder::new().expect("Zstandard can be used");
     while let Ok(frame) = Frame::first(rest) {
         assert!(frame.stored.len() <= rest.len());
-        if let Ok(content) = decoder.decode(&frame) {
+        let content = match frame.delta() {
+            Ok(delta) => decoder.decode_over(&frame, &vec![7; delta.base_bytes()]),
+            Err(_) => decoder.decode(&frame),
+        };
+        if let Ok(content) = content {
             assert_eq!(content.len(), frame.content_bytes);
         }
         rest = &rest[frame.stored.len()..];
@@ -116,8 +120,9 @@ fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> git_lfs_cdc::error::Result<()
             assert!(found.iter().all(|r| r.oid == record.oid));
         }
         for found in segment.head().find(&bytes, &record.oid).unwrap_or_default() {
-            assert!(found.record.terms.iter().all(|t| (t.block as usize) < found.named));
-            assert!(found.named <= found.blocks.len());
+            let blocks = found.blocks.len();
+            assert!(found.record.terms.iter().all(|t| (t.block as usize) < blocks));
+            assert!(found.blocks.iter().flat_map(|b| &b.dependencies).all(|d| (*d as usize) < blocks));
         }
     }
     assert!(segment.carried().map(|(_, bytes)| bytes.len()).sum::<usize>() <= bytes.len());

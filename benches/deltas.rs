@@ -1,0 +1,111 @@
+//! What delta frames save, and what they cost to read: `cargo bench --bench deltas -- DIR…`, each with folders `v1`, `v2` and
+//! so on. Every version is pushed from a clone that has all before; for several rules of when a frame is stored as a patch.
+
+mod corpus;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use corpus::{Reads, files_under, reads, versions_of};
+use git_lfs_cdc::flow::{DeltaRule, Engine, Progress, Settings, Transfer};
+use git_lfs_cdc::id::Oid;
+use git_lfs_cdc::local::objects;
+use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
+use sha2::{Digest, Sha256};
+
+fn main() {
+    let folders = std::env::args().skip(1).filter(|a| a != "--bench").map(PathBuf::from);
+    println!(
+        "| corpus | saves at least | depth | stored MB | read MB | requests | pushes: s | CPU s | clone: s | CPU s |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for folder in folders {
+        measure(&folder, None);
+        for (saves_percent, depth) in [(0, 8), (20, 8), (50, 8), (80, 8), (20, 3), (20, 1), (50, 1), (80, 1)]
+        {
+            measure(&folder, Some(DeltaRule { saves_percent, depth }));
+        }
+    }
+}
+
+fn measure(corpus: &Path, delta: Option<DeltaRule>) {
+    let place = tempfile::tempdir().expect("a folder");
+    let url = StoreUrl::parse("store").expect("a URL");
+    let open = || {
+        Store::create_or_join(&url, place.path(), &Access::default(), Creation::default()).expect("a store").0
+    };
+    let engine = |lfs: &str| {
+        let settings = Settings { delta, ..Settings::new("bench", place.path().join(lfs)) };
+        Engine::new(open(), settings)
+    };
+    let (mut oids, mut pushes) = (Vec::new(), Took::default());
+    for folder in versions_of(corpus) {
+        oids.clear();
+        let mut objects = Vec::new();
+        for file in files_under(&folder) {
+            let content = std::fs::read(&file).expect("a file");
+            let oid = Oid(Sha256::digest(&content).into());
+            let path = objects::path_in(&place.path().join("lfs/objects"), &oid);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(&path, &content).expect("a copy");
+            objects.push((oid, content.len() as u64, path));
+        }
+        let (start, engine) = (Start::now(), engine("lfs"));
+        for (oid, size_bytes, path) in objects {
+            engine.upload(&oid, size_bytes, &path, &Arc::new(Progress::default())).expect("a push");
+            oids.push((oid, size_bytes));
+        }
+        pushes.add(&start);
+    }
+    let (mut cloned, start, clone) = (Took::default(), Start::now(), engine("clone"));
+    for (oid, size_bytes) in &oids {
+        clone.download(oid, *size_bytes, &Arc::new(Progress::default())).expect("a pull");
+    }
+    cloned.add(&start);
+    let last: Vec<Oid> = oids.iter().map(|(oid, _)| *oid).collect();
+    let Reads { requests, bytes, .. } = reads(&open(), &last);
+    let name = corpus.file_name().unwrap_or_default().to_string_lossy();
+    let (saves, depth) = match delta {
+        Some(rule) => (format!("{} %", rule.saves_percent), rule.depth.to_string()),
+        None => ("no deltas".into(), "".into()),
+    };
+    let (stored, read) = (open().stored_bytes().expect("a size") as f64 / 1e6, bytes as f64 / 1e6);
+    println!(
+        "| {name} | {saves} | {depth} | {stored:.1} | {read:.1} | {requests} | {:.1} | {:.1} | {:.1} | {:.1} |",
+        pushes.seconds, pushes.cpu_seconds, cloned.seconds, cloned.cpu_seconds
+    );
+}
+
+/// When something began, by the clock and in time that processors have worked for this process.
+struct Start(Instant, f64);
+
+impl Start {
+    fn now() -> Self {
+        Self(Instant::now(), cpu_seconds())
+    }
+}
+
+#[derive(Default)]
+struct Took {
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+impl Took {
+    fn add(&mut self, start: &Start) {
+        self.seconds += start.0.elapsed().as_secs_f64();
+        self.cpu_seconds += cpu_seconds() - start.1;
+    }
+}
+
+#[cfg(unix)]
+fn cpu_seconds() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+#[cfg(not(unix))]
+fn cpu_seconds() -> f64 {
+    f64::NAN
+}
