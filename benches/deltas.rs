@@ -1,5 +1,6 @@
 //! What delta frames save, and what they cost to read: `cargo bench --bench deltas -- DIR…`, each with folders `v1`, `v2` and
-//! so on. Every version is pushed from a clone that has all before; for several rules of when a frame is stored as a patch.
+//! so on. Every version is pushed from a clone that has all before; for several rules of when a frame is stored as a patch, or with `--default` only for the one
+//! that is used.
 
 mod corpus;
 
@@ -10,20 +11,29 @@ use std::time::Instant;
 use corpus::{Reads, files_under, reads, versions_of};
 use git_lfs_cdc::flow::{DeltaRule, Engine, Progress, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
+use git_lfs_cdc::limit;
 use git_lfs_cdc::local::objects;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
+/// How much a frame has to save at least, in percent, and how many may follow on each other.
+const ALL: [(u8, u8); 12] =
+    [(0, 1), (0, 3), (0, 8), (20, 1), (20, 3), (20, 8), (50, 1), (50, 3), (50, 8), (80, 1), (80, 3), (80, 8)];
+
 fn main() {
-    let folders = std::env::args().skip(1).filter(|a| a != "--bench").map(PathBuf::from);
+    let (options, folders): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let rules: &[(u8, u8)] = match options.iter().any(|option| option == "--default") {
+        true => &[(limit::DELTA_SAVES_PERCENT, limit::DELTA_DEPTH)],
+        false => &ALL,
+    };
     println!(
-        "| corpus | saves at least | depth | stored MB | read MB | requests | pushes: s | CPU s | clone: s | CPU s |"
+        "| corpus | saves at least | depth | stored MB | last: read MB | requests | each: read MB | pushes: s | CPU s | clone: s | CPU s |"
     );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for folder in folders {
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for folder in folders.iter().map(PathBuf::from) {
         measure(&folder, None);
-        for (saves_percent, depth) in [(0, 8), (20, 8), (50, 8), (80, 8), (20, 3), (20, 1), (50, 1), (80, 1)]
-        {
+        for &(saves_percent, depth) in rules {
             measure(&folder, Some(DeltaRule { saves_percent, depth }));
         }
     }
@@ -39,10 +49,9 @@ fn measure(corpus: &Path, delta: Option<DeltaRule>) {
         let settings = Settings { delta, ..Settings::new("bench", place.path().join(lfs)) };
         Engine::new(open(), settings)
     };
-    let (mut oids, mut pushes) = (Vec::new(), Took::default());
+    let (mut versions, mut pushes) = (Vec::new(), Took::default());
     for folder in versions_of(corpus) {
-        oids.clear();
-        let mut objects = Vec::new();
+        let (mut oids, mut objects) = (Vec::new(), Vec::new());
         for file in files_under(&folder) {
             let content = std::fs::read(&file).expect("a file");
             let oid = Oid(Sha256::digest(&content).into());
@@ -57,22 +66,29 @@ fn measure(corpus: &Path, delta: Option<DeltaRule>) {
             oids.push((oid, size_bytes));
         }
         pushes.add(&start);
+        versions.push(oids);
     }
     let (mut cloned, start, clone) = (Took::default(), Start::now(), engine("clone"));
-    for (oid, size_bytes) in &oids {
+    for (oid, size_bytes) in versions.last().into_iter().flatten() {
         clone.download(oid, *size_bytes, &Arc::new(Progress::default())).expect("a pull");
     }
     cloned.add(&start);
-    let last: Vec<Oid> = oids.iter().map(|(oid, _)| *oid).collect();
-    let Reads { requests, bytes, .. } = reads(&open(), &last);
+    let store = open();
+    let read = |version: &Vec<(Oid, u64)>| {
+        let oids: Vec<Oid> = version.iter().map(|(oid, _)| *oid).collect();
+        reads(&store, &oids)
+    };
+    let reads: Vec<Reads> = versions.iter().map(read).collect();
+    let Reads { requests, bytes, .. } = *reads.last().expect("a version");
+    let each = reads.iter().map(|reads| reads.bytes).sum::<u64>() as f64 / reads.len() as f64 / 1e6;
     let name = corpus.file_name().unwrap_or_default().to_string_lossy();
     let (saves, depth) = match delta {
         Some(rule) => (format!("{} %", rule.saves_percent), rule.depth.to_string()),
         None => ("no deltas".into(), "".into()),
     };
-    let (stored, read) = (open().stored_bytes().expect("a size") as f64 / 1e6, bytes as f64 / 1e6);
+    let (stored, read) = (store.stored_bytes().expect("a size") as f64 / 1e6, bytes as f64 / 1e6);
     println!(
-        "| {name} | {saves} | {depth} | {stored:.1} | {read:.1} | {requests} | {:.1} | {:.1} | {:.1} | {:.1} |",
+        "| {name} | {saves} | {depth} | {stored:.1} | {read:.1} | {requests} | {each:.1} | {:.1} | {:.1} | {:.1} | {:.1} |",
         pushes.seconds, pushes.cpu_seconds, cloned.seconds, cloned.cpu_seconds
     );
 }

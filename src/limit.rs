@@ -18,13 +18,17 @@ pub const DELTA_DEPTH: u8 = 8;
 /// So many frames have to be unpacked for one delta frame at most, those that others need for it included.
 pub const DELTA_FRAMES: usize = 128;
 /// So much of the stored bytes a delta frame has to save, unless it is set.
-pub const DELTA_SAVES_PERCENT: u8 = 20;
+pub const DELTA_SAVES_PERCENT: u8 = 50;
 /// So many objects are tried for the base of a run, the newest first.
 pub const BASES_TRIED: usize = 8;
+/// So many frames are tried, one after the other in vain, as patches to what stands at the same place in an object of nearly the same size.
+pub const BASE_GUESSES: usize = 4;
 /// How much further is looked for a base than where it should be: some chunks.
 pub const DELTA_SLACK_BYTES: u64 = 32 * KIB as u64;
 /// So much content of frames that others are made from is kept for the next one.
 pub const DELTA_KEPT_BYTES: usize = 32 * MIB;
+/// What lies in delta frames is unpacked in such pieces.
+pub const DELTA_FETCH_CONTENT_BYTES: u64 = MIB as u64;
 /// A delta frame that takes no more than this part of its content is kept without trying what else there is.
 pub const DELTA_PLAIN_SHARE: usize = 50;
 /// Most bytes of a stored block, directory and seek table included.

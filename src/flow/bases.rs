@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::dedup::{NovelFrame, Part};
-use super::fetch::{self, Placed};
 use super::index::{Found, Index};
 use super::known::{KnownChunks, Place};
+use super::plan::{self, Placed};
 use super::reuse::LocalFile;
 use crate::format::block::{Chunk, Summary};
 use crate::format::chunking::chunk_id;
@@ -51,6 +51,8 @@ pub(super) struct BaseRun {
 pub(super) struct FrameBases {
     runs: Vec<BaseRun>,
     needs: FrameNeeds,
+    /// Whether nothing but the place in the object speaks for them.
+    pub is_guess: bool,
 }
 
 /// An object that is on this machine and in the store.
@@ -120,7 +122,7 @@ impl Candidates {
     pub(super) fn add(&mut self, file: LocalFile, found: Option<&Found>) {
         let Some(found) = found.filter(|found| found.record.size_bytes == file.size_bytes) else { return };
         let blocks: Vec<BlockId> = found.blocks.iter().map(|block| block.summary.id).collect();
-        self.add_recipe(file, blocks, fetch::terms(found));
+        self.add_recipe(file, blocks, plan::terms(found));
     }
 
     fn add_recipe(&mut self, file: LocalFile, blocks: Vec<BlockId>, terms: Vec<Placed>) {
@@ -142,18 +144,26 @@ impl Candidates {
         self.objects.push(Candidate { file: Arc::new(file), size_bytes, blocks, terms });
     }
 
-    /// The bases of a frame's chunks, as far as there are any that `rule` allows.
+    /// The bases of a frame's chunks, as far as there are any that `rule` allows. `guess_for` is the size of the object if they may be
+    /// guessed where nothing around them is known.
     pub(super) fn find(
         &self,
         known: &KnownChunks,
         frame: &NovelFrame,
         rule: DeltaRule,
+        guess_for: Option<u64>,
     ) -> Option<FrameBases> {
-        let mut found = FrameBases { runs: Vec::new(), needs: FrameNeeds::default() };
+        let mut found = FrameBases { runs: Vec::new(), needs: FrameNeeds::default(), is_guess: true };
+        let likely = guess_for.and_then(|size_bytes| self.most_likely(size_bytes));
         let mut needs = Needs::default();
         let mut left_bytes = limit::DELTA_BASE_BYTES as u64;
         for part in &frame.parts {
-            for (candidate, window) in self.windows(known, part) {
+            let is_guess = part.before.is_none() && part.after.is_none();
+            found.is_guess &= is_guess;
+            let guessed = likely
+                .filter(|_| is_guess)
+                .and_then(|candidate| Some((candidate, part.window_at(part.start, candidate.size_bytes)?)));
+            for (candidate, window) in self.windows(known, part).chain(guessed) {
                 let Some(runs) = self.cut(known, candidate, &window) else { continue };
                 let bytes: u64 = runs.iter().map(|run| u64::from(run.term.content_bytes)).sum();
                 let Some(more) = needs.with(known, &runs, rule.depth) else { continue };
@@ -167,6 +177,13 @@ impl Candidates {
         }
         found.needs = needs.finish();
         (!found.runs.is_empty()).then_some(found)
+    }
+
+    /// The object that one of so many bytes is most likely a version of: the newest of those that are next to it in size.
+    fn most_likely(&self, size_bytes: u64) -> Option<&Candidate> {
+        let likely =
+            self.objects.iter().rev().min_by_key(|candidate| candidate.size_bytes.abs_diff(size_bytes));
+        likely.filter(|candidate| candidate.size_bytes.abs_diff(size_bytes) <= size_bytes / 2)
     }
 
     /// Where a part's base may be: objects, the newest first, and what stands there between the same neighbours.
@@ -254,15 +271,23 @@ impl Part {
             (Some((_, 0)), Some(after)) if after.start >= neighbour.end => {
                 neighbour.end..after.start.min(neighbour.end + bytes + 2 * slack)
             }
-            (Some((_, distance)), _) => {
-                let start = neighbour.end + distance;
-                start.saturating_sub(slack.min(distance))..start + bytes + slack
-            }
+            (Some((_, distance)), _) => return self.window_at(neighbour.end + distance, size_bytes),
             (None, _) => neighbour.start.saturating_sub(bytes + slack)..neighbour.start,
         };
-        let window = window.start..window.end.min(size_bytes);
-        (window.start < window.end).then_some(window)
+        within(window, size_bytes)
     }
+
+    /// The same, where nothing but its place in the object is known.
+    fn window_at(&self, start: u64, size_bytes: u64) -> Option<Range<u64>> {
+        let (bytes, slack) = (self.bytes.len() as u64, limit::DELTA_SLACK_BYTES);
+        within(start.saturating_sub(slack)..start + bytes + slack, size_bytes)
+    }
+}
+
+/// What of a window lies in an object of so many bytes, if anything does.
+fn within(window: Range<u64>, size_bytes: u64) -> Option<Range<u64>> {
+    let window = window.start..window.end.min(size_bytes);
+    (window.start < window.end).then_some(window)
 }
 
 /// All frames that bases lie in, and those that these are made from.

@@ -42,6 +42,8 @@ impl Batch {
 pub(super) struct Piece {
     /// What follows the object.
     pub progress: Arc<Progress>,
+    /// As many bytes as the object should have.
+    pub size_bytes: u64,
     pub what: What,
 }
 
@@ -115,10 +117,10 @@ impl Cutter {
         };
         let (to, digest) = bounded(1);
         self.to_digest.send(ToDigest::End(to)).map_err(|_| Stopped)?;
-        let progress = object.progress.clone();
+        let (progress, size_bytes) = (object.progress.clone(), object.size_bytes);
         self.work.run(move || {
             let digest = digest.recv().map_err(|_| Error::internal("hashing an object panicked"))?;
-            Ok(Piece { progress, what: What::End(read.map(|()| digest)) })
+            Ok(Piece { progress, size_bytes, what: What::End(read.map(|()| digest)) })
         })
     }
 
@@ -147,8 +149,9 @@ impl Cutter {
             let bytes = Arc::new(bytes);
             let fresh = fresh..bytes.len();
             self.to_digest.send(ToDigest::Fresh(bytes.clone(), fresh)).map_err(|_| Stopped)?;
-            let progress = object.progress.clone();
-            self.work.run(move || Ok(Piece { progress, what: What::Chunks(hash(bytes, &lengths)) }))?;
+            let (progress, size_bytes) = (object.progress.clone(), object.size_bytes);
+            self.work
+                .run(move || Ok(Piece { progress, size_bytes, what: What::Chunks(hash(bytes, &lengths)) }))?;
             if last {
                 return Ok(Ok(()));
             }

@@ -58,6 +58,8 @@ pub(super) struct NovelFrame {
 pub(super) struct Part {
     /// In the content of the frame.
     pub bytes: Range<usize>,
+    /// Where they begin in the object.
+    pub start: u64,
     /// The last known chunk before them, and how many bytes lie between.
     pub before: Option<(Place, u64)>,
     /// The known chunk that follows at once.
@@ -149,7 +151,7 @@ impl<'k> Dedup<'k> {
             Some(part) => part.bytes.end = begin + bytes,
             None => {
                 let before = self.anchor.map(|(place, end)| (place, start - end));
-                self.frame.parts.push(Part { bytes: begin..begin + bytes, before, after: None });
+                self.frame.parts.push(Part { bytes: begin..begin + bytes, start, before, after: None });
             }
         }
         self.continues_part = true;

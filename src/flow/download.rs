@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::commit::Relied;
-use super::fetch::{self, Placed};
+use super::fetch;
 use super::index::{Found, Lookup};
+use super::plan::{self, Placed};
 use super::reuse::Reuse;
 use super::{Engine, Progress, Settings, View, partial, whole};
 use crate::error::{Error, Kind, Result};
@@ -148,7 +149,7 @@ fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progre
     progress.restart();
     let file = scratch.create(&found.record.oid, found.record.size_bytes)?;
     let Downloads { fetching, reuse, .. } = &engine.downloads;
-    let missing = partial::missing(fetch::terms(found), &file, progress)?;
+    let missing = partial::missing(plan::terms(found), &file, progress)?;
     let at_first = content_bytes(&missing);
     let missing = reuse.place(engine, found, missing, &file, progress)?;
     let to_fetch = content_bytes(&missing);

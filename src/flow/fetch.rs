@@ -3,8 +3,7 @@
 //! has just fetched, is taken from there; what this machine has kept is read from its disk.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,56 +13,18 @@ use super::Settings;
 use super::buffers::{Buffers, Share};
 use super::index::Found;
 use super::patch::{Patcher, Unpacked};
+use super::plan::{self, Extent, Fetch, Origin, Placed};
 use super::progress::{Moving, Progress};
 use super::reuse::Reuse;
 use super::spill::Spill;
 use super::unpack::{self, Decoders, Failed};
 use super::windows::{Arrival, Source, Wanted, Window, Windows};
 use crate::error::{Error, Kind, Result};
-use crate::format::block::Summary;
-use crate::format::recipe::Term;
-use crate::id::Oid;
+use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::ranges::Ranges;
 use crate::local::scratch::ScratchFile;
 use crate::store::{Reach, Store};
-
-/// A term, and where it begins in the object.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    pub term: Term,
-    pub start: u64,
-}
-
-impl Placed {
-    /// Where it ends in the object.
-    pub(super) fn end(&self) -> u64 {
-        self.start + u64::from(self.term.content_bytes)
-    }
-}
-
-/// One request: a range of a block, and the terms that it serves.
-pub(super) struct Fetch {
-    block: Summary,
-    pub range: Range<u32>,
-    content_bytes: u64,
-    pub terms: Vec<Placed>,
-    origin: Origin,
-}
-
-/// Where a fetch's bytes come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// From this machine, which has kept them.
-    Kept,
-    /// From the store, together with what others want.
-    Store,
-    /// From the store, and what others fetched could not be used: this time by itself.
-    StoreAlone,
-}
-
-/// How what is kept here is best read: no gap costs less than what lies in it.
-const KEPT_GAP_BYTES: u32 = 0;
 
 /// What the downloads of an engine share.
 pub(super) struct Shared {
@@ -98,64 +59,6 @@ impl Shared {
     }
 }
 
-/// The terms of an object's content, in their order.
-pub(super) fn terms(found: &Found) -> Vec<Placed> {
-    let mut end = 0;
-    let place = |term: &Term| {
-        let start = end;
-        end += u64::from(term.content_bytes);
-        Placed { term: *term, start }
-    };
-    found.record.terms.iter().filter(|term| !term.is_base()).map(place).collect()
-}
-
-/// The fetches of terms, those from this machine and those from the store.
-fn plan(found: &Found, terms: Vec<Placed>, reach: Reach, ranges: &Ranges) -> VecDeque<Fetch> {
-    let mut of_blocks = HashMap::new();
-    let (kept, others): (Vec<_>, Vec<_>) = terms.into_iter().partition(|Placed { term, .. }| {
-        let of_block = || ranges.of(&found.blocks[term.block as usize].summary.id);
-        let kept = of_blocks.entry(term.block).or_insert_with(of_block);
-        kept.covers(&(term.frames_offset..term.frames_end()))
-    });
-    let from_disk =
-        Reach { fetch_gap_bytes: KEPT_GAP_BYTES, fetch_bytes: limit::DIRECTORY_FETCH_BYTES, ..reach };
-    let mut fetches = merged(found, others, reach, Origin::Store);
-    // those without content are where they are to be
-    let kept = kept.into_iter().filter(|placed| !placed.term.is_base()).collect();
-    fetches.extend(merged(found, kept, from_disk, Origin::Kept));
-    // in the order of the object, so that progress is steady
-    fetches.sort_by_key(|fetch| fetch.terms.iter().map(|placed| placed.start).min());
-    fetches.into()
-}
-
-/// Orders terms by block and place, and merges what lies close together.
-fn merged(found: &Found, mut terms: Vec<Placed>, reach: Reach, origin: Origin) -> Vec<Fetch> {
-    terms.sort_by_key(|Placed { term, start }| (term.block, term.frames_offset, term.skip_bytes, *start));
-    let mut fetches: Vec<Fetch> = Vec::new();
-    for placed in terms {
-        let term = placed.term;
-        let block = found.blocks[term.block as usize].summary;
-        match fetches.last_mut() {
-            Some(last)
-                if last.block.id == block.id
-                    && term.frames_offset <= last.range.end.saturating_add(reach.fetch_gap_bytes)
-                    && last.range.len() < reach.fetch_bytes as usize
-                    && last.content_bytes < limit::FETCH_CONTENT_BYTES =>
-            {
-                last.range.end = last.range.end.max(term.frames_end());
-                last.terms.push(placed);
-                last.content_bytes += u64::from(term.content_bytes);
-            }
-            _ => {
-                let range = term.frames_offset..term.frames_end();
-                let content_bytes = u64::from(term.content_bytes);
-                fetches.push(Fetch { block, range, content_bytes, terms: vec![placed], origin });
-            }
-        }
-    }
-    fetches
-}
-
 /// Fetches `terms` of an object into `file`. What delta frames are made from is taken from `reuse` where that has it.
 pub(super) fn fetch(
     (store, shared, reuse): (&Store, &Shared, &Reuse),
@@ -165,14 +68,16 @@ pub(super) fn fetch(
     progress: &Progress,
 ) -> Result<()> {
     let is_dependent = |placed: &Placed| !found.blocks[placed.term.block as usize].dependencies.is_empty();
-    let is_all = terms.len() == self::terms(found).len();
+    let is_all = terms.len() == plan::terms(found).len();
     let (dependent, mut others): (Vec<_>, Vec<_>) = terms.into_iter().partition(is_dependent);
-    // where nothing of the object was here, what its delta frames are made from isn't either; else what is read of other
-    // objects is mostly that, but for delta frames in between, which are small
     if !store.is_directory() && !dependent.is_empty() {
+        // where nothing of the object was here, what its delta frames are made from isn't either; else what is read of other
+        // objects is mostly that, but for delta frames in between, which are small
         let bases = found.record.terms.iter().filter(|term| term.is_base());
         let bases = bases.map(|term| Placed { term: *term, start: 0 });
         others.extend(bases.filter(|placed| is_all || is_dependent(placed)));
+        // fetched block by block, unpacked later
+        others.extend(dependent.iter().map(Placed::without_content));
     }
     let (outcome, kept_bytes, fetched_bytes, ends) = Default::default();
     let Shared { decoders, unpacked, ranges, .. } = shared;
@@ -202,8 +107,10 @@ pub(super) fn fetch(
         kept_bytes,
         fetched_bytes,
     };
-    job.fetch(others)?;
-    job.fetch(dependent)?;
+    job.fetch(others, limit::FETCH_CONTENT_BYTES)?;
+    // a little of each block after the other, in the order of the object, as what stands close together in that is often made from
+    // the same
+    job.fetch(dependent, limit::DELTA_FETCH_CONTENT_BYTES)?;
     tracing::debug!(
         "object {}: {} bytes of blocks were kept on this machine, {} came from the store, {} for delta frames alone",
         job.oid(),
@@ -264,9 +171,15 @@ impl Job<'_> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches terms, again where something was not as it should be.
-    fn fetch(&self, terms: Vec<Placed>) -> Result<()> {
-        let mut fetches = plan(self.found, terms, self.reach, &self.shared.ranges);
+    /// Fetches terms, again where something was not as it should be. From a disk no more content at once than so much.
+    fn fetch(&self, terms: Vec<Placed>, content_bytes: u64) -> Result<()> {
+        let mut from_store = Extent::of(self.reach);
+        if self.store.is_directory() {
+            from_store.content_bytes = content_bytes;
+        }
+        let from_disk = Extent { content_bytes, ..Extent::of_kept() };
+        let kept = |block: &BlockId| self.patcher.kept(block);
+        let mut fetches = plan::fetches(self.found, terms, from_store, (kept, from_disk));
         while !fetches.is_empty() {
             self.run(fetches);
             let mut outcome = self.outcome();
@@ -398,7 +311,7 @@ impl Job<'_> {
     fn unpack(&self, mut coming: Coming) {
         if let Some(buffer) = coming.to_fill.take() {
             let Fetch { block, range, .. } = &coming.fetch;
-            match self.shared.ranges.read(&block.id, range, buffer) {
+            match self.patcher.read(&block.id, range, buffer) {
                 Some(bytes) => Arrival::of(&coming.window).arrive(Ok(bytes)),
                 None => return self.make_again(coming),
             }

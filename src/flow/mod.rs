@@ -26,6 +26,7 @@ mod overlap;
 mod pack;
 mod partial;
 mod patch;
+mod plan;
 mod progress;
 mod reading;
 pub mod references;

@@ -21,7 +21,7 @@ use super::reading::Reading;
 use super::scout::{Ahead, Scout};
 use crate::error::{Error, Result};
 use crate::format::block::{Builder, Chunk, FramePlace};
-use crate::format::frame::{Encoded, Encoder};
+use crate::format::frame::{Encoded, Encoder, Kind};
 use crate::format::recipe::Term;
 use crate::format::segment::BlockEntry;
 use crate::id::{BlockId, ChunkId, Nonce};
@@ -123,18 +123,25 @@ fn look_up<'k>(
     work: &Work<Compressed>,
 ) -> Result<LookedUp<'k>> {
     let mut looked_up = LookedUp { dedup, objects: Vec::new() };
-    let compress = |known: &KnownChunks, frame: NovelFrame, progress: Arc<Progress>| {
-        let over = deltas.and_then(|(candidates, rule)| Some((candidates.find(known, &frame, rule)?, rule)));
-        work.run(move || encode(&frame, level, over).map(|encoded| (frame, encoded, progress))).is_ok()
+    let failed_guesses = Arc::new(AtomicUsize::new(0));
+    let compress = |known: &KnownChunks, frame: NovelFrame, size_bytes: u64, progress: Arc<Progress>| {
+        let may_guess = failed_guesses.load(Ordering::Relaxed) < limit::BASE_GUESSES;
+        let over = deltas.and_then(|(candidates, rule)| {
+            Some((candidates.find(known, &frame, rule, may_guess.then_some(size_bytes))?, rule))
+        });
+        let guesses = failed_guesses.clone();
+        work.run(move || encode(&frame, level, over, &guesses).map(|encoded| (frame, encoded, progress)))
+            .is_ok()
     };
-    while let Some((cut::Piece { progress, what }, learned)) = ahead.next()? {
+    while let Some((cut::Piece { progress, size_bytes, what }, learned)) = ahead.next()? {
         let LookedUp { dedup, objects } = &mut looked_up;
         learned.into_iter().for_each(|shard| dedup.learn(shard, |block| ahead.may_use(block)));
         match what {
             What::Chunks(batch) => {
                 for (chunk, bytes) in batch.chunks() {
                     let full = dedup.push(chunk, bytes);
-                    if !full.is_none_or(|frame| compress(dedup.known(), frame, progress.clone())) {
+                    if !full.is_none_or(|frame| compress(dedup.known(), frame, size_bytes, progress.clone()))
+                    {
                         return Ok(looked_up);
                     }
                     progress.bytes.fetch_add(u64::from(chunk.bytes), Ordering::Relaxed);
@@ -143,7 +150,7 @@ fn look_up<'k>(
             What::End(read) => {
                 let (made_of, last) = dedup.end_object();
                 objects.push((read, made_of));
-                if !last.is_none_or(|frame| compress(dedup.known(), frame, progress)) {
+                if !last.is_none_or(|frame| compress(dedup.known(), frame, size_bytes, progress)) {
                     return Ok(looked_up);
                 }
             }
@@ -152,7 +159,13 @@ fn look_up<'k>(
     Ok(looked_up)
 }
 
-fn encode(frame: &NovelFrame, level: i32, over: Option<(FrameBases, DeltaRule)>) -> Result<Encoded> {
+/// Compresses a frame. Bases that were guessed, and of no use, are counted.
+fn encode(
+    frame: &NovelFrame,
+    level: i32,
+    over: Option<(FrameBases, DeltaRule)>,
+    failed_guesses: &AtomicUsize,
+) -> Result<Encoded> {
     thread_local! {
         static ENCODER: RefCell<Option<(i32, Encoder)>> = const { RefCell::new(None) };
     }
@@ -161,10 +174,18 @@ fn encode(frame: &NovelFrame, level: i32, over: Option<(FrameBases, DeltaRule)>)
             Some(kept) if kept.0 == level => kept,
             _ => kept.insert((level, Encoder::new(level)?)),
         };
-        match over.map(|(bases, rule)| (bases.read(), rule)).filter(|(bases, _)| !bases.terms.is_empty()) {
-            Some((bases, rule)) => encoder.encode_over(&frame.content, bases, rule.saves_percent.into()),
-            None => encoder.encode(&frame.content),
+        let Some((found, rule)) = over else { return encoder.encode(&frame.content) };
+        let is_guess = found.is_guess;
+        let bases = found.read();
+        if bases.terms.is_empty() {
+            return encoder.encode(&frame.content);
         }
+        let encoded = encoder.encode_over(&frame.content, bases, rule.saves_percent.into())?;
+        match encoded.kind {
+            Kind::Delta if is_guess => failed_guesses.store(0, Ordering::Relaxed),
+            _ => drop(failed_guesses.fetch_add(is_guess.into(), Ordering::Relaxed)),
+        }
+        Ok(encoded)
     })
 }
 

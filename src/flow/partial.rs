@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use rayon::prelude::*;
 
 use super::Progress;
-use super::fetch::Placed;
+use super::plan::Placed;
 use crate::error::Result;
 use crate::format::recipe::term_checksum;
 use crate::local::scratch::ScratchFile;

@@ -16,7 +16,7 @@ use crate::format::frame::{Frame, Kind};
 use crate::format::recipe::Term;
 use crate::id::BlockId;
 use crate::limit;
-use crate::local::ranges::Ranges;
+use crate::local::ranges::{Kept, Ranges};
 use crate::store::{Moved, Store};
 
 /// A frame of a block that was unpacked.
@@ -31,10 +31,10 @@ type Place = (BlockId, u32);
 
 /// Frames that were unpacked as a base: neighbours are often made from the same.
 #[derive(Default)]
-pub(super) struct Unpacked(Mutex<Kept>);
+pub(super) struct Unpacked(Mutex<Frames>);
 
 #[derive(Default)]
-struct Kept {
+struct Frames {
     frames: HashMap<Place, (Content, u64)>,
     bytes: usize,
     uses: u64,
@@ -192,10 +192,7 @@ impl Patcher<'_> {
 
     /// A range of a block: what is kept here, unless it was damaged, or else the store's.
     fn stored(&self, block: &BlockId, range: Range<u32>, is_damaged: bool) -> Result<Vec<u8>> {
-        if !is_damaged
-            && let Some(stored) =
-                self.ranges.read(block, &range, Vec::new()).or_else(|| self.spilt(block, &range))
-        {
+        if !is_damaged && let Some(stored) = self.read(block, &range, Vec::new()) {
             return Ok(stored);
         }
         let pending = self.store.get_block_range(block, range.clone(), Vec::new(), &Moved::default());
@@ -205,8 +202,17 @@ impl Patcher<'_> {
         Ok(stored)
     }
 
-    fn spilt(&self, block: &BlockId, range: &Range<u32>) -> Option<Vec<u8>> {
-        self.spill.as_ref()?.read(block, range)
+    /// What is kept here of a block.
+    pub(super) fn kept(&self, block: &BlockId) -> Kept {
+        self.spill.as_ref().map_or_else(|| self.ranges.of(block), |spill| spill.of(block))
+    }
+
+    /// A range of a block, if that is kept here.
+    pub(super) fn read(&self, block: &BlockId, range: &Range<u32>, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        match &self.spill {
+            Some(spill) => spill.read(block, range, buffer),
+            None => self.ranges.read(block, range, buffer),
+        }
     }
 
     /// Keeps a range of a block that was fetched.

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::fetch::{self, Placed};
 use super::index::Found;
 use super::overlap::{self, Local, LocalRuns, Piece};
+use super::plan::{self, Placed};
 use super::{Engine, Progress};
 use crate::error::Result;
 use crate::format::chunking::Suite;
@@ -244,7 +244,7 @@ impl Known {
         self.terms += count;
         for found in found.iter().filter(|found| found.record.size_bytes == file.size_bytes) {
             let mut runs: HashMap<BlockId, Vec<Local<Arc<LocalFile>>>> = HashMap::new();
-            for Placed { term, start } in fetch::terms(found) {
+            for Placed { term, start } in plan::terms(found) {
                 let block = found.blocks[term.block as usize].summary.id;
                 runs.entry(block).or_default().push(Local::of(&term, start, file.clone()));
             }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::id::BlockId;
+use crate::local::ranges::Kept;
 use crate::local::scratch::ScratchFile;
 
 /// The file, and what stands where in it.
@@ -41,17 +42,27 @@ impl Spill {
         Ok(())
     }
 
-    /// The bytes of a range, if they are here.
-    pub(super) fn read(&self, block: &BlockId, wanted: &Range<u32>) -> Option<Vec<u8>> {
-        let place = {
-            let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut kept = places.of_blocks.get(block)?.iter();
-            let (range, start) =
-                kept.find(|(range, _)| range.start <= wanted.start && wanted.end <= range.end)?;
-            start + u64::from(wanted.start - range.start)
-        };
-        let mut bytes = vec![0; wanted.len()];
-        self.file.read_at(&mut bytes, place).ok()?;
-        Some(bytes)
+    /// What is here of a block.
+    pub(super) fn of(&self, block: &BlockId) -> Kept {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let ranges = places.of_blocks.get(block).into_iter().flatten().map(|(range, _)| range.clone());
+        Kept::of(ranges.collect())
+    }
+
+    /// The bytes of a range, if they are here, in `buffer`.
+    pub(super) fn read(&self, block: &BlockId, wanted: &Range<u32>, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
+        buffer.resize(wanted.len(), 0);
+        for (kept, piece) in self.of(block).pieces(wanted)? {
+            let into = (piece.start - wanted.start) as usize..(piece.end - wanted.start) as usize;
+            let start = self.start_of(block, &kept)? + u64::from(piece.start - kept.start);
+            self.file.read_at(&mut buffer[into], start).ok()?;
+        }
+        Some(buffer)
+    }
+
+    /// Where a range that is here begins in the file.
+    fn start_of(&self, block: &BlockId, range: &Range<u32>) -> Option<u64> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.of_blocks.get(block)?.iter().find(|(kept, _)| kept == range).map(|(_, start)| *start)
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::fetch::{Fetch, Placed};
 use super::patch::Patcher;
+use super::plan::{Fetch, Placed};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::format::frame::{Decoder, Frame, Kind};
 use crate::format::recipe::Term;

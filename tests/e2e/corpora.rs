@@ -65,12 +65,12 @@ fn megabytes(bytes: u64) -> String {
 
 #[test]
 fn binary() {
-    corpus("binary", 5, 55 * MB);
+    corpus("binary", 5, 41 * MB);
 }
 
 #[test]
 fn names() {
-    let (releases, limit_bytes) = if full() { (5, 66 * MB) } else { (3, 49 * MB) };
+    let (releases, limit_bytes) = if full() { (5, 33 * MB) } else { (3, 31 * MB) };
     corpus("names", releases, limit_bytes);
 }
 

@@ -7,7 +7,7 @@ use crate::data::{assert_same_tree, noise};
 use crate::kill::{pushed, start};
 use crate::process::{say, signal};
 use crate::repo::Repo;
-use crate::sandbox::{Sandbox, full};
+use crate::sandbox::{Sandbox, full, path_str};
 
 /// Lines of text, no two of them the same.
 fn text(bytes: usize) -> Vec<u8> {
@@ -45,6 +45,40 @@ fn twenty_lines_one_after_the_other_take_at_most_20_kb_each() {
     say(&format!("twenty lines in a text of {} bytes: {added} bytes", content.len()));
     assert!(added <= 20 * 20_000, "{added} bytes for twenty lines");
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("lines").path);
+}
+
+/// Where a file's releases have nothing in common but its beginning, a later one is a patch to blocks that hold nothing else of it.
+#[test]
+fn a_base_that_is_missing_or_damaged_is_named() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.repository("bases");
+    let (same, rest) = (noise(1, 600_000), noise(2, 1_500_000));
+    let changed: Vec<u8> = rest.chunks(6000).flat_map(|part| [part, b"and a line\n"].concat()).collect();
+    work.publish("a.bin", &[&same[..], &rest].concat());
+    let store = sandbox.store();
+    let [base] = &store.blocks()[..] else { panic!("one push of 2 MB makes one block") };
+    work.publish("a.bin", &[&same[..], &changed].concat());
+    let sound = store.read(base);
+    assert!(store.total_bytes() < 2_300_000, "{} bytes, so it is no patch", store.total_bytes());
+
+    let name = base.rsplit('/').next().unwrap().strip_suffix(".zst").unwrap();
+    for how in ["missing", "damaged"] {
+        store.remove(base);
+        if how == "damaged" {
+            // in what only patches need of it
+            let mut bytes = sound.to_vec();
+            bytes[1_400_000] ^= 1;
+            store.write(base, &bytes);
+        }
+        let other = sandbox.other_machine(how);
+        let outcome = other.git(&sandbox.path(how), ["clone", path_str(&sandbox.remote("bases")), "copy"]);
+        other.expect_failure(outcome, &[name, &work.oid("a.bin")]);
+        let copy = other.repo_at(&format!("{how}/copy"));
+        assert!(!copy.local_object("a.bin").exists());
+        store.write(base, &sound);
+        copy.must(["reset", "--quiet", "--hard"]);
+        assert_same_tree(&work.path, &copy.path);
+    }
 }
 
 fn write_edition(repo: &Repo, contents: &mut [Vec<u8>], edition: u64) {

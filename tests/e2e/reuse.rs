@@ -15,7 +15,6 @@ use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
 use crate::storage::Storage;
 
-const MB: u64 = 1_000_000;
 /// Files of a repository in these tests, and their sizes.
 const FILES: [(&str, usize); 4] =
     [("large.bin", 20_000_000), ("middle.bin", 700_000), ("small.bin", 900), ("one.bin", 1)];
@@ -343,7 +342,7 @@ fn names_version_5_needs_no_block_of_versions_1_to_4() {
     copy.must(["pull", "--quiet"]);
     assert_same_file(&work.file("names.bin"), &copy.file("names.bin"));
     say(&format!("names, version 5: all that is new in the store are {added} bytes"));
-    assert!(added <= 11 * MB, "{added}");
+    assert!(added <= 700_000, "{added}");
 }
 
 /// A store in a bucket behind a proxy that counts.
@@ -385,14 +384,33 @@ impl Counted {
 }
 
 #[test]
-fn names_version_5_after_1_to_4_moves_at_most_11_mb() {
-    let test = "names_version_5_after_1_to_4_moves_at_most_11_mb";
+fn names_version_5_after_1_to_4_moves_at_most_700_kb() {
+    let test = "names_version_5_after_1_to_4_moves_at_most_700_kb";
     let Some((corpus, counted)) = corpus("names", test).zip(Counted::new(test)) else { return };
     let Counted { sandbox, work, .. } = &counted;
     let (copy, ..) = versions(sandbox, work, |number| release(work, &corpus, number));
     let (all, _) = counted.bytes("names, version 5 after 1 to 4", || drop(copy.must(["pull", "--quiet"])));
     assert_same_file(&work.file("names.bin"), &copy.file("names.bin"));
-    assert!(all <= 11 * MB, "{all}");
+    assert!(all <= 700_000, "{all}");
+}
+
+#[test]
+fn a_cold_clone_of_names_version_5_moves_hardly_more_with_deltas() {
+    let test = "a_cold_clone_of_names_version_5_moves_hardly_more_with_deltas";
+    let Some(corpus) = corpus("names", test) else { return };
+    let mut moved = [0; 2];
+    for (is_on, moved) in [false, true].into_iter().zip(&mut moved) {
+        let Some(counted) = Counted::new(test) else { return };
+        let Counted { sandbox, work, .. } = &counted;
+        work.must(["config", "lfs-cdc.delta", if is_on { "true" } else { "false" }]);
+        (1..=5).for_each(|number| release(work, &corpus, number));
+        let machine = sandbox.other_machine("cold");
+        keeps_no_blocks(&machine, sandbox);
+        let clone = || drop(machine.clone_of(&sandbox.remote("counted"), "cold"));
+        (*moved, _) = counted.bytes(&format!("names, a clone of version 5, deltas {is_on}"), clone);
+    }
+    let [without, with] = moved;
+    assert!(with * 100 <= without * 115, "{with} bytes with deltas, {without} without");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod deltas;
 mod downloads;
 mod far;
 mod faults;
+mod forged_deltas;
 mod groups;
 mod journal;
 mod partial;

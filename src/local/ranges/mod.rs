@@ -39,7 +39,8 @@ struct Place {
 pub struct Kept(Vec<Range<u32>>);
 
 impl Kept {
-    fn of(mut ranges: Vec<Range<u32>>) -> Self {
+    /// Of such ranges, in any order.
+    pub fn of(mut ranges: Vec<Range<u32>>) -> Self {
         ranges.sort_by_key(|range| (range.start, u32::MAX - range.end));
         Self(ranges)
     }
@@ -69,8 +70,8 @@ impl Kept {
         self.pieces(wanted).is_some()
     }
 
-    /// What to take of which to get all of `wanted`, in order.
-    fn pieces(&self, wanted: &Range<u32>) -> Option<Vec<(Range<u32>, Range<u32>)>> {
+    /// What to take of which to get all of `wanted`, in order; if that can be had.
+    pub fn pieces(&self, wanted: &Range<u32>) -> Option<Vec<(Range<u32>, Range<u32>)>> {
         let (mut pieces, mut position) = (Vec::new(), wanted.start);
         while position < wanted.end {
             let reaching = self.0.iter().take_while(|range| range.start <= position);
