@@ -406,7 +406,7 @@ fn a_cold_clone_of_names_version_5_moves_hardly_more_with_deltas() {
         (1..=5).for_each(|number| release(work, &corpus, number));
         let machine = sandbox.other_machine("cold");
         keeps_no_blocks(&machine, sandbox);
-        let clone = || drop(machine.clone_of(&sandbox.remote("counted"), "cold"));
+        let clone = || drop(machine.clone_of(&sandbox.remote("counted"), "copy"));
         (*moved, _) = counted.bytes(&format!("names, a clone of version 5, deltas {is_on}"), clone);
     }
     let [without, with] = moved;
