@@ -10,6 +10,7 @@
 #   --link RATE/DELAY as 400mbit/20ms: through a link of this rate and this delay each way (benches/wan-link.py; needs root);
 #                     only the ways that use a network: plain, ours-s3
 #   --tmpfs           everything in /dev/shm, so that no disk is measured
+#   --no-deltas       ours pushes without delta frames (lfs-cdc.delta)
 #   --quick           small stand-ins for all corpora, to see whether this script works
 #   --transfers LIST  instead: pushes small by ours and ours-s3 with lfs.concurrenttransfers as in LIST, "8 16 32 64 100"
 #   --out FILE        the results, a line of JSON each (target/compare/TIME.jsonl); benches/compare_table.py FILE makes the
@@ -39,7 +40,7 @@ is_one_of() { # WORD LIST…
   return 1
 }
 
-corpora=() ways=() rounds=1 link='' tmpfs=no quick=no transfers=() out=''
+corpora=() ways=() rounds=1 link='' tmpfs=no deltas=yes quick=no transfers=() out=''
 while [ $# -gt 0 ]; do
   case $1 in
     --corpus | --way | --rounds | --link | --transfers | --out)
@@ -68,6 +69,7 @@ while [ $# -gt 0 ]; do
       ;;
     --out) out=$value ;;
     --tmpfs) tmpfs=yes && shift && continue ;;
+    --no-deltas) deltas=no && shift && continue ;;
     --quick) quick=yes && shift && continue ;;
     -h | --help)
       sed -n '2,/^set/s/^# \{0,1\}//p' "$0"

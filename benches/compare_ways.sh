@@ -56,6 +56,7 @@ init_way() {
     ours) "${as[@]}" "$agent" init "$area/store" ;;
     ours-s3) "${as[@]}" "$agent" init "s3://lfs/compare?region=us-east-1&endpoint=$GIT_LFS_CDC_TEST_S3" ;;
   esac >/dev/null
+  [ "$deltas" = yes ] || git_here config lfs-cdc.delta false
 }
 
 size_of() { find "$1" -type f -printf '%s\n' | awk '{ sum += $1 } END { printf "%.0f\n", sum }'; }
