@@ -303,7 +303,13 @@ impl Job<'_> {
                     self.make_again(coming);
                     return Ok(None);
                 }
-                Err(e.context(self.names(&coming.fetch)))
+                let e = e.context(self.names(&coming.fetch));
+                // who needs it asks once more, unless an object here has what it is for
+                if coming.fetch.terms.iter().all(|placed| placed.term.is_base()) {
+                    tracing::debug!("not fetched ahead: {e}");
+                    return Ok(None);
+                }
+                Err(e)
             }
         }
     }

@@ -384,8 +384,9 @@ impl<'a, 's> Assembly<'a, 's> {
     /// Puts the terms into the order of the objects.
     fn finish(mut self, LookedUp { dedup, objects }: LookedUp<'_>) -> Result<Packed<'s>> {
         let mut blocks = Blocks::default();
-        for (summary, directory) in &self.new {
-            let block = blocks.number(summary);
+        // first, so that they have the numbers by which terms call them
+        let new: Vec<u32> = self.new.iter().map(|(summary, _)| blocks.number(summary)).collect();
+        for (block, (_, directory)) in new.into_iter().zip(&self.new) {
             blocks.depends(block, &directory.needs);
         }
         // numbers of known blocks, by what they are called there

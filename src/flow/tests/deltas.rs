@@ -306,11 +306,11 @@ struct Editions {
 }
 
 impl Editions {
-    fn new(delta: Option<DeltaRule>) -> Self {
+    fn new(delta: Option<DeltaRule>, contents: &[Vec<u8>]) -> Self {
         let (place, backend) = (Place::new(), Arc::new(InMemory::new()));
         let mut objects = Vec::new();
-        for content in editions(370, 8_000_000, 60, 4) {
-            let object = place.kept(&content);
+        for content in contents {
+            let object = place.kept(content);
             let mut engine = place.engine_of(Store::on(backend.clone()).unwrap(), "mine");
             engine.settings.delta = delta;
             object.push(&engine).unwrap();
@@ -336,7 +336,8 @@ impl Editions {
 /// Over a network the bases come with what is read anyway, whether anything is kept on this machine or not.
 #[test]
 fn bases_take_no_reads_of_their_own() {
-    let (with, without) = (Editions::new(Some(DeltaRule::default())), Editions::new(None));
+    let contents = editions(370, 8_000_000, 60, 4);
+    let [with, without] = [Some(DeltaRule::default()), None].map(|delta| Editions::new(delta, &contents));
     let plain = without.gets(3, None);
     let kept = tempfile::tempdir().unwrap();
     for kept in [None, Some(kept.path())] {
@@ -350,5 +351,18 @@ fn bases_take_no_reads_of_their_own() {
         with.place.kept(&with.objects[has].content);
         let gets = with.gets(3, None);
         assert!(gets <= most, "{gets} reads by who has edition {has}");
+    }
+}
+
+/// Several new blocks of one push, of which the first depends on old ones, keep their numbers.
+#[test]
+fn a_push_of_patches_and_several_blocks_comes_back() {
+    let first = noise(380, 8_000_000);
+    let second = [edited(&first, 60, 381), noise(382, 9_000_000)].concat();
+    let third = [edited(&second, 80, 383), noise(384, 9_000_000)].concat();
+    let bucket = Editions::new(Some(DeltaRule::default()), &[first, second, third]);
+    for number in [2, 1, 0] {
+        bucket.place.forget_clone();
+        bucket.gets(number, None);
     }
 }
