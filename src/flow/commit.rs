@@ -171,8 +171,9 @@ pub(super) fn commit<'s>(
     let (entries, shards, files) = write_shards(std::mem::take(&mut change.new), &recipes)?;
     let mut small = in_flight.take_small();
     // with what the segment says itself it must not become too large
-    let said: usize =
-        change.objects.iter().map(|object| (1 + object.terms.len()) * limit::RECORD_BYTES).sum();
+    let records = change.objects.iter().map(|object| (1 + object.terms.len()) * limit::RECORD_BYTES);
+    let blocks = change.blocks.iter().map(|block| limit::RECORD_BYTES + 4 * block.dependencies.len());
+    let said: usize = records.chain(blocks).sum();
     let carried = match in_flight.is_empty() && said <= limit::CARRIER_BYTES / 2 {
         true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
         false => Vec::new(),

@@ -65,7 +65,7 @@ fn megabytes(bytes: u64) -> String {
 
 #[test]
 fn binary() {
-    corpus("binary", 5, 44 * MB);
+    corpus("binary", 5, 41 * MB);
 }
 
 #[test]
