@@ -27,6 +27,8 @@ pub const BASE_GUESSES: usize = 4;
 pub const DELTA_SLACK_BYTES: u64 = 32 * KIB as u64;
 /// So much content of frames that others are made from is kept for the next one.
 pub const DELTA_KEPT_BYTES: usize = 32 * MIB;
+/// What each of them takes beside its content.
+pub const DELTA_KEPT_COST_BYTES: usize = 256;
 /// What lies in delta frames is unpacked in such pieces.
 pub const DELTA_FETCH_CONTENT_BYTES: u64 = MIB as u64;
 /// A delta frame that takes no more than this part of its content is kept without trying what else there is.

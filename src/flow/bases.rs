@@ -13,7 +13,7 @@ use super::plan::{self, Placed};
 use super::reuse::LocalFile;
 use crate::format::block::{Chunk, Summary};
 use crate::format::chunking::chunk_id;
-use crate::format::delta::{Bases, FrameNeeds, Needed};
+use crate::format::delta::{Bases, FrameNeeds, Needed, may_be_base};
 use crate::format::recipe::{Term, term_checksum};
 use crate::id::{BlockId, Oid};
 use crate::limit;
@@ -233,6 +233,9 @@ impl Candidates {
             }
             let Some((chunk, start)) = from else { continue };
             let term = known.term(Place { block, chunk }, chunks.len() as u16, 0, block);
+            if !may_be_base(&term) {
+                return None;
+            }
             runs.push(BaseRun {
                 file: candidate.file.clone(),
                 start,

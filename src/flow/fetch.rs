@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::Settings;
 use super::buffers::{Buffers, Share};
 use super::index::Found;
-use super::patch::{Patcher, Unpacked};
+use super::patch::{Patcher, RESTORE_BLOCK, Unpacked};
 use super::plan::{self, Extent, Fetch, Origin, Placed};
 use super::progress::{Moving, Progress};
 use super::reuse::Reuse;
@@ -30,8 +30,9 @@ use crate::store::{Reach, Store};
 pub(super) struct Shared {
     buffers: Arc<Buffers>,
     windows: Windows,
-    decoders: Decoders,
-    unpacked: Unpacked,
+    pub decoders: Decoders,
+    /// Frames that others are made from.
+    pub unpacked: Unpacked,
     pub ranges: Ranges,
 }
 
@@ -79,22 +80,10 @@ pub(super) fn fetch(
         // fetched block by block, unpacked later
         others.extend(dependent.iter().map(Placed::without_content));
     }
-    let (outcome, kept_bytes, fetched_bytes, ends) = Default::default();
-    let Shared { decoders, unpacked, ranges, .. } = shared;
-    let spills = !dependent.is_empty() && !store.is_directory() && !ranges.is_on();
+    let (outcome, kept_bytes, fetched_bytes) = Default::default();
+    let spills = !dependent.is_empty() && !store.is_directory() && !shared.ranges.is_on();
     let spill = if spills { Some(Spill::new(file.beside()?)) } else { None };
-    let fetched_alone = AtomicU64::new(0);
-    let patcher = Patcher {
-        store,
-        ranges,
-        spill,
-        decoders,
-        unpacked,
-        reuse,
-        ends,
-        progress,
-        fetched_bytes: fetched_alone,
-    };
+    let patcher = Patcher::new((store, shared, reuse), spill, progress);
     let job = Job {
         store,
         shared,
@@ -335,14 +324,11 @@ impl Job<'_> {
             })
         });
         let error = match unpacked {
-            Ok(Ok(())) => match self.is_unpacked(&coming) {
-                Ok(()) => return,
-                Err(e) => e,
-            },
+            Ok(Ok(())) => return self.is_unpacked(&coming),
             Ok(Err(Failed::Damaged(e))) if fetch.origin == Origin::Kept => {
                 tracing::warn!("{}: what was kept of it is fetched again: {e}", self.names(fetch));
                 self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
-                self.shared.ranges.forget(&fetch.block.id, &fetch.range);
+                self.patcher.forget(&fetch.block.id, &fetch.range);
                 return self.make_again(coming);
             }
             Ok(Err(Failed::Damaged(_))) if !coming.is_own() => {
@@ -352,8 +338,7 @@ impl Job<'_> {
             }
             Ok(Err(Failed::Damaged(e))) => {
                 self.shared.windows.forget(&fetch.block.id, window);
-                e.context(self.names(fetch))
-                    .remedy("the block is damaged in the store: restore it from a backup")
+                e.context(self.names(fetch)).remedy(RESTORE_BLOCK)
             }
             Ok(Err(Failed::Unwritten(e))) | Err(e) => e,
         };
@@ -361,7 +346,7 @@ impl Job<'_> {
     }
 
     /// What the terms were good in is kept for later downloads.
-    fn is_unpacked(&self, coming: &Coming) -> Result<()> {
+    fn is_unpacked(&self, coming: &Coming) {
         let Coming { fetch, window, .. } = coming;
         let (count, what) = match fetch.origin {
             Origin::Kept => (&self.kept_bytes, "were kept here"),
@@ -369,13 +354,14 @@ impl Job<'_> {
         };
         count.fetch_add(fetch.range.len() as u64, Ordering::Relaxed);
         tracing::debug!("{}: {} bytes {what}", self.names(fetch), fetch.range.len());
-        if coming.is_first
-            && fetch.origin != Origin::Kept
-            && let Ok(bytes) = window.bytes(&window.range)
+        // what another download has asked for is kept by that one, unless each keeps for itself
+        let range = if coming.is_first { &window.range } else { &fetch.range };
+        if fetch.origin != Origin::Kept
+            && (coming.is_first || self.patcher.spills())
+            && let Ok(bytes) = window.bytes(range)
         {
-            self.patcher.keep(&fetch.block.id, &window.range, bytes)?;
+            self.patcher.keep(&fetch.block.id, range, bytes);
         }
-        Ok(())
     }
 
     fn make_again(&self, coming: Coming) {

@@ -7,23 +7,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Progress;
+use super::fetch::Shared;
 use super::reuse::{Ends, Reuse};
 use super::spill::Spill;
-use super::unpack::{Decoders, OpenTerm};
+use super::unpack::OpenTerm;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::format::delta::Delta;
 use crate::format::frame::{Frame, Kind};
 use crate::format::recipe::Term;
 use crate::id::BlockId;
 use crate::limit;
-use crate::local::ranges::{Kept, Ranges};
+use crate::local::ranges::Kept;
 use crate::store::{Moved, Store};
+
+/// What helps against a damaged block.
+pub(super) const RESTORE_BLOCK: &str = "the block is damaged in the store: restore it from a backup";
 
 /// A frame of a block that was unpacked.
 #[derive(Clone)]
 struct Content {
     bytes: Arc<Vec<u8>>,
     stored_bytes: u32,
+}
+
+impl Content {
+    /// What it takes of memory, however little its content is.
+    fn cost_bytes(&self) -> usize {
+        self.bytes.len() + limit::DELTA_KEPT_COST_BYTES
+    }
 }
 
 /// Where a frame lies.
@@ -55,32 +66,30 @@ impl Unpacked {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let now = kept.uses;
-        kept.bytes += content.bytes.len();
+        kept.bytes += content.cost_bytes();
         if let Some((before, _)) = kept.frames.insert(place, (content, now)) {
-            kept.bytes -= before.bytes.len();
+            kept.bytes -= before.cost_bytes();
         }
         while kept.bytes > limit::DELTA_KEPT_BYTES
             && let Some(oldest) =
                 kept.frames.iter().min_by_key(|(_, (_, used))| *used).map(|(place, _)| *place)
             && let Some((content, _)) = kept.frames.remove(&oldest)
         {
-            kept.bytes -= content.bytes.len();
+            kept.bytes -= content.cost_bytes();
         }
     }
 }
 
 /// Unpacks the delta frames of one download.
 pub(super) struct Patcher<'a> {
-    pub store: &'a Store,
-    pub ranges: &'a Ranges,
-    /// In place of these, where nothing is kept.
-    pub spill: Option<Spill>,
-    pub decoders: &'a Decoders,
-    pub unpacked: &'a Unpacked,
-    pub reuse: &'a Reuse,
+    store: &'a Store,
+    shared: &'a Shared,
+    /// What is kept in place of the ranges that all downloads share, where these keep nothing.
+    spill: Option<Spill>,
+    reuse: &'a Reuse,
     /// Where the chunks of local runs end.
-    pub ends: Mutex<Ends>,
-    pub progress: &'a Progress,
+    ends: Mutex<Ends>,
+    progress: &'a Progress,
     /// What was read of the store for this, as it was not here.
     pub fetched_bytes: AtomicU64,
 }
@@ -91,21 +100,59 @@ struct Effort {
     frames: HashMap<Place, Content>,
 }
 
-impl Patcher<'_> {
-    /// The content of a delta frame.
-    pub(super) fn unpack(&self, frame: &Frame<'_>) -> Result<Vec<u8>> {
-        self.unpack_below(frame, limit::DELTA_DEPTH + 1, &mut Effort::default())
+/// Why the content of a frame can't be had.
+pub(super) enum Lost {
+    /// Its bytes are not what was stored.
+    Here(Error),
+    /// What it is made from can't be had, and reading it again doesn't help.
+    Below(Error),
+}
+
+impl Lost {
+    fn into_error(self) -> Error {
+        let (Self::Here(error) | Self::Below(error)) = self;
+        error
+    }
+}
+
+/// Stored bytes of a block.
+struct Stored {
+    start: u32,
+    bytes: Vec<u8>,
+    /// Whether they were kept here: the store may have better ones.
+    is_kept: bool,
+}
+
+impl<'a> Patcher<'a> {
+    pub(super) fn new(
+        (store, shared, reuse): (&'a Store, &'a Shared, &'a Reuse),
+        spill: Option<Spill>,
+        progress: &'a Progress,
+    ) -> Self {
+        let (ends, fetched_bytes) = Default::default();
+        Self { store, shared, spill, reuse, ends, progress, fetched_bytes }
     }
 
-    /// The content of a delta frame whose depth is less than `depth`.
-    fn unpack_below(&self, frame: &Frame<'_>, depth: u8, effort: &mut Effort) -> Result<Vec<u8>> {
-        self.progress.check()?;
-        let delta = frame.delta()?;
-        if delta.depth >= depth {
-            return Err(Error::corrupt("delta frames are made from each other without end"));
+    /// The content of a delta frame.
+    pub(super) fn unpack(&self, frame: &Frame<'_>) -> Result<Vec<u8>, Lost> {
+        self.content(frame, limit::DELTA_DEPTH + 1, &mut Effort::default())
+    }
+
+    /// The content of a frame whose depth must be less than `depth`.
+    fn content(&self, frame: &Frame<'_>, depth: u8, effort: &mut Effort) -> Result<Vec<u8>, Lost> {
+        self.progress.check().map_err(Lost::Below)?;
+        let decoders = &self.shared.decoders;
+        if frame.kind != Kind::Delta {
+            let decoded = decoders.lend(|decoder| decoder.decode(frame).map(<[u8]>::to_vec));
+            return decoded.map_err(Lost::Here);
         }
-        let base = self.base(&delta, effort)?;
-        self.decoders.lend(|decoder| decoder.decode_over(frame, &base).map(<[u8]>::to_vec))
+        let delta = frame.delta().map_err(Lost::Here)?;
+        if delta.depth >= depth {
+            return Err(Lost::Here(Error::corrupt("delta frames are made from each other without end")));
+        }
+        let base = self.base(&delta, effort).map_err(Lost::Below)?;
+        let decoded = decoders.lend(|decoder| decoder.decode_over(frame, &base).map(<[u8]>::to_vec));
+        decoded.map_err(Lost::Here)
     }
 
     /// What a delta frame is made from.
@@ -115,15 +162,17 @@ impl Patcher<'_> {
             let block = &delta.blocks[term.block as usize];
             match self.reuse.read_base(block, term, self.store.description().suite, &self.ends) {
                 Some(content) => base.extend_from_slice(&content),
-                None => self
-                    .append(block, term, delta.depth, effort, &mut base)
-                    .map_err(|e| e.context(format!("block {block}, which a delta frame is made from")))?,
+                None => self.append(block, term, delta.depth, effort, &mut base).map_err(|e| {
+                    let is_damaged = e.kind() == ErrorKind::Corrupt;
+                    let e = e.context(format!("block {block}, which a delta frame is made from"));
+                    if is_damaged { e.remedy(RESTORE_BLOCK) } else { e }
+                })?,
             }
         }
         Ok(base)
     }
 
-    /// Appends the content of a base. What is kept here and damaged is read again from the store.
+    /// Appends the content of a base. What is kept here and damaged is read again from the store, once.
     fn append(
         &self,
         block: &BlockId,
@@ -133,99 +182,121 @@ impl Patcher<'_> {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         let start = out.len();
-        for is_last in [false, true] {
-            match self.append_frames(block, term, is_last, depth, effort, out) {
-                Err(e) if e.kind() == ErrorKind::Corrupt && !is_last && !self.store.is_directory() => {
-                    tracing::debug!("block {block}: what was kept of it is fetched again: {e}");
-                    self.ranges.forget(block, &(term.frames_offset..term.frames_end()));
-                    out.truncate(start);
-                }
-                done => return done,
-            }
+        let mut appended = self.append_frames(block, term, depth, effort, out);
+        if let Err((Lost::Here(e), true)) = &appended {
+            tracing::debug!("block {block}: what was kept of it is fetched again: {e}");
+            let range = term.frames_offset..term.frames_end();
+            self.forget(block, &range);
+            effort.frames.retain(|(of, position), _| of != block || !range.contains(position));
+            out.truncate(start);
+            appended = self.append_frames(block, term, depth, effort, out);
         }
-        Ok(())
+        appended.map_err(|(lost, _)| lost.into_error())
     }
 
-    /// Appends the content of a term to `out`, from the frames that it lies in.
+    /// Appends the content of a term to `out`, from the frames that it lies in. Says of a failure whether that was in bytes that are
+    /// kept here.
     fn append_frames(
         &self,
         block: &BlockId,
         term: &Term,
-        is_last: bool,
         depth: u8,
         effort: &mut Effort,
         out: &mut Vec<u8>,
-    ) -> Result<()> {
+    ) -> Result<(), (Lost, bool)> {
         let mut open = OpenTerm::new(*term, 0);
         // what is not unpacked already, from where the first such frame begins
-        let mut stored: Option<(u32, Vec<u8>)> = None;
+        let mut stored: Option<Stored> = None;
+        let mut fresh: Vec<(Place, Content)> = Vec::new();
         let mut position = term.frames_offset;
         while position < term.frames_end() {
             let place = (*block, position);
-            let content = match effort.frames.get(&place).cloned().or_else(|| self.unpacked.get(&place)) {
+            let known = effort.frames.get(&place).cloned().or_else(|| self.shared.unpacked.get(&place));
+            let content = match known {
                 Some(content) => content,
                 None => {
-                    let (start, bytes) = match &mut stored {
+                    let stored = match &mut stored {
                         Some(stored) => stored,
                         None => {
                             let range = position..term.frames_end();
-                            stored.insert((position, self.stored(block, range, is_last)?))
+                            let read = self.stored(block, &range).map_err(|e| (Lost::Below(e), false))?;
+                            stored.insert(read)
                         }
                     };
-                    let rest = bytes.get((position - *start) as usize..).unwrap_or_default();
-                    let frame = Frame::first(rest)?;
-                    let bytes = Arc::new(self.content(&frame, depth, effort)?);
-                    let content = Content { bytes, stored_bytes: frame.stored.len() as u32 };
-                    self.unpacked.put(place, content.clone());
+                    let content = self.first(stored, position, depth, effort);
+                    let content = content.map_err(|lost| (lost, stored.is_kept))?;
+                    fresh.push((place, content.clone()));
                     content
                 }
             };
-            out.extend_from_slice(open.take(&content.bytes, position)?);
+            let is_kept = stored.as_ref().is_some_and(|stored| stored.is_kept);
+            out.extend_from_slice(open.take(&content.bytes, position).map_err(|e| (Lost::Here(e), is_kept))?);
             position += content.stored_bytes;
             effort.frames.insert(place, content);
             if effort.frames.len() > limit::DELTA_FRAMES {
-                return Err(Error::corrupt("a delta frame is made from too many others"));
+                let error = Error::corrupt("a delta frame is made from too many others");
+                return Err((Lost::Below(error), false));
             }
         }
-        open.verify()
+        let is_kept = stored.is_some_and(|stored| stored.is_kept);
+        open.verify().map_err(|e| (Lost::Here(e), is_kept))?;
+        // not before: others are to have what is verified
+        fresh.into_iter().for_each(|(place, content)| self.shared.unpacked.put(place, content));
+        Ok(())
     }
 
-    /// A range of a block: what is kept here, unless it was damaged, or else the store's.
-    fn stored(&self, block: &BlockId, range: Range<u32>, is_damaged: bool) -> Result<Vec<u8>> {
-        if !is_damaged && let Some(stored) = self.read(block, &range, Vec::new()) {
-            return Ok(stored);
+    /// The frame at `position` of what was read of a block.
+    fn first(&self, stored: &Stored, position: u32, depth: u8, effort: &mut Effort) -> Result<Content, Lost> {
+        let rest = stored.bytes.get((position - stored.start) as usize..).unwrap_or_default();
+        let frame = Frame::first(rest).map_err(Lost::Here)?;
+        let bytes = Arc::new(self.content(&frame, depth, effort)?);
+        Ok(Content { bytes, stored_bytes: frame.stored.len() as u32 })
+    }
+
+    /// A range of a block: what is kept here, or else the store's.
+    fn stored(&self, block: &BlockId, range: &Range<u32>) -> Result<Stored> {
+        let start = range.start;
+        if let Some(bytes) = self.read(block, range, Vec::new()) {
+            return Ok(Stored { start, bytes, is_kept: true });
         }
         let pending = self.store.get_block_range(block, range.clone(), Vec::new(), &Moved::default());
-        let stored = pending.wait()?;
-        self.fetched_bytes.fetch_add(stored.len() as u64, Ordering::Relaxed);
-        self.keep(block, &range, &stored)?;
-        Ok(stored)
+        let bytes = pending.wait()?;
+        self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.keep(block, range, &bytes);
+        Ok(Stored { start, bytes, is_kept: false })
     }
 
     /// What is kept here of a block.
     pub(super) fn kept(&self, block: &BlockId) -> Kept {
-        self.spill.as_ref().map_or_else(|| self.ranges.of(block), |spill| spill.of(block))
+        self.spill.as_ref().map_or_else(|| self.shared.ranges.of(block), |spill| spill.of(block))
     }
 
     /// A range of a block, if that is kept here.
     pub(super) fn read(&self, block: &BlockId, range: &Range<u32>, buffer: Vec<u8>) -> Option<Vec<u8>> {
         match &self.spill {
             Some(spill) => spill.read(block, range, buffer),
-            None => self.ranges.read(block, range, buffer),
+            None => self.shared.ranges.read(block, range, buffer),
         }
     }
 
-    /// Keeps a range of a block that was fetched.
-    pub(super) fn keep(&self, block: &BlockId, range: &Range<u32>, stored: &[u8]) -> Result<()> {
-        self.ranges.keep(block, range, stored);
-        self.spill.as_ref().map_or(Ok(()), |spill| spill.keep(block, range, stored))
+    /// Whether what comes is kept for this download alone.
+    pub(super) fn spills(&self) -> bool {
+        self.spill.is_some()
     }
 
-    /// The content of a frame whose depth must be less than `depth`.
-    fn content(&self, frame: &Frame<'_>, depth: u8, effort: &mut Effort) -> Result<Vec<u8>> {
-        match frame.kind {
-            Kind::Delta => self.unpack_below(frame, depth, effort),
-            _ => self.decoders.lend(|decoder| decoder.decode(frame).map(<[u8]>::to_vec)),
+    /// Keeps a range of a block that was fetched.
+    pub(super) fn keep(&self, block: &BlockId, range: &Range<u32>, stored: &[u8]) {
+        match &self.spill {
+            Some(spill) => spill.keep(block, range, stored),
+            None => self.shared.ranges.keep(block, range, stored),
+        }
+    }
+
+    /// Forgets what is kept of a range: it is damaged.
+    pub(super) fn forget(&self, block: &BlockId, range: &Range<u32>) {
+        match &self.spill {
+            Some(spill) => spill.forget(block, range),
+            None => self.shared.ranges.forget(block, range),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::Result;
 use crate::id::BlockId;
 use crate::local::ranges::Kept;
 use crate::local::scratch::ScratchFile;
@@ -28,18 +27,26 @@ impl Spill {
         Self { file, places: Mutex::default() }
     }
 
-    /// Keeps a range of a block.
-    pub(super) fn keep(&self, block: &BlockId, range: &Range<u32>, bytes: &[u8]) -> Result<()> {
+    /// Keeps a range of a block, if there is room: without it, it is fetched again.
+    pub(super) fn keep(&self, block: &BlockId, range: &Range<u32>, bytes: &[u8]) {
         let start = {
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
             let start = places.end;
             places.end += bytes.len() as u64;
             start
         };
-        self.file.write_at(bytes, start)?;
+        if let Err(e) = self.file.write_at(bytes, start) {
+            return tracing::debug!("block {block}: not kept for later: {e}");
+        }
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.of_blocks.entry(*block).or_default().push((range.clone(), start));
-        Ok(())
+    }
+
+    /// Forgets what is here of a range.
+    pub(super) fn forget(&self, block: &BlockId, range: &Range<u32>) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_block = places.of_blocks.entry(*block).or_default();
+        of_block.retain(|(kept, _)| range.end <= kept.start || kept.end <= range.start);
     }
 
     /// What is here of a block.

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::patch::Patcher;
+use super::patch::{Lost, Patcher};
 use super::plan::{Fetch, Placed};
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::frame::{Decoder, Frame, Kind};
 use crate::format::recipe::Term;
 use crate::local::scratch::ScratchFile;
@@ -61,9 +61,9 @@ pub(super) fn unpack(
         let rest = bytes.get((position - fetch.range.start) as usize..).unwrap_or_default();
         let frame = Frame::first(rest).map_err(damaged)?;
         let content: Cow<'_, [u8]> = match frame.kind {
-            Kind::Delta => patcher.unpack(&frame).map(Cow::Owned).map_err(|e| match e.kind() {
-                ErrorKind::Corrupt => damaged(e),
-                _ => Failed::Unwritten(e),
+            Kind::Delta => patcher.unpack(&frame).map(Cow::Owned).map_err(|lost| match lost {
+                Lost::Here(e) => damaged(e),
+                Lost::Below(e) => Failed::Unwritten(e),
             })?,
             _ => Cow::Borrowed(decoder.decode(&frame).map_err(damaged)?),
         };

@@ -166,6 +166,7 @@ impl Directory {
             let sound = !own.is_empty()
                 && own.iter().all(|c| c.bytes > 0)
                 && content == u64::from(frame.content_bytes)
+                && (1..=limit::FRAME_STORED_BYTES).contains(&(frame.stored_bytes as usize))
                 && content <= limit::FRAME_CONTENT_BYTES as u64;
             if !sound {
                 return Err(disagree());

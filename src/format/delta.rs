@@ -48,6 +48,13 @@ pub struct Bases {
     pub needs: FrameNeeds,
 }
 
+/// Whether a term may be a base: it has content, and its frames are about as much as that, but for what they hold before and behind it.
+/// Else a forged one could have a reader fetch 16 MiB for a byte.
+pub fn may_be_base(term: &Term) -> bool {
+    let most = 2 * limit::FRAME_STORED_BYTES + 2 * term.content_bytes as usize;
+    !term.is_base() && term.frames_bytes as usize <= most
+}
+
 /// What stands in a delta frame.
 #[derive(Debug)]
 pub struct Delta<'a> {
@@ -88,7 +95,7 @@ impl<'a> Delta<'a> {
         delta.packed = cursor.bytes(cursor.remaining())?;
         let sound = (1..=limit::DELTA_DEPTH).contains(&depth)
             && !delta.bases.is_empty()
-            && !delta.bases.iter().any(Term::is_base)
+            && delta.bases.iter().all(may_be_base)
             && delta.base_bytes() <= limit::DELTA_BASE_BYTES;
         if sound { Ok(delta) } else { Err(Error::corrupt("a delta frame has impossible bases")) }
     }

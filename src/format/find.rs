@@ -39,7 +39,7 @@ pub struct Found {
     /// The repository that pushed it.
     pub repository: String,
     /// The blocks that the terms name, each with what it depends on (indexes into this table), and then those that no
-    /// term names but others depend on.
+    /// term names but these depend on, without what they depend on themselves.
     pub blocks: Vec<BlockEntry>,
 }
 
@@ -329,12 +329,14 @@ impl Head {
             Err(_) => (numbers.len() + others.partition_point(|other| other < number)) as u32,
         };
         let missing = || Error::internal("a block's entry was not read");
-        let entry = |number: &u32| -> Result<BlockEntry> {
+        let entry = |number: &u32, on: Option<&Vec<u32>>| -> Result<BlockEntry> {
             let (summary, _) = blocks.get(number).ok_or_else(missing)?;
-            let dependencies = dependencies.get(number).into_iter().flatten().map(place).collect();
+            let dependencies = on.into_iter().flatten().map(place).collect();
             Ok(BlockEntry { summary: *summary, dependencies })
         };
-        let blocks = numbers.iter().chain(&others).map(entry).collect::<Result<_>>()?;
+        // what the others depend on need not be among these
+        let named = numbers.iter().map(|number| entry(number, dependencies.get(number)));
+        let blocks = named.chain(others.iter().map(|number| entry(number, None))).collect::<Result<_>>()?;
         let repository = self.repositories[record.repository as usize].clone();
         Ok(Found { record, repository, blocks })
     }

@@ -2,7 +2,7 @@
 
 use object_store::memory::InMemory;
 
-use super::downloads::counting;
+use super::downloads::{Bucket, counting, put};
 use super::*;
 use crate::flow::compaction::compact_with;
 use crate::flow::references::referenced_blocks;
@@ -298,24 +298,18 @@ fn what_patches_are_made_from_is_referred_to() {
     assert_eq!(referenced_blocks(&place.store()).unwrap(), all);
 }
 
-/// A bucket, and editions in it that were pushed from one clone.
-struct Editions {
-    place: Place,
-    backend: Arc<InMemory>,
-    objects: Vec<Object>,
-}
-
-impl Editions {
-    fn new(delta: Option<DeltaRule>, contents: &[Vec<u8>]) -> Self {
+impl Bucket {
+    /// With editions that were pushed from one clone, one after the other.
+    fn of_editions(delta: Option<DeltaRule>, contents: &[Vec<u8>]) -> Self {
         let (place, backend) = (Place::new(), Arc::new(InMemory::new()));
-        let mut objects = Vec::new();
-        for content in contents {
+        let push = |content: &Vec<u8>| {
             let object = place.kept(content);
             let mut engine = place.engine_of(Store::on(backend.clone()).unwrap(), "mine");
             engine.settings.delta = delta;
             object.push(&engine).unwrap();
-            objects.push(object);
-        }
+            object
+        };
+        let objects = contents.iter().map(push).collect();
         place.forget_clone();
         Self { place, backend, objects }
     }
@@ -323,8 +317,7 @@ impl Editions {
     /// Pulls an edition by an engine that knows nothing; says how many reads of blocks that took.
     fn gets(&self, number: usize, kept: Option<&Path>) -> usize {
         let (watch, gets) = counting("blocks/");
-        let store = Store::on(self.backend.clone()).unwrap().watched(watch);
-        let mut engine = self.place.engine_of(store, "mine");
+        let mut engine = self.engine(watch);
         if let Some(kept) = kept {
             engine.downloads.fetching.ranges = Ranges::at(kept, "store", 1 << 30);
         }
@@ -337,7 +330,8 @@ impl Editions {
 #[test]
 fn bases_take_no_reads_of_their_own() {
     let contents = editions(370, 8_000_000, 60, 4);
-    let [with, without] = [Some(DeltaRule::default()), None].map(|delta| Editions::new(delta, &contents));
+    let [with, without] =
+        [Some(DeltaRule::default()), None].map(|delta| Bucket::of_editions(delta, &contents));
     let plain = without.gets(3, None);
     let kept = tempfile::tempdir().unwrap();
     for kept in [None, Some(kept.path())] {
@@ -360,9 +354,48 @@ fn a_push_of_patches_and_several_blocks_comes_back() {
     let first = noise(380, 8_000_000);
     let second = [edited(&first, 60, 381), noise(382, 9_000_000)].concat();
     let third = [edited(&second, 80, 383), noise(384, 9_000_000)].concat();
-    let bucket = Editions::new(Some(DeltaRule::default()), &[first, second, third]);
+    let bucket = Bucket::of_editions(Some(DeltaRule::default()), &[first, second, third]);
     for number in [2, 1, 0] {
         bucket.place.forget_clone();
         bucket.gets(number, None);
     }
+}
+
+/// A base that came damaged, ahead of the patches, is read once more. One that is damaged in the store is given up soon, however many
+/// patches follow on each other above it.
+#[test]
+fn a_damaged_base_is_read_again_once() {
+    let [first, _] = mostly_edited();
+    let mut contents = vec![first];
+    for edition in 1..8 {
+        let (same, rest) = contents[edition - 1].split_at(600_000);
+        let line = format!("and line {edition}\n");
+        let changed = rest.chunks(6000).flat_map(|part| [part, line.as_bytes()].concat());
+        contents.push(same.iter().copied().chain(changed).collect());
+    }
+    let bucket = Bucket::of_editions(Some(DeltaRule::default()), &contents);
+    let base = bucket.blocks().into_iter().max_by_key(|block| bucket.get(block).len()).unwrap();
+    let right = bucket.get(&base);
+    let mut damaged = right.clone();
+    damaged[1_400_000] ^= 1;
+
+    put(&bucket.backend, &base, damaged.clone());
+    let (backend, block, gets) = (bucket.backend.clone(), base.clone(), AtomicUsize::new(0));
+    let engine = bucket.engine(Arc::new(move |when, call| {
+        let is_of_base =
+            matches!(call, Call::Get(path) if block.as_ref().contains(path) || path.contains(block.as_ref()));
+        if when == When::Before && is_of_base && gets.fetch_add(1, Ordering::SeqCst) == 1 {
+            aside(|| put(&backend, &block, right.clone()));
+        }
+        true
+    }));
+    assert!(bucket.objects[7].pull(&engine).unwrap() == bucket.objects[7].content);
+
+    bucket.place.forget_clone();
+    put(&bucket.backend, &base, damaged);
+    let (watch, gets) = counting("blocks/");
+    let error = bucket.objects[7].pull(&bucket.engine(watch)).unwrap_err();
+    let (name, gets) = (base.filename().unwrap().trim_end_matches(".zst"), gets.load(Ordering::SeqCst));
+    assert!(error.kind() == Kind::Corrupt && error.to_string().contains(name), "{error}");
+    assert!(gets <= 40, "{gets} reads");
 }

@@ -34,12 +34,12 @@ impl Bucket {
         self.place.engine_of(Store::on(self.backend.clone()).unwrap().watched(watch), "mine")
     }
 
-    fn blocks(&self) -> Vec<Key> {
+    pub(super) fn blocks(&self) -> Vec<Key> {
         let all = wait(self.backend.list(Some(&"blocks".into())).try_collect::<Vec<_>>()).unwrap();
         all.into_iter().map(|file| file.location).collect()
     }
 
-    fn get(&self, key: &Key) -> Vec<u8> {
+    pub(super) fn get(&self, key: &Key) -> Vec<u8> {
         wait(async { self.backend.get(key).await.unwrap().bytes().await.unwrap() }).to_vec()
     }
 
@@ -53,7 +53,7 @@ impl Bucket {
     }
 }
 
-fn put(backend: &InMemory, key: &Key, bytes: Vec<u8>) {
+pub(super) fn put(backend: &InMemory, key: &Key, bytes: Vec<u8>) {
     wait(backend.put(key, bytes.into())).unwrap();
 }
 

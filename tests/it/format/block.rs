@@ -224,7 +224,16 @@ fn a_directory_that_contradicts_itself_is_corrupt() {
         d.sections[1].2[last + 2] += 1;
         d.close()
     };
+    let empty_frame = |mut d: Forge| {
+        let frames = &mut d.sections[1].2;
+        let stored = |frames: &[u8], at| u32::from_le_bytes(frames[at..at + 4].try_into().unwrap());
+        let both = stored(frames, 4) + stored(frames, 16);
+        frames[4..8].fill(0);
+        frames[16..20].copy_from_slice(&both.to_le_bytes());
+        d.close()
+    };
     assert_eq!(error(&with_directory(&block, longer)), ErrorKind::Corrupt);
+    assert_eq!(error(&with_directory(&block, empty_frame)), ErrorKind::Corrupt);
     assert_eq!(error(&with_directory(&block, more_in_frame)), ErrorKind::Corrupt);
     assert_eq!(error(&with_directory(&block, fewer(0, 36))), ErrorKind::Corrupt);
     assert_eq!(error(&with_directory(&block, fewer(1, 12))), ErrorKind::Corrupt);

@@ -196,6 +196,8 @@ fn impossible_heads_are_corrupt() {
     assert_eq!(kind(&|bytes| bytes[14] = 1), ErrorKind::TooNew);
     assert_eq!(kind(&|bytes| bytes[16] ^= 1), ErrorKind::Corrupt, "another length of content");
     assert_eq!(kind(&|bytes| bytes[8] = 0), ErrorKind::Corrupt, "a plain frame has no head");
+    let far = |bytes: &mut Vec<u8>| bytes[112..116].copy_from_slice(&600_000u32.to_le_bytes());
+    assert_eq!(kind(&far), ErrorKind::Corrupt, "frames of 600 kB for a base of 9");
     let error = unpacked(&stored, &before[1..]).expect_err("another base");
     assert_eq!(error.kind(), ErrorKind::Internal);
 }
