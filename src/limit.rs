@@ -262,6 +262,8 @@ pub const REQUESTS_AT_FIRST: usize = 8;
 pub const REQUESTS_AT_MOST: usize = 32;
 /// Redirects that a web server may send us through.
 pub const REDIRECTS: usize = 5;
+/// What gives credentials answers with no more than that.
+pub const CREDENTIALS_ANSWER_BYTES: usize = 1024 * KIB;
 /// So much of a refusal is read.
 pub const REFUSAL_BYTES: usize = 16 * KIB;
 /// Services refuse signatures that are older than 15 minutes; a clock this far off may be why.

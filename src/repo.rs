@@ -20,6 +20,8 @@ pub enum Direction {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     entries: Vec<(String, String)>,
+    /// So many of them, the first ones, come from `.lfsconfig`.
+    committed: usize,
 }
 
 /// Where a repository has its parts, and how it is configured.
@@ -129,7 +131,7 @@ impl Config {
     #[cfg(test)]
     pub(crate) fn of(entries: &[(&str, &str)]) -> Self {
         let own = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
-        Self { entries: entries.iter().map(own).collect() }
+        Self { entries: entries.iter().map(own).collect(), committed: 0 }
     }
 
     /// Git's configuration where this process is, which may be outside of any repository.
@@ -144,16 +146,22 @@ impl Config {
             // a key without `=` means true
             None => (entry.to_owned(), "true".to_owned()),
         });
-        Ok(Self { entries: entries.collect() })
+        Ok(Self { entries: entries.collect(), committed: 0 })
     }
 
     fn add_below(&mut self, lower: Self) {
+        self.committed += lower.entries.len();
         self.entries.splice(0..0, lower.entries);
     }
 
     /// The value of a key, its section and name in lower case.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        Some(self.entries[self.position(key)?].1.as_str())
+    }
+
+    /// Where the entry stands that counts for a key.
+    fn position(&self, key: &str) -> Option<usize> {
+        self.entries.iter().rposition(|(k, _)| k == key)
     }
 
     /// The names of all remotes.
@@ -170,20 +178,29 @@ impl Config {
     /// The LFS URL of a remote, found as git-lfs finds it. `None` if nothing but the remote's own
     /// URL is configured: then git-lfs derives a server's address from that.
     pub fn lfs_url(&self, remote: &str, direction: Direction) -> Option<String> {
+        let (_, url) = &self.entries[self.lfs_url_position(remote, direction)?];
+        Some(self.aliased(url, direction == Direction::Upload))
+    }
+
+    /// Whether that URL comes from `.lfsconfig`, so from whoever wrote the repository, and not from git's configuration.
+    pub fn is_lfs_url_committed(&self, remote: &str, direction: Direction) -> bool {
+        self.lfs_url_position(remote, direction).is_some_and(|position| position < self.committed)
+    }
+
+    fn lfs_url_position(&self, remote: &str, direction: Direction) -> Option<usize> {
         let upload = direction == Direction::Upload;
         let of_remote = |remote: &str| {
-            let push = upload.then(|| self.get(&format!("remote.{remote}.lfspushurl"))).flatten();
-            push.or_else(|| self.get(&format!("remote.{remote}.lfsurl")))
+            let push = upload.then(|| self.position(&format!("remote.{remote}.lfspushurl"))).flatten();
+            push.or_else(|| self.position(&format!("remote.{remote}.lfsurl")))
         };
-        let url = upload
-            .then(|| self.get("lfs.pushurl"))
+        upload
+            .then(|| self.position("lfs.pushurl"))
             .flatten()
-            .or_else(|| self.get("lfs.url"))
+            .or_else(|| self.position("lfs.url"))
             .or_else(|| of_remote(remote))
             .or_else(|| {
                 if self.get(&format!("remote.{remote}.url")).is_none() { of_remote("origin") } else { None }
-            })?;
-        Some(self.aliased(url, upload))
+            })
     }
 
     /// Applies `url.<base>.insteadOf` and `pushInsteadOf`, the longest match first, as git does.
@@ -225,6 +242,15 @@ impl Config {
             }
         }
         values
+    }
+
+    /// A setting of ours for single stores: each URL that it is set for, and the value. The last that counts wins.
+    pub fn settings_by_store(&self, name: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        let suffix = format!(".{name}");
+        self.entries.iter().filter_map(move |(key, value)| {
+            let url = key.strip_prefix("lfs-cdc.")?.strip_suffix(&suffix)?;
+            Some((url, value.as_str()))
+        })
     }
 
     /// Keys of ours that this version doesn't know: most likely misspelt.

@@ -10,7 +10,7 @@ use crate::flow::manifest;
 use crate::id::Nonce;
 use crate::limit;
 use crate::repo::{Direction, Repo, git};
-use crate::store::{Creation, Sharing, Store, StoreUrl};
+use crate::store::{ChosenBy, Creation, Intent, Sharing, Store, StoreUrl};
 
 /// Keep this repository's LFS objects in a store, which is created if there is none
 ///
@@ -55,7 +55,7 @@ impl Init {
         }
         let sharing = self.shared.as_deref().map(Sharing::parse).transpose()?;
         let text = url.to_string();
-        let access = settings::access(&repo.config, &text)?;
+        let access = settings::access(&repo.config, &text, ChosenBy::User, Intent::Write)?;
         let creation = Creation { sharing, force: self.force };
         let (store, created) = Store::create_or_join(&url, &repo.top, &access, creation)?;
         print::line(format!(
@@ -88,6 +88,7 @@ impl Init {
                 "note: it can only be read; to push, set lfs.pushurl to the URL of its bucket or directory",
             );
         }
+        trust_endpoint(&repo, &url);
         set_transfers(&repo)?;
         print_next(&repo, old.as_deref());
         Ok(Outcome::Fine)
@@ -132,6 +133,21 @@ impl Init {
         let nonce = Nonce::random()?.to_string();
         url.with_repository(&format!("{readable}-{}", &nonce[..6]))
     }
+}
+
+/// Has requests to the endpoint that was typed signed in other clones of this user too, where only `.lfsconfig` names it.
+fn trust_endpoint(repo: &Repo, url: &StoreUrl) {
+    let Some(origin) = url.foreign_endpoint() else { return };
+    if settings::trusted_endpoints(&repo.config).contains(&origin) {
+        return;
+    }
+    print::line(match git(&["config", "--global", "--add", "lfs-cdc.trustedEndpoint", &origin]) {
+        Ok(_) => format!(
+            "requests to {origin} are signed in all of your clones: it is now in lfs-cdc.trustedEndpoint"
+        ),
+        // this clone doesn't need it
+        Err(error) => format!("note: {origin} could not be added to your lfs-cdc.trustedEndpoint: {error}"),
+    });
 }
 
 /// Has git-lfs ask for as many objects at a time as it hands out in one go, unless the user has set something:

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{Outcome, named, print};
 use crate::error::Result;
 use crate::flow::manifest;
+use crate::store::Intent;
 
 /// Let a store be read over HTTP: write the list of its index segments
 ///
@@ -20,7 +21,7 @@ pub(super) struct Manifest {
 
 impl Manifest {
     pub(super) fn run(self) -> Result<Outcome> {
-        let store = named::open(self.url.as_deref())?;
+        let store = named::open(self.url.as_deref(), Intent::Write)?;
         store.prepare_writing()?;
         let segments = manifest::write(&store)?;
         print::line(format!("the manifest of {} names {segments} index segments", store.location()));

@@ -5,20 +5,25 @@ use std::path::PathBuf;
 use super::settings;
 use crate::error::{Error, Result};
 use crate::repo::{Config, Direction, Repo};
-use crate::store::{SCHEME, Store, StoreUrl};
+use crate::store::{ChosenBy, Intent, SCHEME, Store, StoreUrl};
 
-/// Opens it.
-pub(super) fn open(argument: Option<&str>) -> Result<Store> {
-    let (text, top, config) = match argument {
-        Some(text) => (text.to_owned(), here()?, Config::here()?),
+/// Opens it. A URL that was typed is the user's own choice.
+pub(super) fn open(argument: Option<&str>, intent: Intent) -> Result<Store> {
+    let (text, top, config, chosen_by) = match argument {
+        Some(text) => (text.to_owned(), here()?, Config::here()?, ChosenBy::User),
         None => {
             let repo = Repo::discover()?;
-            (configured(&repo)?, repo.top, repo.config)
+            let chosen_by = settings::chosen_by(&repo.config, "origin", Direction::Upload);
+            (configured(&repo)?, repo.top, repo.config, chosen_by)
         }
     };
     let url = StoreUrl::parse(&text)?;
     // settings for one store are named by its URL as git-lfs has it
-    let access = settings::access(&config, &format!("{SCHEME}{}", text.trim_start_matches(SCHEME)))?;
+    let as_configured = format!("{SCHEME}{}", text.trim_start_matches(SCHEME));
+    for note in settings::passed_over(&config, &as_configured) {
+        tracing::warn!("{note}");
+    }
+    let access = settings::access(&config, &as_configured, chosen_by, intent)?;
     Store::open(&url, &top, &access)
 }
 

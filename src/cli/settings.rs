@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::flow::{DeltaRule, Settings};
 use crate::limit;
 use crate::local::clones::Clones;
-use crate::repo::{Config, Repo};
-use crate::store::{Access, StoreUrl};
+use crate::repo::{Config, Direction, Repo};
+use crate::store::{Access, ChosenBy, Intent, StoreUrl, is_same_endpoint};
 
 /// All of them, in lower case as git prints them.
 pub(super) const KNOWN: &[&str] = &[
@@ -29,6 +29,20 @@ pub(super) const KNOWN: &[&str] = &[
     "retrytime",
     "shardcache",
     "source",
+    "ssekmskeyid",
+    "storageclass",
+    "trustedendpoint",
+];
+/// Those that say how a service is reached and with what. One for a store counts only for the endpoint that its URL names too:
+/// the same bucket's name elsewhere is another bucket.
+const OF_SERVICE: &[&str] = &[
+    "account",
+    "acl",
+    "allowhttp",
+    "endpoint",
+    "pathstyle",
+    "profile",
+    "region",
     "ssekmskeyid",
     "storageclass",
 ];
@@ -62,10 +76,18 @@ pub(super) fn cache_bytes(config: &Config) -> Result<u64> {
 }
 
 /// How the store that `configured` names is reached.
-pub(super) fn access(config: &Config, configured: &str) -> Result<Access> {
+pub(super) fn access(
+    config: &Config,
+    configured: &str,
+    chosen_by: ChosenBy,
+    intent: Intent,
+) -> Result<Access> {
     let of = Of { config, store: configured };
     let default = Access::default();
     Ok(Access {
+        chosen_by,
+        intent,
+        trusted_endpoints: trusted_endpoints(config),
         region: of.text("region"),
         endpoint: of.text("endpoint"),
         path_style: of.yes_or_no("pathStyle")?,
@@ -80,6 +102,42 @@ pub(super) fn access(config: &Config, configured: &str) -> Result<Access> {
     })
 }
 
+/// Endpoints that the user trusts with signed requests.
+pub(super) fn trusted_endpoints(config: &Config) -> Vec<String> {
+    config.settings("trustedendpoint", "").into_iter().map(str::to_owned).collect()
+}
+
+/// Who has chosen the URL that a remote's objects go by.
+pub(super) fn chosen_by(config: &Config, remote: &str, direction: Direction) -> ChosenBy {
+    match config.is_lfs_url_committed(remote, direction) {
+        true => ChosenBy::Repository,
+        false => ChosenBy::User,
+    }
+}
+
+/// What is to be said of settings for this store's bucket and prefix that name no endpoint, where its URL names one: they don't
+/// count.
+pub(super) fn passed_over(config: &Config, configured: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    for name in OF_SERVICE {
+        for (key, _) in config.settings_by_store(name) {
+            let names_no_endpoint = is_same_endpoint(place(key), key);
+            if place(key) == place(configured) && names_no_endpoint && !is_same_endpoint(configured, key) {
+                notes.push(format!(
+                    "the setting lfs-cdc.{key}.{name} doesn't count for {configured}, whose endpoint is another; \
+                     set it for the URL with that endpoint, or unset it"
+                ));
+            }
+        }
+    }
+    notes
+}
+
+/// A URL without its query.
+fn place(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(place, _)| place)
+}
+
 /// The settings of one store.
 struct Of<'a> {
     config: &'a Config,
@@ -89,8 +147,23 @@ struct Of<'a> {
 impl Of<'_> {
     /// An empty value is none, as with git's own settings.
     fn text(&self, name: &str) -> Option<String> {
-        let value = self.config.setting(&name.to_ascii_lowercase(), self.store);
+        let name = name.to_ascii_lowercase();
+        let value = match OF_SERVICE.contains(&name.as_str()) {
+            true => self.of_service(&name),
+            false => self.config.setting(&name, self.store),
+        };
         value.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// That of the URL as it is, else that of the same place and endpoint, else the general one.
+    fn of_service(&self, name: &str) -> Option<&str> {
+        let (config, store) = (self.config, self.store);
+        let find = |is_meant: &dyn Fn(&str) -> bool| {
+            config.settings_by_store(name).rev().find(|(key, _)| is_meant(key)).map(|(_, value)| value)
+        };
+        find(&|key| key == store)
+            .or_else(|| find(&|key| place(key) == place(store) && is_same_endpoint(store, key)))
+            .or_else(|| config.get(&format!("lfs-cdc.{name}")))
     }
 
     fn number<N>(&self, name: &str, range: std::ops::RangeInclusive<N>) -> Result<Option<N>>
@@ -156,6 +229,43 @@ impl Of<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_of_a_service_counts_only_for_the_endpoint_of_its_url() {
+        const HERE: &str = "cdc::s3://team/game";
+        let there = |endpoint: &str| format!("{HERE}?region=r&endpoint={endpoint}&repository=x");
+        let text = |entries: &[(&str, &str)], store: &str, name: &str| {
+            Of { config: &Config::of(entries), store }.text(name)
+        };
+        let value = Some("team".to_owned());
+        for name in OF_SERVICE {
+            let key = format!("lfs-cdc.{HERE}.{name}");
+            let set = [(key.as_str(), "team")];
+            assert_eq!(text(&set, HERE, name), value, "{name}");
+            assert_eq!(text(&set, &format!("{HERE}?repository=x&region=r"), name), value, "{name}");
+            assert_eq!(text(&set, &there("https://evil"), name), None, "{name}");
+            let notes = passed_over(&Config::of(&set), &there("https://evil"));
+            assert!(matches!(&notes[..], [note] if note.contains(&key)), "{notes:?}");
+            assert!(passed_over(&Config::of(&set), HERE).is_empty(), "{name}");
+
+            let key = format!("lfs-cdc.{HERE}?endpoint=https://s3.example.com.{name}");
+            let set = [(key.as_str(), "team")];
+            assert_eq!(text(&set, &there("https%3A%2F%2FS3.example.com:443/"), name), value, "{name}");
+            for other in ["https://evil", "http://s3.example.com", "https://s3.example.com:444", "x"] {
+                assert_eq!(text(&set, &there(other), name), None, "{name} at {other}");
+            }
+            assert_eq!(text(&set, HERE, name), None, "{name}");
+            assert!(passed_over(&Config::of(&set), &there("https://evil")).is_empty(), "{name}");
+            // the last endpoint of a URL is the one that counts
+            let twice = there("https://s3.example.com&endpoint=https://evil");
+            assert_eq!(text(&set, &twice, name), None, "{name}");
+
+            let general = format!("lfs-cdc.{name}");
+            assert_eq!(text(&[(&general, "team")], &there("https://evil"), name), value, "{name}");
+        }
+        let other = [("lfs-cdc.cdc::s3://team/game.concurrency", "3")];
+        assert_eq!(text(&other, &there("https://evil"), "concurrency").as_deref(), Some("3"));
+    }
 
     #[test]
     fn a_size_is_read_as_git_writes_it_and_anything_else_is_an_error_that_says_what_is_right() {

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{Outcome, named, print};
 use crate::error::Result;
 use crate::flow::stats::{self, Stats as Stored};
+use crate::store::Intent;
 
 /// Show what a store holds and how much deduplication saved
 ///
@@ -21,7 +22,7 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn run(self) -> Result<Outcome> {
-        let store = named::open(self.url.as_deref())?;
+        let store = named::open(self.url.as_deref(), Intent::Read)?;
         let stats = stats::stats(&store)?;
         if self.json {
             print::json(&stats)?;

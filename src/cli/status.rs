@@ -1,5 +1,7 @@
 //! `git lfs-cdc status`: which store each remote leads to, and whether it works.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -8,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::flow::health;
 use crate::limit;
 use crate::repo::{Config, Direction, Repo, git};
-use crate::store::{self, SCHEME, Store, StoreUrl};
+use crate::store::{self, Intent, SCHEME, Store, StoreUrl};
 
 /// Show which store each remote leads to, and whether it works
 ///
@@ -55,6 +57,8 @@ struct Remote {
     replaced_segments: Option<usize>,
     /// Whether requests go unsigned, as no credentials were found for a store that takes some.
     anonymous: Option<bool>,
+    /// Why that is so though there may be some, and how to change it: only the repository names the endpoint.
+    unsigned: Option<String>,
     /// What was found out by trying.
     probe: Option<Probe>,
     #[serde(skip)]
@@ -158,6 +162,7 @@ fn look_at(
         segments: None,
         replaced_segments: None,
         anonymous: None,
+        unsigned: None,
         probe: None,
         opened: None,
     };
@@ -181,7 +186,10 @@ fn look_at(
         findings.extend(sources.iter().filter(|source| !source.is_dir()).map(|source| {
             format!("lfs-cdc.source names {}, which is no folder; mount it, or unset it", source.display())
         }));
-        let store = Store::open(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
+        findings.extend(settings::passed_over(&repo.config, &configured));
+        let chosen_by = settings::chosen_by(&repo.config, name, direction);
+        let access = settings::access(&repo.config, &configured, chosen_by, Intent::Read)?;
+        let store = Store::open(&url, &repo.top, &access)?;
         let health = health::look(&store)?;
         Ok((store, health))
     });
@@ -192,6 +200,7 @@ fn look_at(
             remote.segments = Some(health.segments);
             remote.replaced_segments = Some(health.replaced);
             remote.anonymous = store.is_anonymous();
+            remote.unsigned = store.unsigned();
             findings.extend(health.damage.iter().map(Error::to_string));
             remote.opened = Some(store);
         }
@@ -207,6 +216,13 @@ fn try_out(store: &Store, remote: &mut Remote, findings: &mut Vec<String>) {
             if !found.lists_at_once {
                 findings.push(format!(
                     "a listing of {} does not show what was written before it; no store is safe there",
+                    store.location()
+                ));
+            }
+            if store.description().creates && !found.honours_conditions {
+                findings.push(format!(
+                    "{} doesn't honour conditional writes, and its store.json says that it does: nothing is lost, and each \
+                     command asks once in vain; `git lfs-cdc init` with its URL corrects that",
                     store.location()
                 ));
             }
@@ -244,6 +260,10 @@ fn print(report: &Report) {
     }
     for probe in report.remotes.iter().filter_map(|remote| remote.probe.as_ref()) {
         print_probe(probe);
+    }
+    let unsigned: BTreeSet<&String> = report.remotes.iter().filter_map(|r| r.unsigned.as_ref()).collect();
+    for why in unsigned {
+        print::line(format!("note: {why}"));
     }
     for finding in &report.findings {
         print::line(format!("! {finding}"));

@@ -14,7 +14,7 @@ use crate::flow::Engine;
 use crate::limit;
 use crate::local::log;
 use crate::repo::{Direction, Repo};
-use crate::store::{SCHEME, Store, StoreUrl};
+use crate::store::{Intent, SCHEME, Store, StoreUrl};
 
 /// Move objects for git-lfs, which runs this itself
 ///
@@ -87,7 +87,16 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     let url = StoreUrl::parse(&configured)?;
     let settings = settings::read(repo, &url, &configured)?;
     settings.clones.remember(&settings.lfs_storage);
-    let store = Store::open_looking(&url, &repo.top, &settings::access(&repo.config, &configured)?)?;
+    for note in settings::passed_over(&repo.config, &configured) {
+        tracing::warn!("{note}");
+    }
+    let intent = match direction {
+        Direction::Upload => Intent::Write,
+        Direction::Download => Intent::Read,
+    };
+    let chosen_by = settings::chosen_by(&repo.config, remote, direction);
+    let access = settings::access(&repo.config, &configured, chosen_by, intent)?;
+    let store = Store::open_looking(&url, &repo.top, &access)?;
     if direction == Direction::Upload {
         store.prepare_writing()?;
     }

@@ -4,9 +4,35 @@ use std::time::Duration;
 
 use crate::limit;
 
+/// Who has chosen the URL of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// This user, on the command line or in git's configuration.
+    User,
+    /// Whoever wrote the repository, in `.lfsconfig`.
+    #[default]
+    Repository,
+}
+
+/// What a command is about to do with a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Intent {
+    /// Read only.
+    #[default]
+    Read,
+    /// Write, and perhaps delete.
+    Write,
+}
+
 /// Settings that a committed URL has no say in, or less than these.
 #[derive(Clone, Debug)]
 pub struct Access {
+    /// Who has chosen the store's URL.
+    pub chosen_by: ChosenBy,
+    /// What the store is opened for.
+    pub intent: Intent,
+    /// Endpoints that this user trusts with signed requests, whoever has chosen the URL.
+    pub trusted_endpoints: Vec<String>,
     /// Region of an S3 bucket.
     pub region: Option<String>,
     /// Where the service is, if not where its cloud has it: an `http(s)://` URL.
@@ -34,6 +60,9 @@ pub struct Access {
 impl Default for Access {
     fn default() -> Self {
         Self {
+            chosen_by: ChosenBy::default(),
+            intent: Intent::default(),
+            trusted_endpoints: Vec::new(),
             region: None,
             endpoint: None,
             path_style: None,

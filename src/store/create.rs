@@ -5,11 +5,12 @@ use std::path::{Path as FilePath, PathBuf};
 use object_store::path::Path;
 use object_store::{PutMode, PutPayload};
 
-use super::files::Files;
+use super::files::{Conditions, Files};
+use super::network::may_refuse_conditions;
 use super::retry::Retry;
 use super::{
     Access, OwnRuntime, Place, Sharing, Store, StoreUrl, directory, directory_files, find, layout, probe,
-    runtime,
+    read_description, runtime,
 };
 use crate::error::{Kind, Result};
 use crate::format::store_json::StoreDescription;
@@ -34,7 +35,11 @@ impl Store {
     ) -> Result<(Self, bool)> {
         match Self::open(url, top, access) {
             Err(error) if error.kind() == Kind::NotFound && !url.is_read_only() => {}
-            opened => return Ok((opened?, false)),
+            opened => {
+                let mut store = opened?;
+                store.correct_conditions();
+                return Ok((store, false));
+            }
         }
         match url.directory(top) {
             Some(path) => Self::create_directory(path, creation),
@@ -47,7 +52,8 @@ impl Store {
                 }
                 let creates = probe.honours_conditions;
                 let mine = StoreDescription { creates, ..StoreDescription::new(None)? };
-                Self::create(Files { creates, ..files }, runtime, &mine)
+                let conditions = Conditions::new(creates);
+                Self::create(Files { conditions, ..files }, runtime, &mine)
             }
         }
     }
@@ -60,7 +66,7 @@ impl Store {
         let umask = sharing.map(|sharing| directory::set_umask_for(sharing.file_mode()));
         let created = directory::Place::create(path, sharing, force).and_then(|place| {
             // hard links make it so; `create` knows what to do without them
-            let files = Files { creates: true, ..directory_files(place)? };
+            let files = Files { conditions: Conditions::new(true), ..directory_files(place)? };
             Self::create(files, runtime()?, &mine)
         });
         if let Some(umask) = umask {
@@ -76,14 +82,48 @@ impl Store {
         let created = store.description.id == mine.id;
         Ok((store, created))
     }
+
+    /// Takes back what `store.json` says of conditions, where the store was copied to a service that refuses them. That is all
+    /// that is ever changed in it, and no transfer does it. Where it can't be done, pushes do without it.
+    fn correct_conditions(&mut self) {
+        if !self.description.creates || self.is_read_only() || self.is_directory() {
+            return;
+        }
+        match self.runtime.block_on(correct_conditions(&self.files, &self.description)) {
+            Ok(true) => {
+                self.description.creates = false;
+                self.files.conditions = Conditions::new(false);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::info!("whether the service still honours conditions was not found out: {error}")
+            }
+        }
+    }
+}
+
+/// Whether the service refuses conditions, and `store.json` doesn't say any more that it honours them.
+async fn correct_conditions(files: &Files, description: &StoreDescription) -> Result<bool> {
+    if !probe::refuses_conditions(files).await? {
+        return Ok(false);
+    }
+    // somebody else may have put another store there meanwhile
+    let found = read_description(files).await?;
+    if found != *description {
+        return Ok(false);
+    }
+    let mine = StoreDescription { creates: false, ..found };
+    files.rewrite(&Path::from(layout::STORE_JSON), mine.write()?.into()).await?;
+    tracing::warn!("{} refuses conditional writes now; store.json says so", files.place);
+    Ok(true)
 }
 
 async fn put_description(files: &Files, description: &StoreDescription) -> Result<()> {
     let path = Path::from(layout::STORE_JSON);
     let bytes = PutPayload::from(description.write()?);
     let mut retry = Retry::new(&files.place, format!("writing {path}"));
-    let mut mode = if files.creates { PutMode::Create } else { PutMode::Overwrite };
-    if !files.creates && files.size(&path).await?.is_some() {
+    let mut mode = files.conditions.mode();
+    if mode == PutMode::Overwrite && files.size(&path).await?.is_some() {
         return Ok(());
     }
     loop {
@@ -93,7 +133,8 @@ async fn put_description(files: &Files, description: &StoreDescription) -> Resul
         if files.size(&path).await?.is_some() {
             return Ok(());
         }
-        if matches!((&files.place, &mode), (Place::Directory(_), PutMode::Create)) {
+        let is_without_links = matches!(&files.place, Place::Directory(_));
+        if mode == PutMode::Create && (is_without_links || may_refuse_conditions(&error)) {
             // some file systems have no hard links; what is read back decides between two that do the same
             mode = PutMode::Overwrite;
             continue;

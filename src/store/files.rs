@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -25,8 +25,33 @@ use crate::limit;
 pub(super) struct Files {
     pub objects: Arc<dyn ObjectStore>,
     pub place: Place,
-    /// Whether new names are written on the condition that they are not there, which the service honours.
-    pub creates: bool,
+    /// Whether new names are written on the condition that they are not there.
+    pub conditions: Conditions,
+}
+
+/// Whether new names are written on the condition that they are not there. `store.json` says what the service was seen to do
+/// when the store was made; a service that refuses such a request now overrules it, for as long as the process lives.
+#[derive(Clone, Debug)]
+pub(super) struct Conditions(Arc<AtomicBool>);
+
+impl Conditions {
+    pub(super) fn new(are_used: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(are_used)))
+    }
+
+    pub(super) fn mode(&self) -> PutMode {
+        if self.0.load(Ordering::Relaxed) { PutMode::Create } else { PutMode::Overwrite }
+    }
+
+    /// The same request was refused with a condition and done without.
+    pub(super) fn give_up(&self, place: &Place) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "{place} refuses conditional writes, and store.json says that it honours them; writing without. \
+                 Names are unique, so nothing is overwritten; `git lfs-cdc init` with its URL corrects store.json"
+            );
+        }
+    }
 }
 
 impl Files {
@@ -35,7 +60,7 @@ impl Files {
     pub(super) async fn put(&self, path: &Path, payload: PutPayload, moved: &Moved) -> Result<()> {
         let mut retry = Retry::new(&self.place, format!("writing {path}"));
         let size_bytes = payload.content_length() as u64;
-        let mode = if self.creates { PutMode::Create } else { PutMode::Overwrite };
+        let mut mode = self.conditions.mode();
         let mut parts = self.in_parts(size_bytes);
         let (mut broken, mut is_first) = (0, true);
         loop {
@@ -55,9 +80,18 @@ impl Files {
             // found again by the wire, which sees it move
             options.extensions.insert(moved.clone());
             let error = match self.objects.put_opts(path, payload.clone(), options).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if mode == PutMode::Overwrite {
+                        self.conditions.give_up(&self.place);
+                    }
+                    return Ok(());
+                }
                 Err(error) => error,
             };
+            if mode == PutMode::Create && network::may_refuse_conditions(&error) {
+                mode = PutMode::Overwrite;
+                continue;
+            }
             // an earlier try may have been done though its answer was lost, and a key that must not overwrite
             // is simply denied the next; and some services call names taken that are not there
             let is_link_failure = network::is_link_failure(&error);

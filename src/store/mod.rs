@@ -8,6 +8,7 @@ mod directory;
 mod files;
 mod layout;
 mod listing;
+mod names;
 mod network;
 mod pending;
 pub mod probe;
@@ -30,15 +31,16 @@ use object_store::PutPayload;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-pub use self::access::Access;
+pub use self::access::{Access, ChosenBy, Intent};
 pub use self::carried::InSegment;
 pub use self::create::Creation;
 pub use self::directory::Sharing;
-use self::files::Files;
+use self::files::{Conditions, Files};
 use self::listing::{list_condemned, list_segments, look};
+use self::network::endpoint;
 pub use self::pending::{Moved, Pending};
 use self::pending::{OwnRuntime, runtime, stopped};
-pub use self::url::{SCHEME, StoreUrl};
+pub use self::url::{SCHEME, StoreUrl, is_same_endpoint};
 use crate::error::{Error, Kind, Result};
 use crate::format::manifest;
 use crate::format::store_json::StoreDescription;
@@ -118,7 +120,7 @@ impl Store {
     }
 
     fn of(files: Files, runtime: OwnRuntime, description: StoreDescription, look: Option<FirstLook>) -> Self {
-        let files = Files { creates: description.creates, ..files };
+        let files = Files { conditions: Conditions::new(description.creates), ..files };
         let (first_look, carriers) = (Mutex::new(look), carried::Carriers::default());
         let carried_bytes = match &files.place {
             // nobody waits for round trips there
@@ -144,7 +146,7 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn on(objects: Arc<dyn object_store::ObjectStore>) -> Result<Self> {
         let place = Place::Network(Arc::new(network::Place::nowhere()));
-        let files = Files { objects, place, creates: true };
+        let files = Files { objects, place, conditions: Conditions::new(true) };
         let mine = StoreDescription { creates: true, ..StoreDescription::new(None)? };
         Ok(Self::create(files, runtime()?, &mine)?.0)
     }
@@ -171,6 +173,17 @@ impl Store {
         match &self.files.place {
             Place::Network(place) if !self.is_read_only() => Some(place.is_anonymous()),
             _ => None,
+        }
+    }
+
+    /// Why requests go unsigned though there may be credentials: only the repository names the endpoint. Says how to trust it.
+    pub fn unsigned(&self) -> Option<String> {
+        match &self.files.place {
+            Place::Network(place) => {
+                let origin = place.untrusted.as_ref()?;
+                Some(format!("{}; {}", endpoint::unsigned(origin), endpoint::how_to_trust(origin)))
+            }
+            Place::Directory(_) => None,
         }
     }
 
@@ -216,6 +229,11 @@ impl Store {
         if self.is_read_only() {
             return Err(Error::new(Kind::Denied, format!("the store {} can only be read", self.location()))
                 .remedy("set lfs.pushurl to the URL of its bucket or directory"));
+        }
+        if let Place::Network(place) = &self.files.place
+            && let Some(origin) = &place.untrusted
+        {
+            return Err(endpoint::not_written(origin));
         }
         if let Some(mode) = self.description.file_mode {
             let _ = directory::set_umask_for(mode);
@@ -420,14 +438,15 @@ fn find(url: &StoreUrl, top: &FilePath, access: &Access, runtime: &Handle) -> Re
         Some(path) => directory_files(directory::Place::find(path)?),
         None => {
             let (objects, place) = network::open(url, access, runtime)?;
-            Ok(Files { objects, place: Place::Network(Arc::new(place)), creates: false })
+            Ok(Files { objects, place: Place::Network(Arc::new(place)), conditions: Conditions::new(false) })
         }
     }
 }
 
 /// Names in a directory are unique, and plain puts are renames: they overwrite nothing.
 fn directory_files(place: directory::Place) -> Result<Files> {
-    Ok(Files { objects: place.backend()?, place: Place::Directory(place), creates: false })
+    let objects = place.backend()?;
+    Ok(Files { objects, place: Place::Directory(place), conditions: Conditions::new(false) })
 }
 
 async fn read_description(files: &Files) -> Result<StoreDescription> {

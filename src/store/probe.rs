@@ -5,6 +5,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
 
 use super::files::{Files, is_taken};
+use super::network::may_refuse_conditions;
 use super::retry::Retry;
 use super::{Moved, layout};
 use crate::error::{Error, Kind, Result};
@@ -71,6 +72,20 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
             .remedy("this service can't hold a store; report it to whoever runs it"));
     }
     Ok(probe)
+}
+
+/// Whether the service refuses to write on a condition, and writes without one. Writes a small object, and removes it if that is
+/// allowed.
+pub(super) async fn refuses_conditions(files: &Files) -> Result<bool> {
+    let path = layout::probe(&Nonce::random()?, 0);
+    let write = |mode: PutMode| files.objects.put_opts(&path, CONTENT.into(), files.options(mode));
+    let refused = match write(PutMode::Create).await {
+        Ok(_) => false,
+        Err(error) if may_refuse_conditions(&error) => write(PutMode::Overwrite).await.is_ok(),
+        Err(error) => return Err(files.place.explain("probing", error)),
+    };
+    let _ = files.objects.delete(&path).await;
+    Ok(refused)
 }
 
 /// Writes a probe; what fails for the moment is tried again.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use object_store::path::Path as Prefix;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use super::names;
+use super::network::endpoint;
 use crate::error::{Error, Result};
 use crate::limit;
 
@@ -107,6 +109,12 @@ impl StoreUrl {
         Some(top.join(path))
     }
 
+    /// The endpoint that the URL names, unless it is one of AWS's own, as `lfs-cdc.trustedEndpoint` has it.
+    pub fn foreign_endpoint(&self) -> Option<String> {
+        let Target::S3(Bucket { endpoint: Some(endpoint), .. }) = &self.target else { return None };
+        endpoint::foreign_origin(endpoint)
+    }
+
     /// Whether nothing can be written there.
     pub fn is_read_only(&self) -> bool {
         matches!(self.target, Target::Web(_))
@@ -126,8 +134,7 @@ fn parse_place(place: &str) -> Result<Target, String> {
     }
     let bucket = || -> Result<(String, Prefix), String> {
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let sound = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
-        if name.len() < 3 || !name.chars().all(sound) {
+        if !names::is_bucket_name(name, scheme) {
             return Err(format!("{name:?} can't be the name of a bucket"));
         }
         let prefix = match Prefix::parse(decode(prefix)?) {
@@ -172,6 +179,24 @@ fn decode(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a setting for the store that `key` names is one for the service that `url` names too: the endpoint is the same, or
+/// neither names one. URLs are as they are configured.
+pub fn is_same_endpoint(url: &str, key: &str) -> bool {
+    match (endpoint_in(url), endpoint_in(key)) {
+        (None, None) => true,
+        (Some(one), Some(two)) => endpoint::is_same_origin(&one, &two),
+        _ => false,
+    }
+}
+
+/// The endpoint that a URL names, which needs no other sound part.
+fn endpoint_in(url: &str) -> Option<String> {
+    let (_, query) = url.split_once('?')?;
+    // the last one counts, as when the URL is read
+    let value = query.split('&').filter_map(|pair| pair.strip_prefix("endpoint=")).next_back()?;
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
 /// What may be shown of a URL that turned out to be wrong: it may hold a password.
 fn without_secrets(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
@@ -187,7 +212,12 @@ impl Target {
             return Err(format!("{key} is empty"));
         }
         match (self, key) {
-            (Self::S3(bucket), "region") => bucket.region = Some(value),
+            (Self::S3(bucket), "region") => {
+                if !names::is_region(&value) {
+                    return Err(format!("{value:?} can't be the name of a region"));
+                }
+                bucket.region = Some(value);
+            }
             (Self::S3(bucket), "endpoint") => {
                 if value.split('/').any(|part| part.contains('@')) {
                     return Err("names and passwords don't belong in it".into());
@@ -198,9 +228,7 @@ impl Target {
                 bucket.path_style = Some(value.parse().map_err(|_| "pathStyle is true or false")?);
             }
             (Self::Azure { account, .. }, "account") => {
-                // it becomes a part of a host's name
-                let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-                if !(3..=24).contains(&value.len()) || !value.chars().all(sound) {
+                if !names::is_account(&value) {
                     return Err(format!("{value:?} can't be the name of a storage account"));
                 }
                 *account = Some(value);
@@ -295,6 +323,7 @@ mod tests {
                 "r",
                 "cdc::s3://team/a/b?region=eu-1&endpoint=http://localhost:9000&pathStyle=false&repository=r",
             ),
+            ("s3://tenant:bucket/a", "s3://tenant:bucket/a", "", "cdc::s3://tenant:bucket/a"),
             ("gs://team/my%20models", "gs://team/my models", "", "cdc::gs://team/my%20models"),
             ("az://team/x?account=acme1", "az://team/x", "", "cdc::az://team/x?account=acme1"),
             (
@@ -328,6 +357,9 @@ mod tests {
             "s3://team//a",
             "s3://team/../a",
             "s3://team?pathStyle=perhaps",
+            "s3://team?region=x@localhost:39444/",
+            "s3://team?region=EU",
+            "gs://tenant:bucket/x",
             "s3://team?profile=admin",
             "s3://team?endpoint=",
             "gs://team?endpoint=http://evil.example",

@@ -4,8 +4,11 @@
 //! Azure are not tried here.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::thread;
 
 use crate::data::{assert_same_tree, noise};
 use crate::machine::Machine;
@@ -27,6 +30,8 @@ fn with_store(what: &str) -> Option<(Sandbox, Machine)> {
 
 /// A repository with its store elsewhere than the sandbox has its stores, pushed by a machine with these keys.
 fn with_store_at(sandbox: &Sandbox, url: &str, role: Role) -> Repo {
+    let (_, endpoint) = url.split_once("endpoint=").expect("it is not at AWS");
+    sandbox.trust(endpoint);
     let work = sandbox.repository_without_store("shared");
     let work = Repo { machine: work.machine.with_keys(role), ..work };
     work.init(url);
@@ -86,17 +91,74 @@ fn profiles_give_keys() {
     // the setting beats the environment
     let other = machine.clone().with_variable("AWS_PROFILE", "absent");
     clones(&sandbox, &other.with_variable("AWS_ACCESS_KEY_ID", "nobody"), "by-setting-first");
-    // for one store only, and another one doesn't take it
+    // for one store only, with its endpoint; another one doesn't take it, nor the same name elsewhere
     machine.must(&sandbox.path("reader"), ["config", "--global", "--unset", "lfs-cdc.profile"]);
     let url = sandbox.machine.repo_at("shared").must(["config", "lfs.url"]);
     let place = url.split('?').next().unwrap();
-    let setting = format!("lfs-cdc.{place}.profile");
-    machine.must(&sandbox.path("reader"), ["config", "--global", &setting, "team"]);
-    clones(&sandbox, &machine, "by-setting-of-the-store");
-    machine.must(&sandbox.path("reader"), ["config", "--global", "--unset", &setting]);
-    machine
-        .must(&sandbox.path("reader"), ["config", "--global", &format!("lfs-cdc.{place}x.profile"), "team"]);
-    is_refused(&sandbox, &machine, "by-setting-of-another", &["no credentials were found"]);
+    let at_endpoint = format!("{place}?endpoint={}", s3::endpoint().unwrap());
+    for (number, (setting, counts)) in
+        [(url.trim(), true), (&at_endpoint, true), (place, false), (&format!("{at_endpoint}0"), false)]
+            .into_iter()
+            .enumerate()
+    {
+        let setting = format!("lfs-cdc.{setting}.profile");
+        machine.must(&sandbox.path("reader"), ["config", "--global", &setting, "team"]);
+        match counts {
+            true => drop(clones(&sandbox, &machine, &format!("of-the-store-{number}"))),
+            false => is_refused(
+                &sandbox,
+                &machine,
+                &format!("of-another-{number}"),
+                &["no credentials were found"],
+            ),
+        }
+        machine.must(&sandbox.path("reader"), ["config", "--global", "--unset", &setting]);
+    }
+}
+
+#[test]
+fn line_ends_and_spaces_around_credentials_do_no_harm() {
+    let Some((sandbox, machine)) = with_store("line ends") else { return };
+    let (id, secret) = Role::Pull.keys();
+    let location = sandbox.store().location();
+    let endpoint = s3::endpoint().unwrap();
+    let look = |variables: &[(&str, String)]| {
+        let usual = [
+            ("AWS_ACCESS_KEY_ID", id.clone()),
+            ("AWS_SECRET_ACCESS_KEY", secret.clone()),
+            ("AWS_ENDPOINT_URL", endpoint.clone()),
+        ];
+        let all = usual
+            .iter()
+            .chain(variables)
+            .fold(machine.clone(), |machine, (name, value)| machine.with_variable(name, value));
+        all.cdc(&sandbox.path("reader"), ["stats", &location])
+    };
+    for end in ["\n", "\r\n", " ", "\t"] {
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", &id),
+            ("AWS_SECRET_ACCESS_KEY", &secret),
+            ("AWS_ENDPOINT_URL", &endpoint),
+            ("AWS_REGION", &s3::REGION.to_owned()),
+        ] {
+            machine.expect_success(look(&[(name, format!("{end}{value}{end}"))]));
+        }
+    }
+    for (name, value, words) in [
+        ("AWS_ACCESS_KEY_ID", format!("{id}\nx"), "the access key id has a line end"),
+        ("AWS_SECRET_ACCESS_KEY", format!("{secret}\rx"), "the secret access key has a line end"),
+        ("AWS_SESSION_TOKEN", "to\u{f6}ken".to_owned(), "the session token has a line end"),
+        ("AWS_REGION", "us east".to_owned(), "can't be the name of a region"),
+        ("HTTP_PROXY", "http://127.0.0.1:1\n".to_owned(), "HTTP_PROXY can't be used"),
+        ("HTTP_PROXY", "gopher://127.0.0.1:1".to_owned(), "gopher:// is not a kind of proxy"),
+    ] {
+        machine.expect_failure(look(&[(name, value)]), &[words]);
+    }
+
+    let text = format!("\u{feff}{}", profile("default", Role::Pull)).replace('\n', "\r\n");
+    let folder = tempfile::tempdir().unwrap();
+    put_aws_files(&sandbox.path("reader"), folder.path(), "", &text);
+    clones(&sandbox, &machine, "by-file");
 }
 
 #[test]
@@ -231,4 +293,85 @@ fn a_proxy_is_asked_unless_the_host_is_excepted() {
         is_refused(&sandbox, &machine, &format!("by-{proxy}"), &["can't be reached", "HTTPS_PROXY"]);
         clones(&sandbox, &machine.with_variable(exception, "127.0.0.1"), &format!("excepted-{proxy}"));
     }
+}
+
+#[test]
+fn every_address_is_excepted_by_an_asterisk_and_one_by_its_network() {
+    let Some((sandbox, machine)) = with_store("exceptions from proxies") else { return };
+    machine.must(&sandbox.path("reader"), ["config", "--global", "lfs-cdc.retryTime", "4"]);
+    let machine = machine.with_keys(Role::Pull).with_variable("ALL_PROXY", "http://127.0.0.1:1");
+    for (number, names) in ["*", "example.com, *", "127.0.0.0/8"].into_iter().enumerate() {
+        clones(&sandbox, &machine.clone().with_variable("NO_PROXY", names), &format!("excepted-{number}"));
+    }
+
+    // those who give credentials are asked the same way
+    let server = TokenServer::start(Role::Pull.keys());
+    let token = sandbox.path("token");
+    fs::write(&token, JOB_TOKEN).unwrap();
+    let job = machine.without_keys().with_variable("AWS_ENDPOINT_URL_STS", &server.url);
+    let job = job.with_variable("AWS_ROLE_ARN", &format!("{ROLE}\n"));
+    let job = job.with_variable("AWS_WEB_IDENTITY_TOKEN_FILE", &format!("{}\n", path_str(&token)));
+    let job = job.with_variable("ALL_PROXY", "http://127.0.0.1:1");
+    is_refused(&sandbox, &job.clone().with_variable("NO_PROXY", "x"), "job", &["credentials can't be used"]);
+    // SeaweedFS knows no session tokens: that it is asked shows that there were credentials
+    let outcome = job
+        .with_variable("NO_PROXY", "*")
+        .git(&sandbox.path("reader"), ["clone", path_str(&sandbox.remote("shared")), "job-excepted"]);
+    assert!(!outcome.text().contains("credentials can't be used"), "{}", outcome.text());
+}
+
+/// A SOCKS5 proxy, as far as it is asked for connections to addresses and names.
+fn socks_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // ends with the tests
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || socks_connection(stream));
+        }
+    });
+    address.to_string()
+}
+
+fn socks_connection(mut client: TcpStream) -> std::io::Result<()> {
+    let mut head = [0; 2];
+    client.read_exact(&mut head)?;
+    client.read_exact(&mut vec![0; usize::from(head[1])])?;
+    client.write_all(&[5, 0])?;
+    let mut request = [0; 4];
+    client.read_exact(&mut request)?;
+    let host = match request[3] {
+        1 => {
+            let mut address = [0; 4];
+            client.read_exact(&mut address)?;
+            std::net::Ipv4Addr::from(address).to_string()
+        }
+        _ => {
+            let mut length = [0];
+            client.read_exact(&mut length)?;
+            let mut name = vec![0; usize::from(length[0])];
+            client.read_exact(&mut name)?;
+            String::from_utf8_lossy(&name).into_owned()
+        }
+    };
+    let mut port = [0; 2];
+    client.read_exact(&mut port)?;
+    let server = TcpStream::connect((host.as_str(), u16::from_be_bytes(port)))?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    let (mut up, mut down) = ((client.try_clone()?, server.try_clone()?), (server, client));
+    thread::spawn(move || std::io::copy(&mut up.0, &mut up.1));
+    std::io::copy(&mut down.0, &mut down.1).map(drop)
+}
+
+#[test]
+fn socks_proxies_are_asked() {
+    let Some((sandbox, machine)) = with_store("SOCKS") else { return };
+    machine.must(&sandbox.path("reader"), ["config", "--global", "lfs-cdc.retryTime", "4"]);
+    let (machine, proxy) = (machine.with_keys(Role::Pull), socks_server());
+    for scheme in ["socks5", "socks5h"] {
+        let machine = machine.clone().with_variable("ALL_PROXY", &format!("{scheme}://{proxy}"));
+        clones(&sandbox, &machine, scheme);
+    }
+    let nobody = machine.with_variable("ALL_PROXY", "socks5h://127.0.0.1:1");
+    is_refused(&sandbox, &nobody, "nobody", &["can't be reached"]);
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,12 @@ impl Machine {
         self.environment.retain(|(name, _)| !name.starts_with("AWS_"));
         // else the agent asks for an instance's keys, which takes two seconds
         self.with_variable("AWS_EC2_METADATA_DISABLED", "true")
+    }
+
+    /// Has requests to a service signed, whoever names it: the machine's user trusts it.
+    pub fn trusts(&self, endpoint: &str) {
+        let mut config = fs::OpenOptions::new().append(true).open(self.config_file()).unwrap();
+        writeln!(config, "[lfs-cdc]\n\ttrustedEndpoint = {endpoint}").unwrap();
     }
 
     /// Another user may not reach the build folder: copies of the binaries go into the machine's own `bin`.

@@ -43,6 +43,7 @@ mod storage;
 mod store_faults;
 mod token_server;
 mod transfer;
+mod trust;
 mod urls;
 mod users;
 mod web;

@@ -247,6 +247,7 @@ fn gitlab_pulls_in_its_script() {
         return say("skipped: GitLab's recipe, GIT_LFS_CDC_TEST_RCLONE is not set");
     };
     let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
+    sandbox.trust(&endpoint);
     let prefix = sandbox.path("").file_name().unwrap().to_str().unwrap().to_owned();
     let work = sandbox.repository_without_store("shared");
     let work = Repo { machine: work.machine.with_keys(Role::Admin), ..work };

@@ -356,6 +356,7 @@ impl Counted {
     fn new(test: &str) -> Option<Counted> {
         let sandbox = Sandbox::in_s3(test, Secrets::in_use())?;
         let proxy = Proxy::start(&s3::endpoint()?);
+        sandbox.trust(&proxy.url());
         let url = format!("{}?region={REGION}&endpoint={}", sandbox.store().location(), proxy.url());
         keeps_no_blocks(&sandbox.machine, &sandbox);
         let work = sandbox.repository_without_store("counted");

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::machine::{Identity, Machine};
 use crate::process::say;
@@ -18,6 +19,8 @@ pub struct Sandbox {
     root: tempfile::TempDir,
     kind: Kind,
     secrets: Secrets,
+    /// Endpoints that every machine's user trusts with signed requests.
+    services: Mutex<Vec<String>>,
     pub machine: Machine,
 }
 
@@ -51,8 +54,11 @@ impl Sandbox {
     pub fn with(kind: Kind, secrets: Secrets) -> Sandbox {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let machine = new_machine(root.path(), "home", None, kind, &secrets);
-        Sandbox { root, kind, secrets, machine }
+        let machine = Machine::new(root.path(), "home", None, secrets.clone());
+        let services = s3::endpoint().into_iter().collect();
+        let mut sandbox = Sandbox { root, kind, secrets, services: Mutex::new(services), machine };
+        sandbox.machine = sandbox.equip(sandbox.machine.clone());
+        sandbox
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -69,15 +75,36 @@ impl Sandbox {
         Storage::new(self.kind, self.root.path(), name)
     }
 
+    /// A machine with the agent. Where stores are in S3 it may push, but not delete: nothing needs more.
+    fn equip(&self, machine: Machine) -> Machine {
+        let machine = if self.kind == Kind::S3 { machine.with_keys(Role::Push) } else { machine };
+        self.services.lock().unwrap().iter().for_each(|endpoint| machine.trusts(endpoint));
+        machine.install();
+        machine
+    }
+
+    /// Has the users of machines to come trust one more service, as a team's own.
+    pub fn trust(&self, endpoint: &str) {
+        self.services.lock().unwrap().push(endpoint.to_owned());
+    }
+
     /// Another machine with the agent: it shares no cache with the first.
     pub fn other_machine(&self, name: &str) -> Machine {
-        new_machine(self.root.path(), name, None, self.kind, &self.secrets)
+        self.equip(Machine::new(self.root.path(), name, None, self.secrets.clone()))
+    }
+
+    /// Another machine with these keys, whose user has never heard of the endpoint that stores are at.
+    pub fn stranger(&self, name: &str) -> Machine {
+        let machine = Machine::new(self.root.path(), name, None, self.secrets.clone()).with_keys(Role::Push);
+        machine.install();
+        machine
     }
 
     /// The machine of another user, or none where these tests may not change users.
     pub fn user(&self, name: &str, identity: Identity) -> Option<Machine> {
         let allowed = identity.command("true").output().is_ok_and(|output| output.status.success());
-        allowed.then(|| new_machine(self.root.path(), name, Some(identity), self.kind, &self.secrets))
+        allowed
+            .then(|| self.equip(Machine::new(self.root.path(), name, Some(identity), self.secrets.clone())))
     }
 
     /// Where the bare repository is that `repository` pushes to.
@@ -113,20 +140,6 @@ impl Sandbox {
     }
 }
 
-/// A machine with the agent. Where stores are in S3 it may push, but not delete: nothing needs more.
-fn new_machine(
-    root: &Path,
-    name: &str,
-    identity: Option<Identity>,
-    kind: Kind,
-    secrets: &Secrets,
-) -> Machine {
-    let machine = Machine::new(root, name, identity, secrets.clone());
-    let machine = if kind == Kind::S3 { machine.with_keys(Role::Push) } else { machine };
-    machine.install();
-    machine
-}
-
 pub fn path_str(path: &Path) -> &str {
     path.to_str().expect("the sandbox's paths are UTF-8")
 }
@@ -138,7 +151,7 @@ pub fn full() -> bool {
 
 /// Holds others back that need tens of gigabytes of the disk: their large forms run one after the other.
 pub fn alone_if_large() -> Option<std::sync::MutexGuard<'static, ()>> {
-    static LARGE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    static LARGE: Mutex<()> = Mutex::new(());
     // one that has failed is no reason to fail
     full().then(|| LARGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }

@@ -8,9 +8,10 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use super::wire::{Redirects, Wire};
-use super::{Opened, check_endpoint, misconfigured, no_retries, root, variable};
+use super::{Opened, endpoint, misconfigured, no_retries, root, variable};
 use crate::error::{Error, Kind, Result};
 use crate::store::access::Access;
+use crate::store::names;
 
 /// How long a machine's own identity may take: outside of Azure nobody answers.
 const FIRST_TOKEN: Duration = Duration::from_secs(5);
@@ -26,8 +27,8 @@ pub(super) fn open(
 ) -> Result<Opened> {
     let endpoint = ["AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"].into_iter().find_map(variable);
     let endpoint = access.endpoint.clone().or(endpoint);
-    let endpoint = endpoint.map(|text| check_endpoint(&text, access.allow_http)).transpose()?;
-    let configured = MicrosoftAzureBuilder::from_env();
+    let endpoint = endpoint.map(|text| endpoint::check(&text, access.allow_http)).transpose()?;
+    let configured = from_environment()?;
     let in_environment = configured.get_config_value(&AzureConfigKey::AccountName);
     let committed = account.filter(|_| endpoint.is_none()).map(str::to_owned);
     let account = access.account.clone().or(committed).or(in_environment).ok_or_else(|| {
@@ -35,10 +36,7 @@ pub(super) fn open(
             "put it into the URL (?account=NAME), or set lfs-cdc.account or AZURE_STORAGE_ACCOUNT_NAME",
         )
     })?;
-    let host = match &endpoint {
-        Some(url) => url.host_str().unwrap_or_default().to_owned(),
-        None => format!("{account}.blob.core.windows.net"),
-    };
+    let host = find_host(&account, endpoint.as_ref())?;
     let url = endpoint.as_ref().map_or_else(|| format!("https://{host}"), ToString::to_string);
     let wire = Wire::new(access, Redirects::Refuse)?;
     let mut builder = configured
@@ -83,7 +81,51 @@ pub(super) fn open(
         endpoint,
         host,
         is_anonymous,
+        is_untrusted: false,
     })
+}
+
+/// The host to be reached; the account's own, if no endpoint is set.
+fn find_host(account: &str, endpoint: Option<&reqwest::Url>) -> Result<String> {
+    match endpoint {
+        Some(url) => Ok(url.host_str().unwrap_or_default().to_owned()),
+        None if names::is_account(account) => Ok(format!("{account}.blob.core.windows.net")),
+        None => Err(Error::invalid(format!("{account:?} can't be the name of a storage account"))
+            .remedy("correct lfs-cdc.account or AZURE_STORAGE_ACCOUNT_NAME")),
+    }
+}
+
+/// What the environment sets. What was pasted or read from a file may have line ends or spaces around it; a request could not
+/// carry those, nor any inside.
+fn from_environment() -> Result<MicrosoftAzureBuilder> {
+    use AzureConfigKey as Key;
+    let mut builder = MicrosoftAzureBuilder::new();
+    for (name, value) in std::env::vars_os() {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str().map(str::trim)) else { continue };
+        let Ok(key) = name.to_ascii_lowercase().parse::<Key>() else { continue };
+        if !name.starts_with("AZURE_") || value.is_empty() {
+            continue;
+        }
+        check_value(name, value, matches!(key, Key::AccessKey | Key::SasKey | Key::Token))?;
+        builder = builder.with_config(key, value);
+    }
+    if let Some(endpoint) = variable("IDENTITY_ENDPOINT") {
+        builder = builder.with_msi_endpoint(endpoint);
+    }
+    // read by the library itself
+    if let Ok(header) = std::env::var("IDENTITY_HEADER") {
+        check_value("IDENTITY_HEADER", &header, true)?;
+    }
+    Ok(builder)
+}
+
+fn check_value(name: &str, value: &str, is_key: bool) -> Result<()> {
+    let is_sound = |c: char| if is_key { c.is_ascii_graphic() } else { !c.is_control() };
+    if value.chars().all(is_sound) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{name} has a line end, a space or another character in it that none has"))
+        .remedy("set it again, without that"))
 }
 
 /// Where credentials come from.
@@ -108,5 +150,22 @@ impl Source {
             () if std::env::split_paths(&path).any(|folder| folder.join("az").is_file()) => Self::CommandLine,
             () => Self::Machine,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_no_request_can_carry_is_named_and_not_shown() {
+        for (value, is_key) in
+            [("c2Vj\ncmV0", true), ("sec ret", true), ("s\u{e9}cret", true), ("a\rb", false)]
+        {
+            let error = check_value("AZURE_STORAGE_TOKEN", value, is_key).unwrap_err().to_string();
+            assert!(error.contains("AZURE_STORAGE_TOKEN") && !error.contains(value), "{error}");
+        }
+        assert!(check_value("AZURE_STORAGE_KEY", "c2VjcmV0+/==", true).is_ok());
+        assert!(check_value("AZURE_FEDERATED_TOKEN_FILE", "/a b/t\u{f6}ken", false).is_ok());
     }
 }

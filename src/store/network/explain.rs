@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::endpoint;
 use super::refusal::Refusal;
 use super::wire::Stalled;
 use super::{Cloud, Place};
@@ -46,6 +47,15 @@ pub(in crate::store) fn is_link_failure(error: &object_store::Error) -> bool {
     match find::<Stalled>(error) {
         Some(stalled) => !stalled.is_silence,
         None => find::<reqwest::Error>(error).is_some(),
+    }
+}
+
+/// Whether a write was refused in a way that may be about its condition: by a service that doesn't know such requests, and not
+/// by one that found the name taken.
+pub(in crate::store) fn may_refuse_conditions(error: &object_store::Error) -> bool {
+    match error {
+        object_store::Error::NotImplemented { .. } => true,
+        _ => find::<Refusal>(error).is_some_and(Refusal::may_be_of_a_condition),
     }
 }
 
@@ -122,7 +132,10 @@ impl Place {
             None => Hope::Good,
         };
         let named = self.kind.words();
-        let explained = if refusal.is_missing_bucket() {
+        let explained = if let Some(origin) = self.untrusted.as_ref().filter(|_| hope == Hope::None) {
+            error(Kind::Denied, format!("{} ({refusal})", endpoint::unsigned(origin)))
+                .remedy(endpoint::how_to_trust(origin))
+        } else if refusal.is_missing_bucket() {
             // not what a missing file is: of that there may be another
             error(Kind::Unreachable, format!("there is no such {} ({refusal})", named.bucket))
                 .remedy(format!("create it, or check its name and {}", named.whereabouts))

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use super::wire::{Redirects, Wire};
-use super::{Opened, check_endpoint, choose_cryptography, misconfigured, no_retries, root, variable};
+use super::{Opened, choose_cryptography, endpoint, misconfigured, no_retries, root, variable};
 use crate::error::{Error, Kind, Result};
 use crate::store::access::Access;
 
@@ -23,7 +23,7 @@ const FIRST_TOKEN: Duration = Duration::from_secs(20);
 /// A bucket may be chosen by a committed URL, the endpoint only by the user: tokens are sent there.
 pub(super) fn open(bucket: &str, prefix: &Path, access: &Access, runtime: &Handle) -> Result<Opened> {
     let endpoint = access.endpoint.clone().or_else(|| variable("STORAGE_EMULATOR_HOST"));
-    let endpoint = endpoint.map(|text| check_endpoint(&text, access.allow_http)).transpose()?;
+    let endpoint = endpoint.map(|text| endpoint::check(&text, access.allow_http)).transpose()?;
     let credentials = match (&endpoint, credentials_are_expected()) {
         // an emulator asks for none
         (Some(_), false) => None,
@@ -48,6 +48,7 @@ pub(super) fn open(bucket: &str, prefix: &Path, access: &Access, runtime: &Handl
         endpoint,
         host,
         is_anonymous,
+        is_untrusted: false,
     })
 }
 
@@ -66,6 +67,11 @@ async fn token_source(expected: bool) -> Result<Option<AccessTokenCredentials>> 
         Error::new(Kind::Denied, format!("Google's credentials can't be used: {why}"))
             .remedy("run `gcloud auth application-default login`, or check GOOGLE_APPLICATION_CREDENTIALS")
     };
+    const FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+    if std::env::var(FILE).is_ok_and(|path| path.trim().len() < path.len()) {
+        // read by the library itself
+        return Err(denied(format!("{FILE} has a line end or a space around it")));
+    }
     let built = Builder::default().with_scopes([SCOPE]).build_access_token_credentials();
     let credentials = built.map_err(|e| denied(root(&e)))?;
     let why = match tokio::time::timeout(FIRST_TOKEN, credentials.access_token()).await {

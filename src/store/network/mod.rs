@@ -3,9 +3,11 @@
 
 mod aws;
 mod azure;
+pub(super) mod endpoint;
 mod explain;
 mod gate;
 mod google;
+mod proxies;
 mod refusal;
 mod web;
 mod wire;
@@ -20,11 +22,11 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
 
-pub(super) use self::explain::{Hope, is_link_failure};
+pub(super) use self::explain::{Hope, is_link_failure, may_refuse_conditions};
 use self::explain::{causes, root};
 use super::access::Access;
 use super::url::{StoreUrl, Target};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Whose service it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,10 @@ pub(super) struct Place {
     pub location: String,
     /// Who has to be reached.
     host: String,
-    /// No credentials were found, so requests go unsigned.
+    /// Requests go unsigned: no credentials were found, or none were looked for.
     is_anonymous: bool,
+    /// The origin of an endpoint that only the repository names: no credentials were looked for.
+    pub untrusted: Option<String>,
     pub retry_time: Duration,
     pub storage_class: Option<String>,
     /// Storing in parts, for those who can: names there begin with `prefix`.
@@ -61,6 +65,8 @@ struct Opened {
     endpoint: Option<reqwest::Url>,
     host: String,
     is_anonymous: bool,
+    /// Only the repository names the endpoint.
+    is_untrusted: bool,
 }
 
 /// Opens what `url` names, which is no directory. Asks for credentials, but sends the store nothing yet.
@@ -78,7 +84,7 @@ pub(super) fn open(
         }
         Target::Web(url) => (Cloud::Web, web::open(url, access)?),
     };
-    let Opened { objects, parts, prefix, endpoint, host, is_anonymous } = opened;
+    let Opened { objects, parts, prefix, endpoint, host, is_anonymous, is_untrusted } = opened;
     let location = match &endpoint {
         Some(endpoint) => format!("{} at {}", url.target(), endpoint.as_str().trim_end_matches('/')),
         None => url.target().to_string(),
@@ -92,6 +98,7 @@ pub(super) fn open(
         location,
         host,
         is_anonymous,
+        untrusted: endpoint.as_ref().filter(|_| is_untrusted).map(endpoint::origin),
         retry_time: access.retry_time,
         storage_class: access.storage_class.clone(),
         parts,
@@ -110,6 +117,7 @@ impl Place {
             location: "memory".into(),
             host: "memory".into(),
             is_anonymous: false,
+            untrusted: None,
             retry_time: Duration::from_secs(1),
             storage_class: None,
             parts: None,
@@ -121,6 +129,9 @@ impl Place {
     /// There is no store at the place.
     pub(super) fn no_store(&self) -> Error {
         let error = Error::not_found(format!("there is no store at {}: it has no store.json", self.location));
+        if let Some(origin) = &self.untrusted {
+            return error.context(endpoint::unsigned(origin)).remedy(endpoint::how_to_trust(origin));
+        }
         error.remedy("check its spelling; `git lfs-cdc init URL` creates a new store")
     }
 
@@ -146,71 +157,14 @@ fn choose_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// An address that requests may go to: HTTPS, or plain HTTP on this machine or where the user allows it.
-fn check_endpoint(text: &str, allow_http: bool) -> Result<reqwest::Url> {
-    let wrong = |why: &str| {
-        Error::invalid(format!("{text:?} can't be an endpoint: {why}"))
-            .remedy("the form is https://host or https://host:port")
-    };
-    let url = reqwest::Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        // not shown: it holds a secret
-        return Err(Error::invalid("an endpoint with a name or password in it").remedy("leave these out"));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("it names no host"));
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if allow_http || is_loopback(&url) => Ok(url),
-        "http" => {
-            Err(Error::new(Kind::Denied, format!("{text} is plain HTTP: anybody on the way can read along"))
-                .remedy("use https://, or allow it on this machine: git config lfs-cdc.allowHttp true"))
-        }
-        _ => Err(wrong("it is neither https:// nor http://")),
-    }
-}
-
-fn is_loopback(url: &reqwest::Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// A variable of the environment that is set to something.
+/// A variable of the environment that is set to something. What was pasted or read from a file may have a line end or spaces
+/// around it.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
 /// Why a cloud's client could not be set up.
 fn misconfigured(error: object_store::Error) -> Error {
     Error::invalid(format!("the store can't be opened: {}", root(&error)))
         .remedy("check the URL, and the settings below lfs-cdc. and in the environment")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_http_is_for_this_machine_unless_it_is_allowed() {
-        for endpoint in
-            ["https://s3.example.com", "http://localhost:9000", "http://127.0.0.9", "http://[::1]:80/x"]
-        {
-            assert!(check_endpoint(endpoint, false).is_ok(), "{endpoint}");
-        }
-        for endpoint in
-            ["http://10.0.0.1:9000", "http://localhost.example.com", "http://127.0.0.1.example.com"]
-        {
-            let error = check_endpoint(endpoint, false).unwrap_err();
-            assert!(
-                error.kind() == Kind::Denied && error.to_string().contains("lfs-cdc.allowHttp"),
-                "{error}"
-            );
-            assert!(check_endpoint(endpoint, true).is_ok(), "{endpoint}");
-        }
-        for endpoint in ["s3.example.com", "ftp://a", "https://", "https://me:hunter2@a"] {
-            let error = check_endpoint(endpoint, true).unwrap_err();
-            assert!(error.kind() == Kind::Invalid && !error.to_string().contains("hunter2"), "{error}");
-        }
-    }
 }

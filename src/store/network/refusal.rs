@@ -73,6 +73,15 @@ impl Refusal {
             )
     }
 
+    /// Whether the same request without a condition may be served: it is not understood, and its code says nothing that has
+    /// another reason.
+    pub(super) fn may_be_of_a_condition(&self) -> bool {
+        let codes =
+            ["", "NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedHeader", "BadRequest"];
+        self.status == StatusCode::NOT_IMPLEMENTED
+            || (self.status == StatusCode::BAD_REQUEST && codes.contains(&self.code.as_str()))
+    }
+
     /// Whether a quota or a disk is full.
     pub(super) fn is_out_of_room(&self) -> bool {
         let words = ["Quota", "StorageFull", "InsufficientCapacity", "NoSpace"];
@@ -194,6 +203,20 @@ mod tests {
         assert!(refusal(400, &[], "<Error><Code>RequestTimeout</Code></Error>").is_transient());
         assert!(!refusal(500, &[], "<Error><Code>QuotaExceeded</Code></Error>").is_transient());
         assert!(refusal(412, &[], "").is_an_answer());
+        let code = |code: &str| format!("<Error><Code>{code}</Code></Error>");
+        for (status, word, of_a_condition) in [
+            (501, "", true),
+            (501, "NotImplemented", true),
+            (400, "InvalidArgument", true),
+            (400, "ExpiredToken", false),
+            (400, "KMS.DisabledException", false),
+            (403, "AccessDenied", false),
+            (412, "PreconditionFailed", false),
+            (500, "InternalError", false),
+        ] {
+            let refusal = refusal(status, &[], &code(word));
+            assert_eq!(refusal.may_be_of_a_condition(), of_a_condition, "{status} {word}");
+        }
     }
 
     proptest::proptest! {

@@ -6,12 +6,15 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path;
 
 use super::wire::{Redirects, Wire};
-use super::{Opened, check_endpoint, misconfigured, no_retries};
+use super::{Opened, endpoint, misconfigured, no_retries};
 use crate::error::Result;
-use crate::store::access::Access;
+use crate::store::access::{Access, ChosenBy};
 
 pub(super) fn open(url: &str, access: &Access) -> Result<Opened> {
-    let checked = check_endpoint(url, access.allow_http)?;
+    let checked = endpoint::check(url, access.allow_http)?;
+    if access.chosen_by == ChosenBy::Repository {
+        endpoint::refuse_inside_cloud(&checked)?;
+    }
     let store = HttpBuilder::new()
         .with_url(url)
         .with_retry(no_retries())
@@ -25,5 +28,6 @@ pub(super) fn open(url: &str, access: &Access) -> Result<Opened> {
         endpoint: None,
         host: checked.host_str().unwrap_or_default().to_owned(),
         is_anonymous: true,
+        is_untrusted: false,
     })
 }

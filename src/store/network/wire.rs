@@ -20,7 +20,9 @@ use object_store::client::{
 use object_store::{ClientConfigKey, ClientOptions};
 use tokio::time::{Instant, Sleep};
 
+use super::endpoint;
 use super::gate::{Gate, Pass};
+use super::proxies;
 use super::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::limit;
@@ -58,6 +60,7 @@ struct Inner {
 impl Wire {
     pub(super) fn new(access: &Access, redirects: Redirects) -> Result<Self> {
         super::choose_cryptography();
+        proxies::check()?;
         let window = access.stall_window();
         let builder = || {
             let policy = match redirects {
@@ -73,9 +76,9 @@ impl Wire {
         let failed = |e: reqwest::Error| Error::internal(format!("preparing HTTP: {}", super::root(&e)));
         let client = || {
             #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-            return builder().tcp_user_timeout(window).build().map_err(failed);
+            return proxies::obey(builder()).tcp_user_timeout(window).build().map_err(failed);
             #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
-            return builder().build().map_err(failed);
+            return proxies::obey(builder()).build().map_err(failed);
         };
         let metadata = builder().no_proxy().connect_timeout(Duration::from_secs(1));
         Ok(Self(Arc::new(Inner {
@@ -95,9 +98,17 @@ fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action 
         attempt.error("too many redirects")
     } else if from_https && attempt.url().scheme() != "https" {
         attempt.error("a redirect from HTTPS to plain HTTP")
+    } else if leads_inside(attempt.previous(), attempt.url()) {
+        attempt.error("a redirect into this machine or its network")
     } else {
         attempt.follow()
     }
+}
+
+/// Whether somebody else's server sends us to what only this machine or its network has.
+fn leads_inside(previous: &[reqwest::Url], next: &reqwest::Url) -> bool {
+    let is_same_host = previous.iter().any(|url| url.host_str() == next.host_str());
+    endpoint::is_local(next) && !is_same_host
 }
 
 impl HttpConnector for Wire {
@@ -367,4 +378,24 @@ async fn read_some(mut body: WatchedBody) -> Result<Bytes, HttpError> {
         }
     }
     Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_elses_server_sends_us_inside() {
+        let url = |text: &str| reqwest::Url::parse(text).unwrap();
+        for (from, to, is_refused) in [
+            ("https://cdn.example.com/a", "https://127.0.0.1/a", true),
+            ("http://cdn.example.com/a", "http://169.254.169.254/latest", true),
+            ("http://cdn.example.com/a", "http://10.0.0.7/a", true),
+            ("http://cdn.example.com/a", "http://localhost:8080/a", true),
+            ("http://10.0.0.7/a", "http://10.0.0.7:8080/b", false),
+            ("http://cdn.example.com/a", "http://files.example.com/a", false),
+        ] {
+            assert_eq!(leads_inside(&[url(from)], &url(to)), is_refused, "{from} to {to}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod anywhere;
 mod compact;
+mod conditions;
 mod other_services;
 mod pace;
 mod parts;

@@ -52,6 +52,7 @@ impl Scene {
     pub fn before_init(test: &str) -> Option<Scene> {
         let sandbox = Sandbox::in_s3(test, Secrets::in_use())?;
         let proxy = Proxy::start(&s3::endpoint()?);
+        sandbox.trust(&proxy.url());
         let url = format!("{}?region={REGION}&endpoint={}", sandbox.store().location(), proxy.url());
         Some(Scene::with(sandbox, proxy, url, Vec::new(), []))
     }

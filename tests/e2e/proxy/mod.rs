@@ -21,6 +21,7 @@ pub use self::fault::{Fault, Hits, Pace};
 use self::fault::{Matcher, Rule};
 pub use self::record::{Exchange, overwritten, summary};
 pub use self::request::{Request, Thing};
+use crate::scan::Secrets;
 
 /// A proxy that runs until it is dropped.
 pub struct Proxy {
@@ -38,6 +39,8 @@ struct Accepting {
 /// What the threads of a proxy share.
 struct Shared {
     upstream: SocketAddr,
+    /// What no request may carry, signed or not.
+    secrets: Secrets,
     state: Mutex<State>,
     stopped: Condvar,
 }
@@ -52,6 +55,8 @@ struct State {
     taken: usize,
     /// Paths that an upstream acknowledged to have stored.
     stored: HashSet<String>,
+    /// A request that carried a secret.
+    leak: Option<String>,
     /// Every connection of a request under way, so that none outlives the proxy.
     open: Vec<Weak<TcpStream>>,
 }
@@ -63,7 +68,12 @@ impl Proxy {
         let upstream = authority.parse().unwrap_or_else(|e| panic!("{authority}: {e}"));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { upstream, state: Mutex::default(), stopped: Condvar::new() });
+        let shared = Arc::new(Shared {
+            upstream,
+            secrets: Secrets::in_use(),
+            state: Mutex::default(),
+            stopped: Condvar::new(),
+        });
         let accepting = Some(accept(listener, &shared));
         Proxy { address, shared, accepting }
     }
@@ -165,6 +175,10 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.stop();
+        let leak = self.shared.state().leak.take();
+        if let Some(request) = leak.filter(|_| !thread::panicking()) {
+            panic!("a request carries a secret: {request}");
+        }
     }
 }
 
@@ -194,6 +208,9 @@ impl Shared {
     /// Writes a request down, and says under which number, and what is to happen to it.
     fn begin(&self, mut request: Request) -> (usize, Option<Fault>) {
         let mut state = self.state();
+        if self.secrets.stand_in(&request.head) {
+            state.leak = Some(format!("{} {}", request.verb, request.path));
+        }
         request.stored_before = state.stored.contains(&request.path);
         let fault = state.rules.iter_mut().find_map(|rule| rule.apply(&request));
         state.record.push(Exchange::new(request, fault.as_ref()));

@@ -1,4 +1,4 @@
-//! What the proxy writes down of a request, and the questions that tests ask about it. No credentials: only the lines named here.
+//! What the proxy writes down of a request, and the questions that tests ask about it.
 
 use std::collections::BTreeMap;
 use std::fmt;

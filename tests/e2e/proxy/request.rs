@@ -27,6 +27,8 @@ pub struct Request {
     pub body_bytes: u64,
     /// `If-None-Match: *`: only if nothing is there.
     pub only_new: bool,
+    /// All of its head, as it came.
+    pub head: String,
     /// This proxy saw the upstream store something under that name.
     pub stored_before: bool,
 }
@@ -57,8 +59,17 @@ impl Request {
             range: head.field("range").map(str::to_owned),
             body_bytes: head.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
             only_new: head.field("if-none-match") == Some("*"),
+            head: String::from_utf8_lossy(&head.raw).into_owned(),
             stored_before: false,
         }
+    }
+
+    /// Whether it carries a signature, a token, or the name of a key.
+    pub fn has_credentials(&self) -> bool {
+        let head = self.head.to_ascii_lowercase();
+        let words =
+            ["authorization:", "x-amz-security-token", "x-amz-signature", "x-amz-credential", "cookie:"];
+        words.iter().any(|word| head.contains(word))
     }
 }
 

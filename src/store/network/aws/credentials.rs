@@ -8,33 +8,27 @@ use async_trait::async_trait;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider as Environment;
 use aws_config::meta::credentials::CredentialsProviderChain;
-use aws_config::meta::region::ProvideRegion;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
-use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider as WebIdentity;
+use aws_config::web_identity_token::{
+    StaticConfiguration, WebIdentityTokenCredentialsProvider as WebIdentity,
+};
 use aws_config::{Region, imds};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 
+use super::http;
+use super::profile::Profile;
 use crate::error::{Error, Kind, Result};
 use crate::store::access::Access;
 use crate::store::network::{causes, variable};
 
 /// Credentials that end this soon are replaced before they are used.
 const SOON: Duration = Duration::from_secs(120);
-
-pub(super) async fn region_of_profile(access: &Access) -> Option<String> {
-    let mut builder = ProfileFileRegionProvider::builder();
-    if let Some(profile) = &access.profile {
-        builder = builder.profile_name(profile);
-    }
-    builder.build().region().await.map(|region| region.to_string())
-}
+/// What a job's use of its role is called, unless the environment says.
+const SESSION_NAME: &str = "git-lfs-cdc";
 
 /// The chain that AWS's own programs search: environment, profiles (keys, SSO, roles, programs), web
 /// identity, container, instance.
@@ -47,28 +41,27 @@ pub(super) struct Chain {
 impl Chain {
     /// The chain, if there are credentials in it. What was asked for by name has to be there, and what is set
     /// up has to work; but whatever answers in place of an instance's metadata is no reason to give up.
-    pub(super) async fn find(access: &Access, region: &str) -> Result<Option<Self>> {
+    pub(super) async fn find(access: &Access, named: &Profile, region: &str) -> Result<Option<Self>> {
         crate::store::network::choose_cryptography();
         let region = Some(Region::new(region.to_owned()));
         let config = ProviderConfig::without_region().with_region(region);
-        // addresses inside a cloud are not behind a proxy
-        let inside = config.clone().with_http_client(http(None));
-        let config = config.with_http_client(http(Some(ProxyConfig::from_env())));
-        let profile = ProfileFileCredentialsProvider::builder().configure(&config);
-        if let Some(name) = &access.profile {
-            return Self::asked(profile.profile_name(name).build())
-                .await
-                .map(Some)
-                .map_err(|error| unusable(&error));
+        let inside = config.clone().with_http_client(http::client(true));
+        let config = config.with_http_client(http::client(false));
+        let mut profile =
+            ProfileFileCredentialsProvider::builder().configure(&config).profile_files(named.files.clone());
+        if let Some(name) = &named.name {
+            profile = profile.profile_name(name);
         }
-        let is_named = variable("AWS_PROFILE").is_some();
+        if access.profile.is_some() {
+            return Self::asked(profile.build()).await.map(Some).map_err(|error| unusable(&error));
+        }
         let chain = CredentialsProviderChain::first_try("environment", Environment::new())
             .or_else("profile", profile.build())
-            .or_else("web identity", WebIdentity::builder().configure(&config).build())
+            .or_else("web identity", web_identity(&config))
             .or_else("container", EcsCredentialsProvider::builder().configure(&inside).build());
         match Self::asked(chain).await {
             Ok(chain) => return Ok(Some(chain)),
-            Err(CredentialsError::CredentialsNotLoaded(_)) if !is_named => {}
+            Err(CredentialsError::CredentialsNotLoaded(_)) if named.name.is_none() => {}
             Err(error) => return Err(unusable(&error)),
         }
         let client = imds::Client::builder().configure(&inside).max_attempts(2);
@@ -101,13 +94,39 @@ impl Chain {
         }
         let found = self.provider.provide_credentials().await?;
         let credential = Arc::new(AwsCredential {
-            key_id: found.access_key_id().to_owned(),
-            secret_key: found.secret_access_key().to_owned(),
-            token: found.session_token().map(str::to_owned),
+            key_id: clean("access key id", found.access_key_id())?,
+            secret_key: clean("secret access key", found.secret_access_key())?,
+            token: found.session_token().map(|token| clean("session token", token)).transpose()?,
         });
         *kept = Some((credential.clone(), found.expiry()));
         Ok(credential)
     }
+}
+
+/// What was pasted or read from a file may have line ends or spaces around it. None has any inside, nor could a request carry it.
+fn clean(what: &str, text: &str) -> Result<String, CredentialsError> {
+    let text = text.trim();
+    if text.chars().all(|c| c.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let why = format!("the {what} has a line end, a space or another character in it that none has");
+    Err(CredentialsError::invalid_configuration(why))
+}
+
+/// A job's role; what names it may have line ends or spaces around it.
+fn web_identity(config: &ProviderConfig) -> WebIdentity {
+    let mut builder = WebIdentity::builder().configure(config);
+    let file = variable("AWS_WEB_IDENTITY_TOKEN_FILE");
+    if let Some((file, role_arn)) = file.zip(variable("AWS_ROLE_ARN")) {
+        let session_name = variable("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| SESSION_NAME.to_owned());
+        let web_identity_token_file = file.into();
+        builder = builder.static_configuration(StaticConfiguration {
+            web_identity_token_file,
+            role_arn,
+            session_name,
+        });
+    }
+    builder.build()
 }
 
 #[async_trait]
@@ -133,14 +152,4 @@ fn why(error: &CredentialsError) -> String {
     let why = causes[causes.len().saturating_sub(2)..].join(": ");
     // what a program of the user's prints may be secret
     why.split(" Stderr:").next().unwrap_or_default().to_owned()
-}
-
-/// A client for those who give credentials.
-fn http(proxy: Option<ProxyConfig>) -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, _| {
-        let proxy = proxy.clone().unwrap_or_else(ProxyConfig::disabled);
-        let mut builder = aws_smithy_http_client::Connector::builder().proxy_config(proxy);
-        builder.set_connector_settings(settings.cloned());
-        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
-    })
 }

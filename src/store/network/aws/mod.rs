@@ -1,47 +1,47 @@
 //! S3 and what speaks its protocol: MinIO, R2, B2, SeaweedFS, Garage, Ceph.
 
 mod credentials;
+mod http;
+mod profile;
 
 use std::sync::Arc;
 
+use ::http::{HeaderName, HeaderValue, Method};
 use async_trait::async_trait;
-use http::{HeaderName, HeaderValue, Method};
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider, Checksum};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::runtime::Handle;
 
-use self::credentials::{Chain, region_of_profile};
+use self::credentials::Chain;
+use self::profile::Profile;
 use super::wire::{Redirects, Wire};
-use super::{Opened, check_endpoint, misconfigured, no_retries, variable};
+use super::{Opened, endpoint, misconfigured, no_retries, variable};
 use crate::error::{Error, Result};
 use crate::store::access::Access;
+use crate::store::names;
 use crate::store::url::Bucket;
 
 const DEFAULT_REGION: &str = "us-east-1";
+/// As signatures have a bucket's name in a path: of what may be in one, Ceph's colon behind the tenant is the only sign.
+const IN_PATH: &AsciiSet = &CONTROLS.add(b':').add(b'$');
 const ACL_HEADER: HeaderName = HeaderName::from_static("x-amz-acl");
 const DIGEST_HEADER: &str = "x-amz-content-sha256";
 
 pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result<Opened> {
-    let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
-    let endpoint = access.endpoint.clone().or(bucket.endpoint.clone());
-    let endpoint = endpoint.or_else(|| variables.into_iter().find_map(variable));
-    let endpoint = endpoint.map(|text| check_endpoint(&text, access.allow_http)).transpose()?;
-    let region = access.region.clone().or(bucket.region.clone());
-    let region = match region.or_else(|| ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable))
-    {
-        Some(region) => region,
-        None => runtime.block_on(region_of_profile(access)).unwrap_or_else(|| DEFAULT_REGION.to_owned()),
-    };
-    // a name with dots in it fits no certificate
-    let path_style = access.path_style.or(bucket.path_style);
-    let path_style = path_style.unwrap_or(endpoint.is_some() || bucket.name.contains('.'));
-    let chain = runtime.block_on(Chain::find(access, &region))?;
+    let profile = runtime.block_on(Profile::load(access));
+    let named = endpoint_of_user(&profile);
+    let (endpoint, is_trusted) = find_endpoint(bucket, access, &named)?;
+    let region = find_region(bucket, access, runtime, &profile)?;
+    let path_style = is_in_path(bucket, access, endpoint.is_some())?;
+    // where requests go unsigned, nobody is asked for what makes a signature
+    let chain = if is_trusted { runtime.block_on(Chain::find(access, &profile, &region))? } else { None };
     let is_anonymous = chain.is_none();
     let mut builder = AmazonS3Builder::new()
-        .with_bucket_name(&bucket.name)
+        .with_bucket_name(utf8_percent_encode(&bucket.name, IN_PATH).to_string())
         .with_region(&region)
         .with_virtual_hosted_style_request(!path_style)
         .with_allow_http(true)
@@ -52,7 +52,7 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
     let mut host = format!("s3.{region}.amazonaws.com");
     if let Some(url) = &endpoint {
         host = url.host_str().unwrap_or_default().to_owned();
-        builder = builder.with_endpoint(service_url(url, &bucket.name, path_style));
+        builder = builder.with_endpoint(service_url(url, &bucket.name, path_style)?);
     }
     if endpoint.is_none() {
         // a bucket with a default retention demands it; other services may not know it
@@ -83,17 +83,75 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
         endpoint,
         host,
         is_anonymous,
+        is_untrusted: !is_trusted,
     })
 }
 
-/// The address of the service, or of the bucket at it if the bucket's name stands in the host's.
-fn service_url(endpoint: &reqwest::Url, bucket: &str, path_style: bool) -> String {
-    let mut url = endpoint.clone();
-    if !path_style && let Some(host) = endpoint.host_str() {
-        // a bucket's name can be a part of any host's name
-        let _ = url.set_host(Some(&format!("{bucket}.{host}")));
+/// Where the service is, if not where AWS has it, and whether this user has named it.
+fn find_endpoint(bucket: &Bucket, access: &Access, named: &[String]) -> Result<(Option<reqwest::Url>, bool)> {
+    Ok(match (&access.endpoint, &bucket.endpoint) {
+        (Some(text), _) => (Some(endpoint::check(text, access.allow_http)?), true),
+        (None, Some(text)) => {
+            let (url, is_trusted) = endpoint::check_committed(text, access, named)?;
+            (Some(url), is_trusted)
+        }
+        (None, None) => {
+            let text = named.first();
+            (text.map(|text| endpoint::check(text, access.allow_http)).transpose()?, true)
+        }
+    })
+}
+
+/// Whether the bucket's name stands in the path; else it becomes a part of the host's name, and has to be fit for that.
+fn is_in_path(bucket: &Bucket, access: &Access, has_endpoint: bool) -> Result<bool> {
+    let path_style = access.path_style.or(bucket.path_style);
+    // a name with dots in it fits no certificate
+    let fits_host = names::is_host_label(&bucket.name);
+    let path_style = path_style.unwrap_or(has_endpoint || bucket.name.contains('.') || !fits_host);
+    if !path_style && !fits_host {
+        let why = format!("the bucket's name {:?} can't stand in a host's name", bucket.name);
+        return Err(Error::invalid(why).remedy("leave out pathStyle=false, or set lfs-cdc.pathStyle to true"));
     }
-    url.as_str().trim_end_matches('/').to_owned()
+    Ok(path_style)
+}
+
+/// The endpoints that this user's environment and profile name, the first that counts first.
+fn endpoint_of_user(profile: &Profile) -> Vec<String> {
+    if variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+        return Vec::new();
+    }
+    let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().filter_map(variable);
+    variables.chain(profile.endpoints()).collect()
+}
+
+/// The region, wherever it comes from: it becomes a part of hosts' names.
+fn find_region(bucket: &Bucket, access: &Access, runtime: &Handle, profile: &Profile) -> Result<String> {
+    let in_environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
+    let region = access.region.clone().or(bucket.region.clone()).or_else(in_environment);
+    let region = region.or_else(|| runtime.block_on(profile.region()));
+    let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    if names::is_region(&region) {
+        return Ok(region);
+    }
+    Err(Error::invalid(format!("{region:?} can't be the name of a region")).remedy(
+        "correct lfs-cdc.region, AWS_REGION or the profile's region: small letters, digits and hyphens",
+    ))
+}
+
+/// The address of the service, or of the bucket at it if the bucket's name stands in the host's.
+fn service_url(endpoint: &reqwest::Url, bucket: &str, path_style: bool) -> Result<String> {
+    let mut url = endpoint.clone();
+    if !path_style {
+        let host = endpoint.host_str().unwrap_or_default();
+        let with_bucket = format!("{bucket}.{host}");
+        if url.set_host(Some(&with_bucket)).is_err() || url.host_str() != Some(&with_bucket) {
+            let why = format!("no bucket's name can stand in front of {host}");
+            return Err(
+                Error::invalid(why).remedy("leave out pathStyle=false, or set lfs-cdc.pathStyle to true")
+            );
+        }
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn parse_acl(text: &str) -> Result<HeaderValue> {
@@ -147,7 +205,7 @@ impl HttpService for Signer {
             let digest = request.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
             let digest = digest.and_then(|text| hex::decode(text).ok());
             // unsigned requests stay so
-            if request.headers_mut().remove(http::header::AUTHORIZATION).is_some() {
+            if request.headers_mut().remove(::http::header::AUTHORIZATION).is_some() {
                 let failed = |e| HttpError::new(HttpErrorKind::Unknown, e);
                 let credential = self.with.credentials.get_credential().await.map_err(failed)?;
                 AwsAuthorizer::new(&credential, "s3", &self.with.region)
@@ -166,8 +224,12 @@ mod tests {
     #[test]
     fn the_bucket_stands_in_the_path_or_in_the_host() {
         let endpoint = reqwest::Url::parse("https://s3.example.com:9000/").unwrap();
-        assert_eq!(service_url(&endpoint, "team", true), "https://s3.example.com:9000");
-        assert_eq!(service_url(&endpoint, "team", false), "https://team.s3.example.com:9000");
+        assert_eq!(service_url(&endpoint, "team", true).unwrap(), "https://s3.example.com:9000");
+        assert_eq!(service_url(&endpoint, "team", false).unwrap(), "https://team.s3.example.com:9000");
+        for address in ["http://127.0.0.1:9000", "http://[::1]:9000"] {
+            let error = service_url(&reqwest::Url::parse(address).unwrap(), "team", false).unwrap_err();
+            assert!(error.to_string().contains("lfs-cdc.pathStyle"), "{error}");
+        }
     }
 
     #[test]
@@ -179,7 +241,7 @@ mod tests {
             ("POST", "http://h/b/k?uploadId=x", false),
             ("GET", "http://h/b/k", false),
         ] {
-            let request = http::Request::builder().method(method).uri(uri);
+            let request = ::http::Request::builder().method(method).uri(uri);
             let request = request.body(object_store::client::HttpRequestBody::empty()).unwrap();
             assert_eq!(Signer::stores(&request), stores, "{method} {uri}");
         }
