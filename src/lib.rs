@@ -6,6 +6,7 @@
 //! | rank | modules | knows |
 //! | --- | --- | --- |
 //! | 0 | [`id`], [`limit`], [`error`] | typed ids, every size with its unit, the error kinds |
+//! | 1 | [`threads`] | starting threads |
 //! | 1 | [`mod@format`] | bytes ↔ values |
 //! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
 //! | 3 | [`flow`] | upload, download and what they share |
@@ -27,3 +28,4 @@ pub mod limit;
 pub mod local;
 pub mod repo;
 pub mod store;
+pub mod threads;

@@ -124,10 +124,32 @@ pub const PROGRESS_INTERVAL_MS: u64 = 100;
 
 /// What blocks and buffers may take together, unless it is set.
 pub const MEMORY_BYTES: u64 = 512 * MIB as u64;
-/// With less than this a push could not fill one block while another is on its way.
-pub const MEMORY_AT_LEAST_BYTES: u64 = 192 * MIB as u64;
+/// One part in this many of the least limit of this machine is taken, if that is less: there are other processes, and memory
+/// that nobody counts.
+pub const MEMORY_SHARE: u64 = 4;
+/// With less than this blocks would be so small that pulls take many requests.
+pub const MEMORY_AT_LEAST_BYTES: u64 = 48 * MIB as u64;
+/// Less than this in all, for a git-lfs command with its agents, is not enough for a push or a pull.
+pub const MEMORY_OF_COMMAND_BYTES: u64 = 160 * MIB as u64;
 /// Objects that git-lfs hands out in one go, and so the most that are worth being asked for at a time.
 pub const TRANSFERS: u32 = 100;
+/// Processes and threads that an agent takes at most: a shell, three threads of its own, one of the coordinator's, and one of
+/// git-lfs's that waits for it to end.
+pub const PROCESSES_OF_AGENT: u64 = 6;
+/// Those of git, git-lfs and the coordinator.
+pub const PROCESSES_BESIDE_AGENTS: u64 = 60;
+/// Files that git-lfs has open for an agent.
+pub const FILES_OF_AGENT: u64 = 4;
+/// Those that it has open beside them.
+pub const FILES_BESIDE_AGENTS: u64 = 56;
+/// Memory that an agent and its shell take, which they share with no other process.
+pub const MEMORY_OF_AGENT_BYTES: u64 = 3 * MIB as u64;
+/// And the rest: git, git-lfs, and the coordinator with the least memory that does.
+pub const MEMORY_BESIDE_AGENTS_BYTES: u64 = 256 * MIB as u64;
+/// Address space that git-lfs takes for each agent: the stack of a thread that waits for it to end.
+pub const ADDRESSES_OF_AGENT: u64 = 9 * MIB as u64;
+/// And beside them.
+pub const ADDRESSES_BESIDE_AGENTS: u64 = 880 * MIB as u64;
 /// As many agents as git-lfs starts unless it is told otherwise.
 pub const TRANSFERS_UNSET: u32 = 8;
 
@@ -137,6 +159,11 @@ pub const SOCKET_PATH_BYTES: usize = 103;
 pub const MEETING_MS: u64 = 3000;
 /// How often an agent looks for another one that works for all, when it was lost, for one object.
 pub const ELECTIONS: usize = 10;
+
+/// A coordinator works for so many agents at a time that each may have this many files open.
+pub const FILES_OF_OBJECT: u64 = 4;
+/// Requests of a folder, or for the address of a host, that are under way at a time: each has a thread.
+pub const BLOCKING_REQUESTS: usize = 32;
 
 /// Files and connections that an agent may have open, if the system lets it: some refuse more, whatever they say.
 pub const OPEN_FILES: u64 = 10_240;

@@ -6,4 +6,4 @@ mod session;
 
 pub use self::client::{Answer, Client, Object};
 pub use self::message::Init;
-pub use self::session::run;
+pub use self::session::{run, run_here, welcome};

@@ -1,14 +1,15 @@
 //! One session: a state machine between the lines of git-lfs and an engine.
 //!
 //! Every line but `terminate` gets exactly one final answer, whatever is in it, so that the stream
-//! never falls out of step. One thread writes, one reads, and one opens the store and moves objects; so
-//! the end of the input is noticed whatever the store is doing.
+//! never falls out of step. Until the first object comes, one thread does all: it waits for lines. From then on one thread
+//! reads, one writes, and one moves the object; so the end of the input is noticed whatever the store is doing. Where the
+//! system refuses these threads, the object is moved on the present one, and the end is noticed after it.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -20,6 +21,7 @@ use crate::id::Oid;
 use crate::limit;
 use crate::local::scratch;
 use crate::repo::Direction;
+use crate::threads;
 
 /// How long a transfer may take to clean up when the input has ended.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -67,14 +69,10 @@ enum State<T> {
 /// must not wait for anything, as `init` is answered after it. Fails only if answers can't be written any more.
 pub fn run<T: Transfer + 'static>(
     input: impl Read + Send + 'static,
-    output: impl Write,
+    output: impl Write + Send + 'static,
     engine: impl Fn(Init) -> Arc<T>,
 ) -> std::io::Result<()> {
-    let (events, received) = unbounded();
-    let lines = events.clone();
-    std::thread::spawn(move || read_lines(std::io::BufReader::new(input), &lines));
-    let mut session =
-        Session { output, events, received, waiting: VecDeque::new(), engine, state: State::New };
+    let mut session = Session::new(input, output, engine);
     let served = session.serve();
     if matches!(served, Ok(Ending::Asked)) {
         session.finish();
@@ -85,53 +83,150 @@ pub fn run<T: Transfer + 'static>(
     served.map(drop)
 }
 
-/// Sends each line as an event, then the end.
-fn read_lines(mut input: impl BufRead, events: &Sender<Event>) {
-    loop {
-        let mut line = Vec::new();
-        let limit = limit::PROTOCOL_LINE_BYTES as u64;
-        let read = input.by_ref().take(limit + 1).read_until(b'\n', &mut line);
-        let ended = !matches!(read, Ok(1..));
-        let event = match line.last() {
-            _ if ended => Event::End,
-            Some(b'\n') => Event::Line(line),
-            _ if line.len() as u64 > limit => match input.skip_until(b'\n') {
-                Ok(_) => Event::Oversized,
-                Err(_) => Event::End,
-            },
-            // the last line has no end: a request may have been cut off, so nobody waits for it
-            _ => Event::End,
-        };
-        let last = matches!(event, Event::End);
-        if events.send(event).is_err() || last {
-            return;
+/// Serves a client whose `init` is on its way and was answered by [`welcome`]. Does all on the present thread: its
+/// objects are moved to their end even if the client goes away meanwhile, unless the engine cancels them.
+pub fn run_here<T: Transfer + 'static>(
+    input: impl Read + Send + 'static,
+    output: impl Write + Send + 'static,
+    direction: Direction,
+    engine: Arc<T>,
+) -> std::io::Result<()> {
+    let unasked = |_| engine.clone();
+    let mut session = Session::new(input, output, unasked);
+    session.is_alone = true;
+    match session.next() {
+        Event::Line(_) => session.state = State::Ready { direction, engine: engine.clone() },
+        _ => return Ok(()),
+    }
+    session.serve().map(drop)
+}
+
+/// Answers `init`, whether or not it has come.
+pub fn welcome(output: &mut impl Write) -> std::io::Result<()> {
+    write_line(output, &Reply::Ready {})
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_line(output: &mut impl Write, reply: &Reply<'_>) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    output.write_all(&line)?;
+    output.flush()
+}
+
+/// The next line, or the end.
+fn read_event(input: &mut impl BufRead) -> Event {
+    let mut line = Vec::new();
+    let limit = limit::PROTOCOL_LINE_BYTES as u64;
+    let read = input.by_ref().take(limit + 1).read_until(b'\n', &mut line);
+    match line.last() {
+        _ if !matches!(read, Ok(1..)) => Event::End,
+        Some(b'\n') => Event::Line(line),
+        _ if line.len() as u64 > limit => match input.skip_until(b'\n') {
+            Ok(_) => Event::Oversized,
+            Err(_) => Event::End,
+        },
+        // the last line has no end: a request may have been cut off, so nobody waits for it
+        _ => Event::End,
+    }
+}
+
+/// The thread that reads. However it ends, the session hears of the end.
+struct Reader {
+    events: Sender<Event>,
+}
+
+impl Reader {
+    fn read(self, mut input: impl BufRead) {
+        loop {
+            let event = read_event(&mut input);
+            let is_last = matches!(event, Event::End);
+            if is_last || self.events.send(event).is_err() {
+                return;
+            }
         }
     }
 }
 
-struct Session<T, W, F> {
-    output: W,
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::End);
+    }
+}
+
+struct Session<T, R, W, F> {
+    /// The input, while no other thread reads it.
+    input: Arc<Mutex<Option<BufReader<R>>>>,
+    output: Arc<Mutex<W>>,
     events: Sender<Event>,
     received: Receiver<Event>,
     /// What came while an object was under way.
     waiting: VecDeque<Event>,
     engine: F,
     state: State<T>,
+    /// No further threads are to be started.
+    is_alone: bool,
+    /// Another thread reads the input.
+    is_read: bool,
 }
 
-impl<T, W, F> Session<T, W, F>
+impl<T, R, W, F> Session<T, R, W, F>
 where
     T: Transfer + 'static,
-    W: Write,
+    R: Read + Send + 'static,
+    W: Write + Send + 'static,
     F: Fn(Init) -> Arc<T>,
 {
+    fn new(input: R, output: W, engine: F) -> Self {
+        let (events, received) = unbounded();
+        Self {
+            input: Arc::new(Mutex::new(Some(BufReader::new(input)))),
+            output: Arc::new(Mutex::new(output)),
+            events,
+            received,
+            waiting: VecDeque::new(),
+            engine,
+            state: State::New,
+            is_alone: false,
+            is_read: false,
+        }
+    }
+
+    /// Waits for what comes next.
+    fn next(&mut self) -> Event {
+        if let Some(event) = self.waiting.pop_front() {
+            return event;
+        }
+        match &mut *locked(&self.input) {
+            Some(input) if !self.is_read => read_event(input),
+            _ => self.received.recv().unwrap_or(Event::End),
+        }
+    }
+
+    /// Has another thread read from now on. Nothing changes if there is none.
+    fn read_elsewhere(&mut self) -> Result<()> {
+        if self.is_read {
+            return Ok(());
+        }
+        let (input, events) = (self.input.clone(), self.events.clone());
+        let read = move || {
+            let reader = Reader { events };
+            let taken = locked(&input).take();
+            if let Some(input) = taken {
+                reader.read(input);
+            }
+        };
+        threads::spawn("input", read).map_err(|refused| refused.error)?;
+        self.is_read = true;
+        Ok(())
+    }
+
     fn serve(&mut self) -> std::io::Result<Ending> {
         loop {
-            let event = match self.waiting.pop_front() {
-                Some(event) => event,
-                None => self.received.recv().unwrap_or(Event::End),
-            };
-            match event {
+            match self.next() {
                 Event::Line(line) => match Request::parse(&line) {
                     Ok(Request::Terminate) => return Ok(Ending::Asked),
                     Ok(request) => {
@@ -161,7 +256,8 @@ where
                 let engine = (self.engine)(init);
                 self.state = State::Ready { direction, engine: engine.clone() };
                 self.say(&Reply::Ready {})?;
-                std::thread::spawn(move || engine.prepare());
+                // without a thread for it, the first object prepares it
+                let _ = threads::spawn("prepare", move || engine.prepare());
             }
             (Request::Init(_), State::Ready { .. }) => {
                 self.reject("", &Error::invalid("git-lfs sent init twice"))?;
@@ -193,14 +289,13 @@ where
         work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> std::io::Result<ControlFlow<()>> {
         let oid = oid.to_string();
-        let mut reported = Reported { oid: &oid, size_bytes, bytes: 0, at: Instant::now() };
+        let reported = Reported { oid: oid.clone(), size_bytes, bytes: 0, at: Instant::now() };
+        let reported = Arc::new(Mutex::new(reported));
         // git-lfs holds the other agents back until it sees progress above zero
-        if let Some(first) = reported.advance(1) {
-            self.say(&first)?;
-        }
+        self.report(&reported, 1)?;
         let progress = Arc::new(Progress::default());
-        let done = match self.start(wanted, progress.clone(), work) {
-            Ok(()) => match self.follow(&progress, &mut reported)? {
+        let done = match self.start(wanted, &progress, &reported, work) {
+            Ok(()) => match self.follow(&progress, &reported)? {
                 Some(done) => done,
                 None => return Ok(ControlFlow::Break(())),
             },
@@ -208,9 +303,7 @@ where
         };
         match done {
             Ok(download) => {
-                if let Some(last) = reported.advance(size_bytes) {
-                    self.say(&last)?;
-                }
+                self.report(&reported, size_bytes)?;
                 let path = download.as_ref().map(|download| download.0.clone());
                 self.say(&Reply::Complete(Complete { oid: &oid, path, error: None }))?;
                 download.into_iter().for_each(|mut told| told.0.clear());
@@ -220,11 +313,12 @@ where
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Starts the work on a thread of its own: it takes a store that may not answer.
+    /// Starts the work on a thread of its own, because it takes a store that may not answer. Does it here if there is none.
     fn start(
         &mut self,
         wanted: Direction,
-        progress: Arc<Progress>,
+        progress: &Arc<Progress>,
+        reported: &Arc<Mutex<Reported>>,
         work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> Result<()> {
         let State::Ready { direction, engine } = &self.state else {
@@ -234,13 +328,27 @@ where
             let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
             return Err(Error::invalid(error));
         }
-        let (engine, events) = (engine.clone(), self.events.clone());
-        std::thread::spawn(move || {
-            let work = std::panic::AssertUnwindSafe(|| work(&engine, &progress));
+        let (engine, events, moving) = (engine.clone(), self.events.clone(), progress.clone());
+        let work = move || {
+            let work = std::panic::AssertUnwindSafe(|| work(&engine, &moving));
             let panicked = Error::internal("the transfer panicked, which is a bug of ours");
             let done = std::panic::catch_unwind(work).unwrap_or(Err(panicked));
             let _ = events.send(Event::Done(done.map(|path| path.map(Download))));
-        });
+        };
+        let mut started = Err(Error::busy("this session has one thread"));
+        if !self.is_alone {
+            started = self.read_elsewhere();
+        }
+        let started = match started {
+            Ok(()) => threads::spawn("object", work),
+            Err(error) => Err(threads::Refused { work, error }),
+        };
+        let Err(refused) = started else { return Ok(()) };
+        tracing::debug!("an object is moved on the thread that waits for it: {}", refused.error);
+        let (output, reported) = (self.output.clone(), reported.clone());
+        progress.tell_to(move |bytes| report(&output, &reported, bytes).is_ok());
+        (refused.work)();
+        progress.tell_nobody();
         Ok(())
     }
 
@@ -249,7 +357,7 @@ where
     fn follow(
         &mut self,
         progress: &Progress,
-        reported: &mut Reported<'_>,
+        reported: &Mutex<Reported>,
     ) -> std::io::Result<Option<Result<Option<Download>>>> {
         let mut said = Ok(());
         while said.is_ok() {
@@ -259,7 +367,7 @@ where
                 Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
                 // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
                 Ok(event) => self.waiting.push_back(event),
-                Err(_) => said = reported.advance(progress.done()).map_or(Ok(()), |now| self.say(&now)),
+                Err(_) => said = self.report(reported, progress.done()),
             }
         }
         progress.cancel();
@@ -276,11 +384,14 @@ where
     fn finish(&mut self) {
         let State::Ready { engine, .. } = &self.state else { return };
         let (engine, (done, finished)) = (engine.clone(), crossbeam_channel::bounded(1));
-        std::thread::spawn(move || {
+        let finish = move || {
             engine.finish();
             let _ = done.send(());
-        });
-        let _ = finished.recv_timeout(FINISH);
+        };
+        match threads::spawn("finish", finish) {
+            Ok(()) => drop(finished.recv_timeout(FINISH)),
+            Err(refused) => (refused.work)(),
+        }
     }
 
     /// The final answer to a line that can't be served.
@@ -297,26 +408,34 @@ where
         }
     }
 
-    fn say(&mut self, reply: &Reply<'_>) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(reply)?;
-        line.push(b'\n');
-        self.output.write_all(&line)?;
-        self.output.flush()
+    /// Says how far an object is, if that is news.
+    fn report(&self, reported: &Mutex<Reported>, bytes: u64) -> std::io::Result<()> {
+        report(&self.output, reported, bytes)
+    }
+
+    fn say(&self, reply: &Reply<'_>) -> std::io::Result<()> {
+        write_line(&mut *locked(&self.output), reply)
     }
 }
 
+fn report<W: Write>(output: &Mutex<W>, reported: &Mutex<Reported>, bytes: u64) -> std::io::Result<()> {
+    let mut reported = locked(reported);
+    let news = reported.advance(bytes);
+    news.map_or(Ok(()), |news| write_line(&mut *locked(output), &news))
+}
+
 /// What git-lfs was told of an object's progress.
-struct Reported<'a> {
-    oid: &'a str,
+struct Reported {
+    oid: String,
     size_bytes: u64,
     bytes: u64,
     at: Instant,
 }
 
-impl<'a> Reported<'a> {
+impl Reported {
     /// The line that reports `bytes`, unless that is no news. Never more than the size, never less
     /// than before.
-    fn advance(&mut self, bytes: u64) -> Option<Reply<'a>> {
+    fn advance(&mut self, bytes: u64) -> Option<Reply<'_>> {
         let bytes = bytes.min(self.size_bytes);
         let since = bytes.checked_sub(self.bytes).filter(|since| *since > 0)?;
         let soon = self.at.elapsed() < Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
@@ -325,7 +444,7 @@ impl<'a> Reported<'a> {
         }
         (self.bytes, self.at) = (bytes, Instant::now());
         Some(Reply::Progress(message::Progress {
-            oid: self.oid,
+            oid: &self.oid,
             bytes_so_far: bytes,
             bytes_since_last: since,
         }))

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::flow::manifest;
 use crate::id::Nonce;
 use crate::limit;
+use crate::local::limits;
 use crate::repo::{Direction, Repo, git};
 use crate::store::{ChosenBy, Creation, Intent, Sharing, Store, StoreUrl};
 
@@ -156,12 +157,14 @@ fn set_transfers(repo: &Repo) -> Result<()> {
     match repo.config.get(settings::TRANSFERS) {
         Some(set) => print::line(format!("{} is {set}, as it was", settings::TRANSFERS)),
         None => {
-            let transfers = limit::TRANSFERS.to_string();
+            let fewer = limits::agents(limit::TRANSFERS);
+            let transfers = fewer.as_ref().map_or(limit::TRANSFERS, |(fits, _)| *fits).to_string();
             git(&["config", "--local", settings::TRANSFERS, &transfers])?;
-            print::line(format!(
-                "{} is {transfers} in this clone: many small objects are pushed by few requests",
-                settings::TRANSFERS
-            ));
+            let why = match fewer {
+                Some((_, limit)) => format!("not {}, because {} is low", limit::TRANSFERS, limit.by),
+                None => "many small objects are pushed by few requests".to_owned(),
+            };
+            print::line(format!("{} is {transfers} in this clone: {why}", settings::TRANSFERS));
         }
     }
     Ok(())

@@ -39,7 +39,7 @@ pub(super) fn error(error: &Error) {
 }
 
 /// Where the protocol's answers go, and nothing else.
-pub(super) fn protocol() -> impl Write {
+pub(super) fn protocol() -> impl Write + Send {
     io::stdout()
 }
 

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::flow::{DeltaRule, Settings};
 use crate::limit;
 use crate::local::clones::Clones;
+use crate::local::limits::{self, Limit};
 use crate::repo::{Config, Direction, Repo};
 use crate::store::{Access, ChosenBy, Intent, StoreUrl, is_same_endpoint};
 
@@ -60,10 +61,31 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         sources: of.paths("source", &repo.top),
         clones: Clones::of_user(),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(usual.writes_manifest),
-        memory_bytes: of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)?.unwrap_or(usual.memory_bytes),
+        memory_bytes: match of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)? {
+            Some(set) => set,
+            None => usual_memory(limits::memory())?,
+        },
         cache_bytes: cache_bytes_of(&of)?,
         ..usual
     })
+}
+
+/// What blocks and buffers may take unless it is set: less than usual where the memory is limited.
+fn usual_memory(limit: Option<Limit>) -> Result<u64> {
+    let Some(Limit { amount, by }) = limit else { return Ok(limit::MEMORY_BYTES) };
+    let mib = amount >> 20;
+    if amount < limit::MEMORY_OF_COMMAND_BYTES {
+        let least = limit::MEMORY_OF_COMMAND_BYTES >> 20;
+        return Err(Error::invalid(format!(
+            "{by} is {mib} MiB; a push or a pull takes {least} MiB at least"
+        ))
+        .remedy("allow more, or set lfs-cdc.memory to 48m and lfs.concurrenttransfers to 1 and see"));
+    }
+    let share = (amount / limit::MEMORY_SHARE).max(limit::MEMORY_AT_LEAST_BYTES);
+    if share < limit::MEMORY_BYTES {
+        tracing::info!("blocks and buffers take {} MiB, because {by} is {mib} MiB", share >> 20);
+    }
+    Ok(share.min(limit::MEMORY_BYTES))
 }
 
 fn cache_bytes_of(of: &Of<'_>) -> Result<u64> {
@@ -268,22 +290,33 @@ mod tests {
     }
 
     #[test]
+    fn less_memory_is_taken_where_it_is_limited_and_too_little_is_an_error_that_says_how_much_is_needed() {
+        let usual = |mib: u64| usual_memory(Some(Limit { amount: mib << 20, by: "the limit" }));
+        assert_eq!(usual_memory(None).unwrap(), limit::MEMORY_BYTES);
+        for (mib, taken) in [(160, 48), (384, 96), (1000, 250), (2048, 512), (64_000, 512)] {
+            assert_eq!(usual(mib).unwrap() >> 20, taken, "{mib}");
+        }
+        let error = usual(159).unwrap_err().to_string();
+        assert!(error.contains("the limit is 159 MiB") && error.contains("160 MiB"), "{error}");
+    }
+
+    #[test]
     fn a_size_is_read_as_git_writes_it_and_anything_else_is_an_error_that_says_what_is_right() {
         let read = |text: &str| {
             let config = Config::of(&[("lfs-cdc.memory", text)]);
             Of { config: &config, store: "cdc::/store" }.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)
         };
         for (text, bytes) in
-            [("201326592", 192 << 20), ("300M", 300 << 20), ("1g", 1 << 30), ("500000k", 512_000_000)]
+            [("201326592", 192 << 20), ("48M", 48 << 20), ("1g", 1 << 30), ("500000k", 512_000_000)]
         {
             assert_eq!(read(text).unwrap(), Some(bytes), "{text}");
         }
         assert_eq!(read(" ").unwrap(), None);
         for wrong in
-            ["191m", "0", "-1g", "1.5g", "g", "1t", "1mb", "much", "99999999999g", "999999999999999999999"]
+            ["47m", "0", "-1g", "1.5g", "g", "1t", "1mb", "much", "99999999999g", "999999999999999999999"]
         {
             let error = read(wrong).unwrap_err().to_string();
-            assert!(error.contains("lfs-cdc.memory") && error.contains("192m or more"), "{error}");
+            assert!(error.contains("lfs-cdc.memory") && error.contains("48m or more"), "{error}");
         }
         let cache = |text: &str| cache_bytes(&Config::of(&[("lfs-cdc.cachesize", text)]));
         assert_eq!((cache("0").unwrap(), cache("20g").unwrap()), (0, 20 << 30));

@@ -6,9 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Outcome, install, print, settings};
+use crate::coordinator;
 use crate::error::{Error, Result};
 use crate::flow::health;
 use crate::limit;
+use crate::local::limits;
 use crate::repo::{Config, Direction, Repo, git};
 use crate::store::{self, Intent, SCHEME, Store, StoreUrl};
 
@@ -116,6 +118,13 @@ fn report(repo: &Repo, probe: bool) -> Result<Report> {
         report.findings.push("git-lfs is not set up; run `git lfs install`".into());
     }
     report.findings.extend(install::problem(&repo.config));
+    if report.concurrent_transfers > 1
+        && let Err(error) = coordinator::can_meet()
+    {
+        report
+            .findings
+            .push(error.context("the agents of a command work one by one, which is slow").to_string());
+    }
     for key in repo.config.unknown_settings(settings::KNOWN) {
         report.findings.push(format!("the setting {key} is not known; is it misspelt?"));
     }
@@ -252,12 +261,7 @@ fn print(report: &Report) {
         }
     }
     print::line(format!("git-lfs asks for {} objects at a time", report.concurrent_transfers));
-    if report.concurrent_transfers < limit::TRANSFERS {
-        let (name, most) = (settings::TRANSFERS, limit::TRANSFERS);
-        print::line(format!(
-            "  many small ones are pushed faster with `git config {name} {most}` in this clone"
-        ));
-    }
+    print_transfers(report.concurrent_transfers);
     for probe in report.remotes.iter().filter_map(|remote| remote.probe.as_ref()) {
         print_probe(probe);
     }
@@ -270,6 +274,25 @@ fn print(report: &Report) {
     }
     if report.findings.is_empty() {
         print::line("all is well");
+    }
+}
+
+/// How many objects at a time would be better, if that is so.
+fn print_transfers(now: u32) {
+    let name = settings::TRANSFERS;
+    match limits::agents(limit::TRANSFERS) {
+        Some((fits, limit)) if fits < now => print::line(format!(
+            "  {} is low for so many; if transfers fail: `git config {name} {fits}` in this clone",
+            limit.by
+        )),
+        fewer => {
+            let most = fewer.map_or(limit::TRANSFERS, |(fits, _)| fits);
+            if now < most {
+                print::line(format!(
+                    "  many small ones are pushed faster with `git config {name} {most}` in this clone"
+                ));
+            }
+        }
     }
 }
 

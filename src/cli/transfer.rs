@@ -30,7 +30,7 @@ impl Transfer {
     pub(super) fn run(self) -> Result<Outcome> {
         // Ctrl-C reaches the whole process group: git-lfs ends by it, and we by the end of our input, which
         // leaves time to clean up
-        ctrlc::set_handler(|| {}).map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
+        outlive_interrupts().map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
         #[cfg(unix)]
         allow_files();
         let member = |init: Init| {
@@ -41,6 +41,18 @@ impl Transfer {
             .map_err(|e| Error::io("answering git-lfs", &e))?;
         Ok(Outcome::Fine)
     }
+}
+
+/// Ctrl-C is noted and has no effect. Needs no thread.
+#[cfg(unix)]
+fn outlive_interrupts() -> std::io::Result<()> {
+    let noted = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGINT, noted).map(drop)
+}
+
+#[cfg(windows)]
+fn outlive_interrupts() -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(|| {})
 }
 
 /// A coordinator has a connection for each agent, and files for what it moves for them: as many as it may.

@@ -12,7 +12,7 @@ use interprocess::local_socket::traits::StreamCommon as _;
 use interprocess::local_socket::{ConnectOptions, Listener, ListenerOptions, Name};
 
 use super::command::Command;
-use super::relay::Relay;
+use super::relay::{self, Connection};
 use crate::error::{Error, Result};
 use crate::limit;
 use crate::local::lock;
@@ -22,7 +22,7 @@ use crate::repo::Direction;
 pub(super) const PROTOCOL: u32 = 1;
 
 /// The place of a command.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Meeting {
     direction: Direction,
     folder: PathBuf,
@@ -35,7 +35,7 @@ pub(super) enum Outcome {
     /// This process is the coordinator.
     Sits(Seat, Listener),
     /// Another one is, and answers.
-    Meets(Relay),
+    Meets(Connection),
 }
 
 /// The right to be the coordinator, while this process lives.
@@ -103,7 +103,7 @@ impl Meeting {
             }
             // the one that has the seat may be about to listen, or to go
             let refused = match self.connect(self.name()?, goes_on) {
-                Ok(relay) => return Ok(Outcome::Meets(relay)),
+                Ok(connection) => return Ok(Outcome::Meets(connection)),
                 Err(e) => e,
             };
             if !goes_on() {
@@ -123,15 +123,27 @@ impl Meeting {
         Ok(Some((seat, listener)))
     }
 
+    /// Connects to a coordinator that was found here before. Waits while it is there and takes no connections, as one that is
+    /// stopped.
+    pub(super) fn connect_again(&self, wanted: impl Fn() -> bool) -> io::Result<Connection> {
+        loop {
+            let name = self.name().map_err(io::Error::other)?;
+            match self.connect(name, &wanted) {
+                Err(e) if is_full(&e) && wanted() => std::thread::sleep(Duration::from_millis(1)),
+                connected => return connected,
+            }
+        }
+    }
+
     /// One that was stopped takes no connections, and then to connect would last as long as that.
-    fn connect(&self, name: Name<'_>, goes_on: impl Fn() -> bool) -> io::Result<Relay> {
+    fn connect(&self, name: Name<'_>, goes_on: impl Fn() -> bool) -> io::Result<Connection> {
         let wait = ConnectWaitMode::Timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
         let connection = ConnectOptions::new().name(name).wait_mode(wait).connect_sync()?;
         #[cfg(unix)]
         if connection.peer_creds()?.euid() != Some(rustix::process::geteuid().as_raw()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's"));
         }
-        Relay::greet(connection, self.direction, goes_on)
+        relay::greet(connection, self.direction, goes_on)
     }
 
     fn try_sit(&self) -> Result<Option<Seat>> {
@@ -175,6 +187,11 @@ impl Meeting {
             }
         }
     }
+}
+
+/// Somebody listens, but can take no more connections now.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn lock_options() -> OpenOptions {

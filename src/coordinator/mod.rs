@@ -1,11 +1,12 @@
 //! One engine for all agents of a git-lfs command.
 //!
 //! git-lfs starts several agents, each with one object at a time. Those of one command find each other
-//! ([`command`], [`meeting`]): one is the coordinator and opens the engine ([`shared`]); the others hand it
-//! their requests over a local socket and hand back its answers ([`relay`]), in git-lfs's own protocol. A
+//! ([`command`], [`meeting`]): one is the coordinator, takes the others in ([`desk`]) and opens the engine ([`shared`]); the others
+//! hand it their requests over a local socket and hand back its answers ([`relay`]), in git-lfs's own protocol. A
 //! [`Member`] is a [`Transfer`] like the engine itself, so all of this is a detour that can be left out.
 
 mod command;
+mod desk;
 mod meeting;
 mod relay;
 mod shared;
@@ -15,20 +16,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use interprocess::local_socket::traits::Listener as _;
-use interprocess::local_socket::{Listener, Stream};
+use interprocess::local_socket::Listener;
 
 use self::command::Command;
 use self::meeting::{Meeting, Outcome, Seat};
 use self::relay::Relay;
 use self::shared::Shared;
 pub use self::shared::{Open, Opened};
-use crate::agent::{self, Answer, Init, Object};
+use crate::agent::{Answer, Init, Object};
 use crate::error::{Error, Result};
 use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
 use crate::local::scratch::Finished;
+use crate::repo::Direction;
+
+/// Fails if agents that this user's commands start here can't meet, and says why.
+pub fn can_meet() -> Result<()> {
+    let meeting = Meeting::of(&Command::of_this_process(Direction::Upload, "status"))?;
+    if let Some((seat, _)) = meeting.sit()? {
+        seat.leave();
+    }
+    Ok(())
+}
 
 /// What an agent is to the others of its command. One of them makes everything ready; the others join when they are
 /// asked for an object.
@@ -84,18 +94,24 @@ impl Member {
     }
 
     fn join(&self) -> Role {
-        match self.meeting().and_then(|meeting| meeting.join(|| self.is_wanted())) {
-            Ok(Outcome::Sits(seat, listener)) => self.serves(seat, listener),
-            Ok(Outcome::Meets(relay)) => Role::Relays(Arc::new(relay)),
-            // alone everything works, only with more requests and memory
-            Err(e) => Role::Serves(Arc::new(Shared::new(&self.init, self.open.clone(), Some(e))), None),
+        // alone everything works, only with more requests and memory
+        self.try_join().unwrap_or_else(|e| {
+            Role::Serves(Arc::new(Shared::new(&self.init, self.open.clone(), Some(e))), None)
+        })
+    }
+
+    fn try_join(&self) -> Result<Role> {
+        let meeting = self.meeting()?;
+        match meeting.join(|| self.is_wanted())? {
+            Outcome::Sits(seat, listener) => self.serves(seat, listener),
+            Outcome::Meets(first) => Ok(Role::Relays(Arc::new(Relay::new(meeting, first)))),
         }
     }
 
-    fn serves(&self, seat: Seat, listener: Listener) -> Role {
+    fn serves(&self, seat: Seat, listener: Listener) -> Result<Role> {
         let shared = Arc::new(Shared::new(&self.init, self.open.clone(), None));
-        serve(listener, &shared);
-        Role::Serves(shared, Some(Arc::new(seat)))
+        desk::open(listener, &shared).inspect_err(|_| seat.leave())?;
+        Ok(Role::Serves(shared, Some(Arc::new(seat))))
     }
 
     /// Does `here` with the engine if that is here, else has `object` moved where it is. If that process
@@ -144,8 +160,9 @@ impl Transfer for Member {
         let mut role = self.locked();
         if role.is_none()
             && let Ok(Some((seat, listener))) = seat()
+            && let Ok(serves) = self.serves(seat, listener)
         {
-            *role = Some(self.serves(seat, listener));
+            *role = Some(serves);
         }
         let here = role.clone();
         drop(role);
@@ -201,39 +218,9 @@ impl Transfer for Member {
     }
 }
 
-/// Serves all that connect, each by a session of its own, until this process ends.
-fn serve(listener: Listener, shared: &Arc<Shared>) {
-    let shared = shared.clone();
-    std::thread::spawn(move || {
-        loop {
-            match listener.accept() {
-                Ok(connection) => serve_one(connection, shared.clone()),
-                Err(e) => {
-                    tracing::warn!("an agent of this command could not connect: {e}");
-                    // as when there are too many open files
-                    std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
-                }
-            }
-        }
-    });
-}
-
-fn serve_one(connection: Stream, shared: Arc<Shared>) {
-    let connection = Arc::new(connection);
-    let (input, output) = relay::halves(connection.clone());
-    let present = shared.one_more(connection);
-    std::thread::spawn(move || {
-        if let Err(e) = agent::run(input, output, |_| shared.clone()) {
-            tracing::debug!("an agent of this command is gone: {e}");
-        }
-        drop(present);
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repo::Direction;
 
     #[test]
     fn whoever_has_left_takes_no_seat() {

@@ -1,5 +1,5 @@
 //! An agent that hands its objects on to the coordinator, in git-lfs's own protocol: there each connection is a
-//! session like the one with git-lfs itself.
+//! session like the one with git-lfs itself, for one object.
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
 
+use super::meeting::Meeting;
 use crate::agent::{Answer, Client, Object};
 use crate::flow::Progress;
 use crate::limit;
@@ -48,33 +49,46 @@ impl Write for Half {
     }
 }
 
-/// A connection to the coordinator, for one object at a time.
+/// The way to the coordinator. Each object has a connection of its own, so that an agent without an object takes nothing
+/// from it.
 pub(super) struct Relay {
-    /// None once it is out of step.
-    client: Mutex<Option<Client<Half, Half>>>,
+    meeting: Meeting,
+    /// The connection by which the coordinator was found, for the first object.
+    first: Mutex<Option<Connection>>,
+}
+
+/// A connection on which a coordinator has answered.
+pub(super) type Connection = Client<Half, Half>;
+
+/// Sees that it is a coordinator that answers there, before nobody `goes_on` waiting for it.
+pub(super) fn greet(
+    connection: Stream,
+    direction: Direction,
+    goes_on: impl Fn() -> bool,
+) -> io::Result<Connection> {
+    // where reads can't time out, what nobody wants any more ends with this process
+    let _ = connection.set_recv_timeout(Some(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)));
+    let (input, output) = halves(Arc::new(connection));
+    Client::begin(input, output, direction, goes_on)
 }
 
 impl Relay {
-    /// Sees that it is a coordinator that answers there, before nobody `goes_on` waiting for it.
-    pub(super) fn greet(
-        connection: Stream,
-        direction: Direction,
-        goes_on: impl Fn() -> bool,
-    ) -> io::Result<Self> {
-        // where reads can't time out, what nobody wants any more ends with this process
-        let _ = connection.set_recv_timeout(Some(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)));
-        let (input, output) = halves(Arc::new(connection));
-        let client = Client::begin(input, output, direction, goes_on)?;
-        Ok(Self { client: Mutex::new(Some(client)) })
+    pub(super) fn new(meeting: Meeting, first: Connection) -> Self {
+        Self { meeting, first: Mutex::new(Some(first)) }
     }
 
-    /// Has an object moved by the coordinator.
+    /// Has an object moved by the coordinator. One that was found and is stopped is waited for, as git-lfs waits for an agent
+    /// that is stopped.
     pub(super) fn ask(&self, object: Object<'_>, progress: &Progress) -> Answer {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = client.as_mut().map_or(Answer::Lost, |client| client.ask(object, progress));
-        if matches!(answer, Answer::Lost) || progress.check().is_err() {
-            *client = None;
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let wanted = || progress.check().is_ok();
+        let connection = first.map_or_else(|| self.meeting.connect_again(wanted), Ok);
+        match connection {
+            Ok(mut connection) => connection.ask(object, progress),
+            Err(e) => {
+                tracing::debug!("the coordinator is lost: {e}");
+                Answer::Lost
+            }
         }
-        answer
     }
 }

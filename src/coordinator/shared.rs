@@ -13,6 +13,7 @@ use crate::flow::{Engine, Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
 use crate::repo::Direction;
+use crate::threads;
 
 /// What came of opening an engine.
 pub struct Opened {
@@ -37,9 +38,18 @@ pub(super) struct Shared {
     /// Held by whoever opens the engine; what it failed by last, and until when that is believed.
     opening: Mutex<Option<(Error, Instant)>>,
     log: Mutex<Option<PathBuf>>,
-    /// The sessions of other agents.
+    /// The connections of other agents.
     others: Mutex<Vec<Arc<Stream>>>,
     one_less: Condvar,
+    moving: Arc<Mutex<Moving>>,
+}
+
+/// The objects that are moved now.
+#[derive(Default)]
+struct Moving {
+    objects: Vec<Arc<Progress>>,
+    /// Whether a thread tells how far they are.
+    is_told: bool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,7 +69,13 @@ impl Shared {
             log: Mutex::default(),
             others: Mutex::default(),
             one_less: Condvar::new(),
+            moving: Arc::default(),
         }
+    }
+
+    /// Which way objects go.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
     }
 
     /// The engine. Where it can't be opened, all that wait meanwhile hear why, and so does everybody else for as
@@ -100,11 +116,51 @@ impl Shared {
     /// Ends the sessions of all other agents, and gives them a moment to remove what they were fetching.
     pub(super) fn part(&self) {
         locked(&self.others).iter().for_each(|connection| relay::close(connection));
+        locked(&self.moving).objects.iter().for_each(|progress| progress.cancel());
         self.wait_for_others(Duration::from_millis(limit::PARTING_MS));
+    }
+
+    /// Notes that an object is moved, and sees that whoever asked for it hears how far it is.
+    fn begin(&self, progress: &Arc<Progress>) -> Moves {
+        let mut moving = locked(&self.moving);
+        moving.objects.push(progress.clone());
+        if !moving.is_told && progress.has_listener() {
+            let there = self.moving.clone();
+            // without a thread for it, they hear of the end
+            moving.is_told = threads::spawn("progress", move || tell(&there)).is_ok();
+        }
+        Moves { moving: self.moving.clone(), progress: progress.clone() }
     }
 }
 
-/// That an agent is there.
+/// Tells how far objects are, now and again while there are some.
+fn tell(moving: &Mutex<Moving>) {
+    loop {
+        std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+        let mut moving = locked(moving);
+        let objects = moving.objects.clone();
+        moving.is_told = !objects.is_empty();
+        drop(moving);
+        if objects.is_empty() {
+            return;
+        }
+        objects.iter().for_each(|progress| progress.tell());
+    }
+}
+
+/// An object is moved, until this is dropped.
+struct Moves {
+    moving: Arc<Mutex<Moving>>,
+    progress: Arc<Progress>,
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        locked(&self.moving).objects.retain(|other| !Arc::ptr_eq(other, &self.progress));
+    }
+}
+
+/// That an agent is there. Its connection is closed when this is dropped, were it by a panic.
 pub(super) struct Present {
     shared: Arc<Shared>,
     connection: Arc<Stream>,
@@ -112,6 +168,7 @@ pub(super) struct Present {
 
 impl Drop for Present {
     fn drop(&mut self) {
+        relay::close(&self.connection);
         locked(&self.shared.others).retain(|other| !Arc::ptr_eq(other, &self.connection));
         self.shared.one_less.notify_all();
     }
@@ -125,10 +182,12 @@ impl Transfer for Shared {
     }
 
     fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()> {
+        let _moves = self.begin(progress);
         self.engine()?.upload(oid, size_bytes, path, progress)
     }
 
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf> {
+        let _moves = self.begin(progress);
         self.engine()?.download(oid, size_bytes, progress)
     }
 

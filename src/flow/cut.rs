@@ -4,9 +4,9 @@
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread::Scope;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rayon::{ScopeFifo, ThreadPool};
 use sha2::{Digest, Sha256};
 
 use super::Progress;
@@ -68,16 +68,17 @@ enum ToDigest {
 }
 
 /// Starts reading and cutting objects one after the other, as many as there are. Whatever is wrong with one is
-/// said at its end, and the next is read.
+/// said at its end, and the next is read. Takes two threads of `scope`, and hashes on `cores`.
 pub(super) fn start<'scope>(
-    scope: &'scope Scope<'scope, '_>,
+    scope: &ScopeFifo<'scope>,
+    cores: &Arc<ThreadPool>,
     mut objects: impl Iterator<Item = Arc<Wanted>> + Send + 'scope,
     suite: Suite,
 ) -> Results<Piece> {
-    let (work, pieces) = ordered::ordered(BATCHES_IN_FLIGHT);
+    let (work, pieces) = ordered::ordered(cores, BATCHES_IN_FLIGHT);
     let (to_digest, digested) = bounded(BATCHES_IN_FLIGHT);
-    scope.spawn(move || digest(&digested));
-    scope.spawn(move || {
+    scope.spawn_fifo(move |_| digest(&digested));
+    scope.spawn_fifo(move |_| {
         let cutter = Cutter { suite, work, to_digest };
         // ends early if nobody takes the pieces any more
         let _ = objects.try_for_each(|object| cutter.cut(&object));

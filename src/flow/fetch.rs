@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
+use rayon::ThreadPool;
 
 use super::Settings;
 use super::buffers::{Buffers, Share};
@@ -25,6 +26,7 @@ use crate::limit;
 use crate::local::ranges::Ranges;
 use crate::local::scratch::ScratchFile;
 use crate::store::{Reach, Store};
+use crate::threads;
 
 /// What the downloads of an engine share.
 pub(super) struct Shared {
@@ -168,9 +170,10 @@ impl Job<'_> {
         }
         let from_disk = Extent { content_bytes, ..Extent::of_kept() };
         let kept = |block: &BlockId| self.patcher.kept(block);
+        let cores = threads::cores()?;
         let mut fetches = plan::fetches(self.found, terms, from_store, (kept, from_disk));
         while !fetches.is_empty() {
-            self.run(fetches);
+            self.run(fetches, cores);
             let mut outcome = self.outcome();
             if let Some(error) = outcome.failed.take() {
                 return Err(error);
@@ -182,10 +185,10 @@ impl Job<'_> {
 
     /// Sends requests, and has what comes of them unpacked on all cores. Returns when all is done, or one has
     /// failed and no more is under way.
-    fn run(&self, mut fetches: VecDeque<Fetch>) {
-        let workers = rayon::current_num_threads().clamp(1, self.reach.fetches_in_flight);
+    fn run(&self, mut fetches: VecDeque<Fetch>, cores: &ThreadPool) {
+        let workers = cores.current_num_threads().clamp(1, self.reach.fetches_in_flight);
         let (slot, slots) = bounded(workers);
-        rayon::in_place_scope_fifo(|scope| {
+        cores.in_place_scope_fifo(|scope| {
             let mut under_way = VecDeque::new();
             loop {
                 let next = self.progress.check().and_then(|()| {

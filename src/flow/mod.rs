@@ -8,6 +8,7 @@ mod compact;
 pub mod compaction;
 mod condemned;
 mod copies;
+mod crew;
 mod cut;
 mod dedup;
 pub mod download;
@@ -58,6 +59,7 @@ use crate::local::clones::Clones;
 use crate::local::journal::Journal;
 use crate::repo::Direction;
 use crate::store::Store;
+use crate::threads;
 
 /// Moves objects to and from a store, one or several at a time.
 pub trait Transfer: Send + Sync {
@@ -133,9 +135,15 @@ impl Settings {
         (self.memory_bytes / limit::MEMORY_BYTES_PER_CHUNK) as usize
     }
 
-    /// Full blocks that fit into the memory beside the open one and what is read and compressed meanwhile.
+    /// At this size a block is closed: with little memory earlier than it is full, so that the next one can be filled while
+    /// it is on its way.
+    fn block_bytes(&self) -> usize {
+        (self.memory_bytes / 3).min(limit::BLOCK_BYTES as u64) as usize
+    }
+
+    /// Blocks that fit into the memory beside the open one and what is read and compressed meanwhile.
     fn blocks_in_flight(&self) -> usize {
-        let blocks = self.memory_bytes / limit::BLOCK_BYTES as u64;
+        let blocks = self.memory_bytes / self.block_bytes().max(1) as u64;
         blocks.saturating_sub(2).max(1) as usize
     }
 }
@@ -148,6 +156,8 @@ pub struct Engine {
     settings: Settings,
     view: Mutex<View>,
     uploads: group::Uploads,
+    /// Started before anything else, while there are some to be had.
+    threads: Mutex<Option<Arc<crew::Threads>>>,
     candidates: Mutex<bases::Candidates>,
     downloads: download::Downloads,
 }
@@ -186,12 +196,10 @@ impl View {
         let (store, cache, start) = (&engine.store, &engine.cache, Instant::now());
         let first = store.take_first_look();
         let (segments, lists) = first.map(|first| (first.segments, first.condemned)).unzip();
-        let looked = std::thread::scope(|scope| {
-            let condemned = scope.spawn(|| condemned.refresh_by(lists, store, cache));
-            let index = index.refresh_by(segments, store, cache);
-            let panicked = |_| Err(Error::internal("reading the condemned lists panicked"));
-            (index, condemned.join().unwrap_or_else(panicked))
-        });
+        let there = || condemned.refresh_by(lists, store, cache);
+        let (condemned, index) = threads::join(there, || index.refresh_by(segments, store, cache));
+        let panicked = || Err(Error::internal("reading the condemned lists panicked"));
+        let looked = (index, condemned.unwrap_or_else(panicked));
         *look_cost = start.elapsed();
         looked
     }
@@ -209,7 +217,17 @@ impl Engine {
         let (cache, journal) = (Cache::for_store(&id, &location), Journal::for_store(&id, &location));
         let (view, uploads) = (Mutex::default(), group::Uploads::default());
         let (candidates, downloads) = (Mutex::default(), download::Downloads::new(&store, &settings));
-        Self { store, cache, journal, settings, view, uploads, candidates, downloads }
+        let threads = Mutex::default();
+        Self { store, cache, journal, settings, view, uploads, threads, candidates, downloads }
+    }
+
+    /// The threads of uploads; started at the first need.
+    fn threads(&self) -> Result<Arc<crew::Threads>> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*threads {
+            Some(threads) => Ok(threads.clone()),
+            None => Ok(threads.insert(Arc::new(crew::Threads::start()?)).clone()),
+        }
     }
 
     /// Reads what the first object that goes this way will need of the store's metadata: git-lfs takes a while to start its
@@ -222,7 +240,7 @@ impl Engine {
         }
         let prepared = match direction {
             Direction::Upload => upload::prepare(self, &mut view),
-            Direction::Download => download::look(self, &mut view),
+            Direction::Download => threads::cores().and_then(|_| download::look(self, &mut view)),
         };
         view.failed = prepared.err();
     }

@@ -1,11 +1,15 @@
 //! Work done on all cores, its results taken in the order it was handed in.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rayon::ThreadPool;
 
 use crate::error::{Error, Result};
 
 /// Hands work in.
 pub(super) struct Work<T> {
+    cores: Arc<ThreadPool>,
     queue: Sender<Receiver<Result<T>>>,
 }
 
@@ -17,10 +21,10 @@ pub(super) struct Results<T> {
 /// Whoever takes the results has stopped: so should whoever hands work in.
 pub(super) struct Stopped;
 
-/// A queue in which at most `depth` pieces of work are under way or waiting to be taken.
-pub(super) fn ordered<T>(depth: usize) -> (Work<T>, Results<T>) {
+/// A queue in which at most `depth` pieces of work are under way on `cores`, or waiting to be taken.
+pub(super) fn ordered<T>(cores: &Arc<ThreadPool>, depth: usize) -> (Work<T>, Results<T>) {
     let (sender, receiver) = bounded(depth);
-    (Work { queue: sender }, Results { queue: receiver })
+    (Work { cores: cores.clone(), queue: sender }, Results { queue: receiver })
 }
 
 impl<T: Send + 'static> Work<T> {
@@ -28,7 +32,7 @@ impl<T: Send + 'static> Work<T> {
     pub(super) fn run(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<(), Stopped> {
         let (sender, receiver) = bounded(1);
         self.queue.send(receiver).map_err(|_| Stopped)?;
-        rayon::spawn_fifo(move || {
+        self.cores.spawn_fifo(move || {
             // rayon would abort the process
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
             let done = done.unwrap_or_else(|_| Err(Error::internal("work on a part of an object panicked")));
@@ -55,7 +59,7 @@ mod tests {
 
     #[test]
     fn results_come_in_order_and_a_panic_is_an_error_in_its_place() {
-        let (work, results) = ordered(4);
+        let (work, results) = ordered(crate::threads::cores().unwrap(), 4);
         let submit = std::thread::spawn(move || {
             for number in 0..20u64 {
                 let job = move || {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use crossbeam_channel::bounded;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::bases::{Candidates, DeltaRule, FrameBases};
+use super::crew::Threads;
 use super::cut::{self, ReadObject, What};
 use super::dedup::{Dedup, MadeOf, NovelFrame, Run};
 use super::group::Wanted;
@@ -60,12 +62,15 @@ pub(super) struct Packing<'a, 's> {
     pub level: i32,
     /// Whether what is known is reused only while reading it back stays cheap.
     pub guards_reading: bool,
+    /// At this size a block is closed.
+    pub block_bytes: usize,
     /// Blocks that may be on their way while the next is filled.
     pub blocks_in_flight: usize,
     /// Counts the bytes of blocks that are on their way, or were.
     pub departed_bytes: &'a AtomicUsize,
     /// What frames may be patches to, and when.
     pub deltas: Option<(&'a Candidates, DeltaRule)>,
+    pub threads: &'a Threads,
 }
 
 impl Packing<'_, '_> {
@@ -83,21 +88,28 @@ pub(super) fn pack<'s>(
     scout: Option<Scout<'_>>,
     packing: Packing<'_, 's>,
 ) -> Result<Packed<'s>> {
+    let Threads { crew, cores } = packing.threads;
     // enough that no core waits, whichever frame takes longest
-    let depth = 2 * rayon::current_num_threads() + 2;
+    let depth = 2 * cores.current_num_threads() + 2;
     let suite = packing.store.description().suite;
-    std::thread::scope(|scope| {
-        let pieces = cut::start(scope, objects, suite);
-        let (work, frames) = ordered::ordered(depth);
+    crew.in_place_scope_fifo(|scope| {
+        let pieces = cut::start(scope, cores, objects, suite);
+        let (work, frames) = ordered::ordered(cores, depth);
         let ahead = Ahead::new(pieces, scout);
         let dedup = Dedup::new(known, packing.reading());
-        let looker = scope.spawn(move || look_up(ahead, dedup, (packing.level, packing.deltas), &work));
+        let (looked_up, looker) = bounded(1);
+        scope.spawn_fifo(move |_| {
+            let done = look_up(ahead, dedup, (packing.level, packing.deltas), &work);
+            // the results end before anybody waits for this
+            drop(work);
+            let _ = looked_up.send(done);
+        });
         let mut assembly = Assembly::new(packing);
         let assembled = frames.into_iter().try_for_each(|frame| {
             let (frame, encoded, progress) = frame?;
             assembly.add(&frame, encoded, &progress)
         });
-        let looked_up = looker.join().map_err(|_| Error::internal("deduplication panicked"))?;
+        let looked_up = looker.recv().map_err(|_| Error::internal("deduplication panicked"))?;
         match assembled.and(looked_up).and_then(|looked_up| assembly.end().map(|()| looked_up)) {
             Ok(looked_up) => assembly.finish(looked_up),
             // what is stored all the same is found by the next push, or the next group
@@ -279,7 +291,7 @@ impl<'a, 's> Assembly<'a, 's> {
         Self {
             packing,
             open: Builder::default(),
-            enough_bytes: packing.store.reach().first_block_bytes,
+            enough_bytes: packing.block_bytes.min(packing.store.reach().first_block_bytes),
             shares: Vec::new(),
             new: Vec::new(),
             in_flight: BlocksInFlight::default(),
@@ -292,7 +304,7 @@ impl<'a, 's> Assembly<'a, 's> {
     fn add(&mut self, frame: &NovelFrame, encoded: Encoded, progress: &Arc<Progress>) -> Result<()> {
         let is_enough = self.open.frames_bytes() >= self.enough_bytes;
         if is_enough || !self.open.fits(&encoded, frame.chunks.len()) {
-            self.enough_bytes = limit::BLOCK_BYTES.min(2 * self.enough_bytes);
+            self.enough_bytes = self.packing.block_bytes.min(2 * self.enough_bytes);
             self.close_block()?;
         }
         let place = self.open.push(encoded, &frame.chunks)?;

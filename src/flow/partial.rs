@@ -9,6 +9,7 @@ use super::plan::Placed;
 use crate::error::Result;
 use crate::format::recipe::term_checksum;
 use crate::local::scratch::ScratchFile;
+use crate::threads;
 
 /// Those of an object's terms that have to be fetched. The recipe's checksums say it, and no list that was kept
 /// beside the file: what a list claims could be missing after a power failure, and reading costs less than fetching.
@@ -28,8 +29,10 @@ pub(super) fn missing(terms: Vec<Placed>, file: &ScratchFile, progress: &Progres
         progress.bytes.fetch_add(u64::from(term.content_bytes), Ordering::Relaxed);
         Ok(None)
     };
-    let missing = terms.into_par_iter().map_init(Vec::new, is_missing).filter_map(Result::transpose);
-    let missing: Vec<Placed> = missing.collect::<Result<_>>()?;
+    let missing: Vec<Placed> = threads::cores()?.install(|| {
+        let missing = terms.into_par_iter().map_init(Vec::new, is_missing);
+        missing.filter_map(Result::transpose).collect::<Result<_>>()
+    })?;
     tracing::info!("{} of {count} terms are there from an earlier download", count - missing.len());
     Ok(missing)
 }

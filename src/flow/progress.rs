@@ -16,6 +16,26 @@ pub struct Progress {
     /// What is on its way.
     moving: Mutex<Vec<Arc<Moving>>>,
     cancelled: AtomicBool,
+    listener: Listener,
+}
+
+/// Hears how many bytes are done, and says whether it is still there.
+type Listen = Box<dyn Fn(u64) -> bool + Send>;
+
+/// The one who is told of progress, if it doesn't look by itself.
+#[derive(Default)]
+struct Listener(Mutex<Option<Listen>>);
+
+impl Listener {
+    fn locked(&self) -> MutexGuard<'_, Option<Listen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 /// A part of an object that is on its way to the store or from it.
@@ -53,6 +73,30 @@ impl Progress {
             return Err(Error::busy("the transfer was cancelled"));
         }
         Ok(())
+    }
+
+    /// From now on `listen` hears how far it is, whenever [`Self::tell`] is called. It says whether it is still there.
+    pub fn tell_to(&self, listen: impl Fn(u64) -> bool + Send + 'static) {
+        *self.listener.locked() = Some(Box::new(listen));
+    }
+
+    /// After this nobody is told any more.
+    pub fn tell_nobody(&self) {
+        *self.listener.locked() = None;
+    }
+
+    /// Whether somebody has to be told.
+    pub fn has_listener(&self) -> bool {
+        self.listener.locked().is_some()
+    }
+
+    /// Tells how far it is. If nobody is there to hear it, the transfer is cancelled.
+    pub fn tell(&self) {
+        if let Some(listen) = &*self.listener.locked()
+            && !listen(self.done())
+        {
+            self.cancel();
+        }
     }
 
     /// The transfer begins, perhaps again.

@@ -21,6 +21,7 @@ use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::objects::{self, Object};
 use crate::local::scratch::ScratchFile;
+use crate::threads;
 
 /// A file that holds an object, or is believed to.
 #[derive(Debug)]
@@ -110,8 +111,10 @@ impl Reuse {
             progress.bytes.fetch_add(u64::from(term.content_bytes), Ordering::Relaxed);
             Ok(None)
         };
-        let wrong = plans.into_par_iter().map_init(Vec::new, place).filter_map(Result::transpose);
-        let wrong: Vec<Plan> = wrong.collect::<Result<_>>()?;
+        let wrong: Vec<Plan> = threads::cores()?.install(|| {
+            let wrong = plans.into_par_iter().map_init(Vec::new, place);
+            wrong.filter_map(Result::transpose).collect::<Result<_>>()
+        })?;
         self.forget(&wrong);
         missing.extend(wrong.into_iter().map(|plan| plan.wanted));
         Ok(missing)
@@ -276,8 +279,9 @@ fn chunk_ends(plans: &[Plan], suite: Suite, progress: &Progress) -> Result<Ends>
         Ok(ends_of(local, suite, content))
     };
     let runs: Vec<&Local<Arc<LocalFile>>> = runs.into_values().collect();
-    let found: Vec<_> =
-        runs.par_iter().map_init(Vec::new, |content, local| find(content, local)).collect::<Result<_>>()?;
+    let found: Vec<_> = threads::cores()?.install(|| {
+        runs.par_iter().map_init(Vec::new, |content, local| find(content, local)).collect::<Result<_>>()
+    })?;
     Ok(runs.into_iter().map(key).zip(found).collect())
 }
 

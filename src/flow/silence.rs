@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::group::Lead;
 use crate::limit;
+use crate::threads;
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -17,7 +18,8 @@ pub(super) fn explained<T>(lead: &Lead<'_>, work: impl FnOnce() -> T) -> T {
     std::thread::scope(|scope| {
         // ends with the work, were it by a panic
         let _working = working;
-        scope.spawn(move || explain(lead, &ended));
+        // nothing depends on it
+        let _ = threads::spawn_scoped(scope, "silence", move || explain(lead, &ended));
         work()
     })
 }

@@ -201,6 +201,7 @@ fn pack_with<'e>(
     first: Arc<Wanted>,
 ) -> Result<Packed<'e>> {
     let (begun, departed_bytes) = (Instant::now(), AtomicUsize::new(0));
+    let threads = engine.threads()?;
     let level = engine.settings.compression_level;
     let store = &engine.store;
     let may_use = |block: &BlockId| view.may_use(block);
@@ -223,9 +224,11 @@ fn pack_with<'e>(
         journal: &engine.journal,
         level,
         guards_reading: engine.settings.guards_reading,
+        block_bytes: engine.settings.block_bytes(),
         blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
         departed_bytes: &departed_bytes,
         deltas: engine.settings.delta.map(|rule| (&*candidates, rule)),
+        threads: &threads,
     };
     let mut first = Some(first);
     let objects = std::iter::from_fn(|| {
@@ -260,8 +263,10 @@ fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
     .remedy("restore the file from another clone, or remove it and `git add` the original again"))
 }
 
-/// Reads what the first object will need.
+/// Starts the threads that the first object will need, before other agents take what the system allows, and reads what it
+/// will need.
 pub(super) fn prepare(engine: &Engine, view: &mut View) -> Result<()> {
+    engine.threads()?;
     look(engine, view)?;
     learn(engine, view, 0)
 }

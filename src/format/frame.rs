@@ -201,6 +201,8 @@ impl Encoder {
         let mut stored = Vec::with_capacity(content.len() + limit::KIB);
         let Some(width) = self.width(content)? else {
             self.append(content, &mut stored)?;
+            // a block of frames that shrink well would hold several times its size
+            stored.shrink_to_fit();
             return Ok(Encoded { kind: Kind::Plain, stored, needs: None });
         };
         stored.put_u32(KIND_MAGIC);
@@ -215,6 +217,7 @@ impl Encoder {
             start = end;
         }
         self.grouped = grouped;
+        stored.shrink_to_fit();
         Ok(Encoded { kind: Kind::Grouped, stored, needs: None })
     }
 

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod clones;
 pub mod journal;
 pub mod kept;
+pub mod limits;
 pub mod lock;
 pub mod log;
 pub mod objects;

@@ -9,6 +9,7 @@ use super::clones::Clones;
 use super::objects;
 use crate::id::Oid;
 use crate::limit;
+use crate::threads;
 
 /// How files lie in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Sources {
         let (sent, received) = mpsc::channel();
         let (named, clones, own) = (named.to_vec(), clones.clone(), own.to_owned());
         // a file server that is gone would hold everything up
-        std::thread::spawn(move || {
+        let look = move || {
             for place in &named {
                 let _ = sent.send((folders_of(place), None));
             }
@@ -57,7 +58,10 @@ impl Sources {
                     _ => {}
                 }
             }
-        });
+        };
+        if let Err(refused) = threads::spawn("sources", look) {
+            (refused.work)();
+        }
         let mut sources = Self::default();
         loop {
             match received.recv_timeout(Duration::from_millis(limit::SOURCES_MS)) {

@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::{Error, Result};
+use crate::limit;
+use crate::threads;
 
-/// A runtime that nobody waits for: a write that hangs must not keep the process from ending.
+/// A runtime that nobody waits for: a write that hangs must not keep the process from ending. One thread drives it, and
+/// blocking requests have threads of their own: at least one, and more where the system allows that.
 pub(super) struct OwnRuntime {
-    runtime: Option<Runtime>,
     handle: Handle,
+    /// The driving thread ends when this is dropped.
+    _ends: oneshot::Sender<()>,
 }
 
 impl std::ops::Deref for OwnRuntime {
@@ -22,20 +28,25 @@ impl std::ops::Deref for OwnRuntime {
     }
 }
 
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
+/// Starts a runtime, with all threads that it can't do without.
 pub(super) fn runtime() -> Result<OwnRuntime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).thread_name("store").enable_all().build();
-    let runtime = runtime.map_err(|e| Error::io("starting the threads for the store", &e))?;
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().thread_name("storage").max_blocking_threads(limit::BLOCKING_REQUESTS);
+    // the first one stays, so that what the system refuses a thread for waits for it
+    builder.thread_keep_alive(Duration::from_secs(24 * 60 * 60));
+    let runtime = builder.build().map_err(|e| Error::io("starting to talk to the store", &e))?;
     let handle = runtime.handle().clone();
-    Ok(OwnRuntime { runtime: Some(runtime), handle })
+    // tokio panics where the system has no thread for the first one
+    std::panic::catch_unwind(|| runtime.spawn_blocking(|| ()))
+        .map_err(|_| threads::refused(&std::io::Error::from(std::io::ErrorKind::WouldBlock)))?;
+    let (ends, ended) = oneshot::channel::<()>();
+    let drive = move || {
+        // an error says that the store is closed
+        let _ = runtime.block_on(ended);
+        runtime.shutdown_background();
+    };
+    threads::spawn("store", drive).map_err(|refused| refused.error)?;
+    Ok(OwnRuntime { handle, _ends: ends })
 }
 
 /// Bytes of a file that have passed so far. Another try begins anew, and takes nothing back.

@@ -37,13 +37,15 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    fn tell(&self, when: When, call: &Call) -> Result<()> {
-        tell(&self.watch, when, call)
+    async fn tell(&self, when: When, call: &Call) -> Result<()> {
+        tell(&self.watch, when, call).await
     }
 }
 
-fn tell(watch: &Watch, when: When, call: &Call) -> Result<()> {
-    if watch(when, call) {
+/// A test may wait in there, and the thread that drives the store must not.
+async fn tell(watch: &Watch, when: When, call: &Call) -> Result<()> {
+    let (watch, told) = (watch.clone(), call.clone());
+    if tokio::task::spawn_blocking(move || watch(when, &told)).await.unwrap_or(false) {
         return Ok(());
     }
     let source = format!("a fault of the test, {when:?} {call:?}").into();
@@ -66,9 +68,9 @@ impl fmt::Display for Watched {
 impl ObjectStore for Watched {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let call = Call::Put(path.to_string());
-        self.tell(When::Before, &call)?;
+        self.tell(When::Before, &call).await?;
         let done = self.inner.put_opts(path, payload, options).await?;
-        self.tell(When::After, &call)?;
+        self.tell(When::After, &call).await?;
         Ok(done)
     }
 
@@ -82,9 +84,9 @@ impl ObjectStore for Watched {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let call = Call::Get(path.to_string());
-        self.tell(When::Before, &call)?;
+        self.tell(When::Before, &call).await?;
         let done = self.inner.get_opts(path, options).await?;
-        self.tell(When::After, &call)?;
+        self.tell(When::After, &call).await?;
         Ok(done)
     }
 
@@ -95,9 +97,9 @@ impl ObjectStore for Watched {
             async move {
                 let path = path?;
                 let call = Call::Delete(path.to_string());
-                tell(&watch, When::Before, &call)?;
+                tell(&watch, When::Before, &call).await?;
                 inner.delete(&path).await?;
-                tell(&watch, When::After, &call)?;
+                tell(&watch, When::After, &call).await?;
                 Ok(path)
             }
         };
@@ -110,9 +112,9 @@ impl ObjectStore for Watched {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let call = Call::List(prefix.map(Path::to_string).unwrap_or_default());
-        self.tell(When::Before, &call)?;
+        self.tell(When::Before, &call).await?;
         let done = self.inner.list_with_delimiter(prefix).await?;
-        self.tell(When::After, &call)?;
+        self.tell(When::After, &call).await?;
         Ok(done)
     }
 

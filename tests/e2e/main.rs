@@ -25,6 +25,8 @@ mod install;
 mod kill;
 mod layouts;
 mod least_privilege;
+#[cfg(target_os = "linux")]
+mod limits;
 mod machine;
 mod network_faults;
 mod process;

@@ -104,6 +104,25 @@ fn agents_of_one_command_commit_together_and_leave_nothing_behind() {
     assert_eq!(sandbox.scratch_files(), 0);
 }
 
+/// The threads of an agent's process.
+#[cfg(target_os = "linux")]
+fn threads(agent: &Agent) -> usize {
+    fs::read_dir(format!("/proc/{}/task", agent.child.id())).unwrap().count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_agent_without_an_object_has_one_thread() {
+    let sandbox = Sandbox::new();
+    let mut all = agents(&sandbox, "upload", 10);
+    wait_until("all have one", || all[1..].iter().all(|agent| threads(agent) == 1));
+    assert_uploads(&mut all, &objects(&sandbox, 20..30, 1000));
+    // one reads, one waits
+    wait_until("all have two", || all[1..].iter().all(|agent| threads(agent) == 2));
+    assert!(threads(&all[0]) < 20, "{}", threads(&all[0]));
+    terminate(all);
+}
+
 #[test]
 fn an_error_of_one_object_comes_through_and_harms_no_other() {
     let sandbox = Sandbox::new();

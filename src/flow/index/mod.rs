@@ -17,6 +17,7 @@ use crate::id::{CommitId, Oid, SegmentId, ShardId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
+use crate::threads;
 
 /// The segments that stand, by their names. Cheap to copy, so that nobody holds it while the store answers.
 #[derive(Clone, Default)]
@@ -245,7 +246,7 @@ impl Index {
         std::thread::scope(|scope| {
             let ask = &ask;
             // where no more threads are to be had, one after the other
-            let begin = |segment| std::thread::Builder::new().spawn_scoped(scope, move || ask(segment)).ok();
+            let begin = |segment| threads::spawn_scoped(scope, "segment", move || ask(segment)).ok();
             let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
             let asked: Vec<_> = self.segments.values().map(|segment| (segment, far(segment))).collect();
             let panicked = |_| Err(Error::internal("reading an index segment panicked"));

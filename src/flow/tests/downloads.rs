@@ -202,7 +202,7 @@ fn a_cancelled_download_takes_nothing_from_others() {
 #[test]
 fn many_large_downloads_stay_within_the_memory() {
     let bucket = Bucket::with(8, 30_000_000);
-    let memory_bytes = limit::MEMORY_AT_LEAST_BYTES / 2;
+    let memory_bytes = limit::MEMORY_AT_LEAST_BYTES;
     let settings = Settings { memory_bytes, ..bucket.engine(counting("").0).settings };
     let engine = Engine::new(Store::on(bucket.backend.clone()).unwrap(), settings);
     assert_right(&bucket.objects, pull_all(&engine, &bucket.objects, 8));

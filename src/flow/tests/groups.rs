@@ -155,8 +155,13 @@ fn what_a_commit_need_not_do_in_order_it_does_at_the_same_time() {
 #[test]
 fn the_memory_bounds_the_blocks_on_their_way() {
     let settings = Place::new().engine().settings;
-    for (memory_bytes, blocks) in [(limit::MEMORY_AT_LEAST_BYTES, 1), (limit::MEMORY_BYTES, 6), (1 << 30, 14)]
-    {
-        assert_eq!(Settings { memory_bytes, ..settings.clone() }.blocks_in_flight(), blocks);
+    for (memory_bytes, blocks, block_bytes) in [
+        (limit::MEMORY_AT_LEAST_BYTES, 1, limit::MEMORY_AT_LEAST_BYTES / 3),
+        (192 << 20, 1, 64 << 20),
+        (limit::MEMORY_BYTES, 6, 64 << 20),
+        (1 << 30, 14, 64 << 20),
+    ] {
+        let settings = Settings { memory_bytes, ..settings.clone() };
+        assert_eq!((settings.blocks_in_flight(), settings.block_bytes() as u64), (blocks, block_bytes));
     }
 }

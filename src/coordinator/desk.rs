@@ -1,0 +1,119 @@
+//! The desk of a coordinator: other agents come with one object each, and wait here for a thread that moves it.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use interprocess::local_socket::traits::Listener as _;
+use interprocess::local_socket::{Listener, Stream};
+
+use super::relay;
+use super::shared::{Present, Shared};
+use crate::agent;
+use crate::error::Result;
+use crate::limit;
+use crate::local::limits;
+use crate::threads;
+
+/// Those who wait, and the threads that work for them. While somebody waits, there is a thread.
+struct Desk {
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+    /// So many threads at most.
+    most: usize,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Visitor>,
+    threads: usize,
+}
+
+/// An agent that has come. Its connection is closed when this is dropped.
+struct Visitor {
+    connection: Arc<Stream>,
+    present: Present,
+}
+
+/// Serves all that connect until this process ends.
+pub(super) fn open(listener: Listener, shared: &Arc<Shared>) -> Result<()> {
+    // each has a connection, and files that are read or written
+    let files = limits::open_files().map_or(limit::OPEN_FILES, |limit| limit.amount.min(limit::OPEN_FILES));
+    let most = (files / limit::FILES_OF_OBJECT).max(1) as usize;
+    let desk = Arc::new(Desk { shared: shared.clone(), state: Mutex::default(), most });
+    let take_in = move || {
+        loop {
+            match listener.accept() {
+                Ok(connection) => desk.take_in(connection),
+                Err(e) => {
+                    tracing::warn!("an agent of this command could not connect: {e}");
+                    // as when there are too many open files
+                    std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+                }
+            }
+        }
+    };
+    threads::spawn("desk", take_in).map_err(|refused| refused.error)
+}
+
+impl Desk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Greets an agent, so that it waits, and sees that somebody works for it.
+    fn take_in(self: &Arc<Self>, connection: Stream) {
+        let connection = Arc::new(connection);
+        let (_, mut output) = relay::halves(connection.clone());
+        if agent::welcome(&mut output).is_err() {
+            return;
+        }
+        let visitor = Visitor { present: self.shared.one_more(connection.clone()), connection };
+        {
+            let mut state = self.state();
+            state.waiting.push_back(visitor);
+            if state.threads >= self.most {
+                return;
+            }
+            state.threads += 1;
+        }
+        let desk = self.clone();
+        if let Err(refused) = threads::spawn("visitor", move || desk.work()) {
+            let mut state = self.state();
+            if state.threads > 1 {
+                // one of the others has time for it later
+                state.threads -= 1;
+                return;
+            }
+            drop(state);
+            tracing::debug!("other agents are served one after the other: {}", refused.error);
+            (refused.work)();
+        }
+    }
+
+    /// Serves those who wait, until nobody does.
+    fn work(&self) {
+        loop {
+            let mut state = self.state();
+            let Some(visitor) = state.waiting.pop_front() else {
+                state.threads -= 1;
+                return;
+            };
+            drop(state);
+            // whoever waits next needs this thread
+            if catch_unwind(AssertUnwindSafe(|| self.serve(visitor))).is_err() {
+                tracing::error!("serving another agent panicked, which is a bug of ours");
+            }
+        }
+    }
+
+    fn serve(&self, visitor: Visitor) {
+        let Visitor { connection, present } = visitor;
+        let (input, output) = relay::halves(connection);
+        if let Err(e) = agent::run_here(input, output, self.shared.direction(), self.shared.clone()) {
+            tracing::debug!("an agent of this command is gone: {e}");
+        }
+        drop(present);
+    }
+}
