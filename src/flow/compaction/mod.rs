@@ -154,12 +154,13 @@ fn merge_group(
             Err(e) => findings.push(e.context(format!("index/{id} is left as it is")).to_string()),
         }
     }
-    let Some(newest) = merged.iter().max().filter(|_| merged.len() > 1 || has_moved) else {
+    let is_worth_it = merged.len() > 1 || (has_moved && !merged.is_empty());
+    if !is_worth_it {
         return Ok(false);
-    };
-    let newest = after(CommitId::new(now_milliseconds())?, *newest)?;
+    }
+    let id = after(CommitId::new(now_milliseconds())?, &merged)?;
     let segment = merge.finish()?;
-    let (size_bytes, id) = (segment.size_bytes() as u64, SegmentId { id: newest, hash: segment.hash() });
+    let (size_bytes, id) = (segment.size_bytes() as u64, SegmentId { id, hash: segment.hash() });
     if size_bytes > limit::SEGMENT_READ_BYTES as u64 {
         return Err(Error::internal(format!("a merged segment of {size_bytes} bytes")));
     }

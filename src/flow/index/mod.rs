@@ -112,7 +112,7 @@ impl Index {
         loop {
             left.retain(|(id, _)| !replaced.contains(id));
             while coming.len() < limit::COPIES_IN_FLIGHT
-                && let Some(place) = not_replaced_by(&coming, &left)
+                && let Some(place) = next_to_read(&coming, &left)
             {
                 let (id, size_bytes) = left.remove(place);
                 coming.push_back((id, size_bytes, Coming::begin(store, cache, id, size_bytes)));
@@ -262,18 +262,16 @@ impl Index {
     }
 }
 
-/// The first of those that are `left`, the newest first, that will not turn out to be replaced by one that is on its way or
-/// comes before it: merged segments sort after what they replace, and are larger. So few are read in vain, however many
-/// stand that were replaced.
-fn not_replaced_by(
-    coming: &VecDeque<(SegmentId, u64, Coming<'_>)>,
-    left: &[(SegmentId, u64)],
-) -> Option<usize> {
-    let mut largest = coming.iter().map(|(_, size_bytes, _)| *size_bytes).max().unwrap_or_default();
-    left.iter().position(|(_, size_bytes)| {
-        let is_small = size_bytes + size_bytes / 5 < largest;
-        largest = largest.max(*size_bytes);
-        !is_small
+/// The newest of the segments that are `left`, newest first, that nothing unread may replace. So a segment is asked for only
+/// when everything was read that may replace it, and none is read in vain, however many stand that were replaced.
+fn next_to_read(coming: &VecDeque<(SegmentId, u64, Coming<'_>)>, left: &[(SegmentId, u64)]) -> Option<usize> {
+    // of those that come before it
+    let mut heaviest: Option<CommitId> = None;
+    left.iter().position(|(SegmentId { id, .. }, _)| {
+        let is_blocked = heaviest.is_some_and(|newer| newer.may_replace(id))
+            || coming.iter().any(|(newer, ..)| newer.id.may_replace(id));
+        heaviest = heaviest.into_iter().chain([*id]).max_by_key(CommitId::weight);
+        !is_blocked
     })
 }
 
