@@ -277,9 +277,9 @@ pub const MANIFEST_READ_BYTES: usize = 256 * MIB;
 /// How often a manifest is written again because others have committed meanwhile.
 pub const MANIFEST_ATTEMPTS: usize = 3;
 
-/// An entry of the journal is never larger: it lists the chunks and frames of one block.
-pub const JOURNAL_ENTRY_BYTES: u64 = MIB as u64;
-/// So much of a journal is read: what a push of some 50 GB leaves that doesn't shrink.
+/// A block whose directory and seek table are larger is not gone on with: they list its chunks and frames.
+pub const DIRECTORY_READ_BYTES: u64 = MIB as u64;
+/// Directories of so many bytes are read for a journal: of what a push of some 50 GB leaves that doesn't shrink.
 pub const JOURNAL_BYTES: u64 = 128 * MIB as u64;
 /// Entries of a journal are used for so long: then a collector may have been there.
 pub const JOURNAL_SECONDS: u64 = 3 * 24 * 60 * 60;
