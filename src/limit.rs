@@ -75,6 +75,16 @@ pub const WORTH_MERGING: u64 = 4;
 pub const SHARD_MERGED_BYTES: u32 = 4 * MIB as u32;
 /// So many replaced segments make listing the index slow: one page of a LIST.
 pub const SEGMENTS_REPLACED: usize = 1000;
+/// How often a compaction begins again because another one has deleted what it was about to read.
+pub const COMPACTIONS_TRIED: usize = 3;
+/// A pull that misses an object reads so many segments that others replace, the newest ones.
+pub const REPLACED_READ: usize = 256;
+/// Of what a segment replaces, a check of the index reads so many segments,
+pub const REPLACED_CHECKED: usize = 4;
+/// of so many bytes at most,
+pub const REPLACED_CHECKED_BYTES: u64 = MIB as u64;
+/// and looks for so many records of each.
+pub const RECORDS_CHECKED: usize = 4;
 /// How often whoever watches a compaction hears how far a large file is.
 pub const WATCH_MS: u64 = 1000;
 /// Files that are deleted at a time.
