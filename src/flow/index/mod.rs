@@ -1,5 +1,6 @@
 //! The index as a whole: every segment that the store lists and that no other has replaced.
 
+mod replaced;
 mod standing;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -26,6 +27,8 @@ pub(super) struct Index {
     damaged: BTreeMap<SegmentId, Error>,
     /// What the last LIST showed with sizes in bytes, and what this process has committed since.
     listed: BTreeMap<SegmentId, u64>,
+    /// Segments that others replace, as far as a pull has missed something and read them.
+    replaced_read: BTreeMap<SegmentId, Arc<Standing>>,
 }
 
 /// What the index says of an object.
@@ -103,6 +106,7 @@ impl Index {
         self.listed = listed.iter().copied().collect();
         self.segments.retain(|id, _| self.listed.contains_key(id));
         self.damaged.retain(|id, _| self.listed.contains_key(id));
+        self.replaced_read.retain(|id, _| self.listed.contains_key(id));
         let mut replaced: HashSet<SegmentId> = self.replaced().collect();
         let mut vanished = Vec::new();
         let mut coming: VecDeque<(SegmentId, u64, Coming<'_>)> = VecDeque::new();
@@ -140,7 +144,8 @@ impl Index {
 
     /// Tells the store what it is to look for inside these segments.
     fn tell_carried(&self, store: &Store) {
-        store.set_carried(self.segments.values().flat_map(|segment| segment.carried()).collect());
+        let all = self.segments.values().chain(self.replaced_read.values());
+        store.set_carried(all.flat_map(|segment| segment.carried()).collect());
     }
 
     fn replaced(&self) -> impl Iterator<Item = SegmentId> {
@@ -151,11 +156,6 @@ impl Index {
     /// what others have replaced.
     pub(super) fn listed(&self) -> &BTreeMap<SegmentId, u64> {
         &self.listed
-    }
-
-    /// How many of these were replaced by others.
-    pub(super) fn replaced_count(&self) -> usize {
-        self.replaced().filter(|id| self.listed.contains_key(id)).collect::<HashSet<_>>().len()
     }
 
     /// Adds a segment that this process has just committed, in place of those that it has merged, and keeps a copy for
@@ -196,7 +196,7 @@ impl Index {
     /// them is done without.
     pub(super) fn shards(&self, store: &Store, cache: &Cache) -> Result<BTreeMap<ShardId, ShardEntry>> {
         let mut shards = BTreeMap::new();
-        for (segment, listed) in self.of_each(|segment| segment.shards(store, cache)) {
+        for (segment, listed) in of_each(self.segments.values(), |segment| segment.shards(store, cache)) {
             match listed {
                 Ok(listed) => shards.extend(listed.into_iter().map(|shard| (shard.id, shard))),
                 Err(e) => skip(segment, e)?,
@@ -209,7 +209,7 @@ impl Index {
     pub(super) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<(Vec<ShardEntry>, Vec<Key>)>> {
         let read = |segment: &Standing| Ok((segment.shards(store, cache)?, segment.keys(store, cache)?));
         let mut keys = Vec::new();
-        for (segment, read) in self.of_each(read) {
+        for (segment, read) in of_each(self.segments.values(), read) {
             match read {
                 Ok(read) => keys.push(read),
                 Err(e) => skip(segment, e)?,
@@ -220,46 +220,65 @@ impl Index {
 
     /// Every record of an object.
     pub(super) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
-        let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
-        let mut damaged = self.damaged.values().next().cloned();
-        for (segment, here) in self.of_each(|segment| segment.find(store, cache, oid)) {
-            match here {
-                Ok(here) => {
-                    found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
-                }
-                Err(e) => {
-                    let e = e.context(format!("index/{}", segment.id));
-                    tracing::warn!("done without: {e}");
-                    damaged = Some(e);
-                }
-            }
-        }
-        Lookup { found: found.into_values().rev().collect(), damaged }
+        let mut lookup = find_in(self.segments.values(), (store, cache), oid);
+        lookup.damaged = lookup.damaged.or_else(|| self.damaged.values().next().cloned());
+        lookup
     }
 
-    /// What each segment answers; those in the store are asked at the same time.
-    fn of_each<'s, T: Send>(
-        &'s self,
-        ask: impl Fn(&Standing) -> Result<T> + Sync,
-    ) -> Vec<(&'s Arc<Standing>, Result<T>)> {
-        std::thread::scope(|scope| {
-            let ask = &ask;
-            // where no more threads are to be had, one after the other
-            let begin = |segment| std::thread::Builder::new().spawn_scoped(scope, move || ask(segment)).ok();
-            let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
-            let asked: Vec<_> = self.segments.values().map(|segment| (segment, far(segment))).collect();
-            let panicked = |_| Err(Error::internal("reading an index segment panicked"));
-            let mut answers = Vec::with_capacity(asked.len());
-            for (segment, far) in asked {
-                let answer = match far {
-                    Some(far) => far.join().unwrap_or_else(panicked),
-                    None => ask(segment),
-                };
-                answers.push((segment, answer));
-            }
-            answers
-        })
+    /// The newest segment that has a record.
+    pub(super) fn segment_of(&self, store: &Store, cache: &Cache, found: &Found) -> Option<SegmentId> {
+        let all = self.segments.values().chain(self.replaced_read.values());
+        let has = |segment: &Standing| Ok(segment.find(store, cache, &found.record.oid)?.contains(found));
+        let have = of_each(all, has).into_iter().filter(|(_, has)| matches!(has, Ok(true)));
+        have.map(|(segment, _)| segment.id).max()
     }
+}
+
+/// Every record of an object in these segments.
+fn find_in<'s>(
+    segments: impl Iterator<Item = &'s Arc<Standing>>,
+    (store, cache): (&Store, &Cache),
+    oid: &Oid,
+) -> Lookup {
+    let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
+    let mut damaged = None;
+    for (segment, here) in of_each(segments, |segment| segment.find(store, cache, oid)) {
+        match here {
+            Ok(here) => {
+                found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
+            }
+            Err(e) => {
+                let e = e.context(format!("index/{}", segment.id));
+                tracing::warn!("done without: {e}");
+                damaged = Some(e);
+            }
+        }
+    }
+    Lookup { found: found.into_values().rev().collect(), damaged }
+}
+
+/// What each segment answers; those in the store are asked at the same time.
+fn of_each<'s, T: Send>(
+    segments: impl Iterator<Item = &'s Arc<Standing>>,
+    ask: impl Fn(&Standing) -> Result<T> + Sync,
+) -> Vec<(&'s Arc<Standing>, Result<T>)> {
+    std::thread::scope(|scope| {
+        let ask = &ask;
+        // where no more threads are to be had, one after the other
+        let begin = |segment| std::thread::Builder::new().spawn_scoped(scope, move || ask(segment)).ok();
+        let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
+        let asked: Vec<_> = segments.map(|segment| (segment, far(segment))).collect();
+        let panicked = |_| Err(Error::internal("reading an index segment panicked"));
+        let mut answers = Vec::with_capacity(asked.len());
+        for (segment, far) in asked {
+            let answer = match far {
+                Some(far) => far.join().unwrap_or_else(panicked),
+                None => ask(segment),
+            };
+            answers.push((segment, answer));
+        }
+        answers
+    })
 }
 
 /// The newest of the segments that are `left`, newest first, that nothing unread may replace. So a segment is asked for only

@@ -17,6 +17,7 @@ mod ranges;
 mod reading;
 mod reuse;
 mod sparse;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
