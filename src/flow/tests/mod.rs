@@ -11,6 +11,7 @@ mod faults;
 mod forged_deltas;
 mod groups;
 mod journal;
+mod overtaken;
 mod partial;
 mod progress;
 mod ranges;
