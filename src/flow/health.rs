@@ -20,12 +20,14 @@ pub struct Health {
 
 /// Reads the index and the condemned lists, and some of what was replaced, to see whether that is still said.
 pub fn look(store: &Store) -> Result<Health> {
-    let cache = Cache::for_store(&store.description().id, &store.location());
+    // what others read stands in the store, whatever this machine has copies of
+    let none = Cache::at(None);
     let mut index = Index::default();
-    index.refresh(store, &cache)?;
+    index.refresh(store, &none)?;
     let mut damage: Vec<Error> = index.damage().cloned().collect();
     let mut condemned = CondemnedNames::default();
-    damage.extend(condemned.refresh(store, &cache).err());
+    damage.extend(condemned.refresh(store, &none).err());
+    let cache = Cache::for_store(&store.description().id, &store.location());
     damage.extend(replaced::look(store, &cache, &index, &condemned)?);
     Ok(Health { segments: index.segments().count(), replaced: index.replaced_by().len(), damage })
 }

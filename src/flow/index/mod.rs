@@ -129,8 +129,11 @@ impl Index {
                 }
                 Err(e) if e.kind() == Kind::NotFound => vanished.push(id),
                 Err(e) if e.kind() == Kind::Corrupt => {
-                    let e = e.context(format!("index/{id}"));
-                    tracing::warn!("done without: {e}");
+                    let e = match e.to_string().contains(&id.to_string()) {
+                        true => e,
+                        false => e.context(format!("index/{id}")),
+                    };
+                    tracing::warn!("skipping a damaged index segment: {e}");
                     self.damaged.insert(id, e);
                 }
                 Err(e) => return Err(e.context(format!("index/{id}"))),
@@ -249,7 +252,7 @@ fn find_in<'s>(
             }
             Err(e) => {
                 let e = e.context(format!("index/{}", segment.id));
-                tracing::warn!("done without: {e}");
+                tracing::warn!("skipping a damaged index segment: {e}");
                 damaged = Some(e);
             }
         }
