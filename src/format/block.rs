@@ -303,6 +303,7 @@ pub struct FramePlace {
 }
 
 /// A block that is being filled.
+#[derive(Default)]
 pub struct Builder {
     pieces: Vec<Bytes>,
     frames_bytes: usize,
@@ -311,19 +312,6 @@ pub struct Builder {
     /// What the needs of its delta frames take in the directory, at most.
     needs_bytes: usize,
     seek: Vec<u8>,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        Self {
-            pieces: Vec::new(),
-            frames_bytes: 0,
-            hasher: blake3::Hasher::new(),
-            directory: Directory::default(),
-            needs_bytes: 0,
-            seek: Vec::new(),
-        }
-    }
 }
 
 impl Builder {

@@ -175,7 +175,9 @@ fn not_written(kind: Kept, name: &str) -> Error {
             "restore that file from a backup of the store; without one, move it away, and run `git lfs push --all` from \
              clones that have its objects",
         ),
-        Kept::Shards | Kept::Condemned => error.remedy("restore that file from a backup of the store"),
+        // nothing is lost by it: without one, what it lists is stored again when it is pushed
+        Kept::Shards => error.remedy("restore that file from a backup of the store, if there is one"),
+        Kept::Condemned => error.remedy("restore that file from a backup of the store"),
     }
 }
 
