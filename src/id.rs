@@ -64,7 +64,7 @@ hex_id!(
     StoreId, 16, "a store id"
 );
 hex_id!(
-    /// A time-ordered id: 48 bits of milliseconds since 1970, then 80 random bits, big-endian, so
+    /// A time-ordered id: 48 bits of milliseconds since 1970, 32 bits of weight, then 48 random bits, big-endian, so
     /// that the order of ids (as bytes or as text) is the order of their times.
     CommitId, 16, "a commit id"
 );
@@ -111,12 +111,32 @@ impl CommitId {
     /// The last time that an id can have.
     pub const LAST_MILLISECONDS: u64 = (1 << 48) - 1;
 
-    /// A fresh id for the time `milliseconds` since 1970.
+    /// A fresh id for the time `milliseconds` since 1970, of weight 1.
     pub fn new(milliseconds: u64) -> Result<Self> {
         let mut bytes = [0u8; 16];
         bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
-        bytes[6..].copy_from_slice(&random::<10>()?);
-        Ok(Self(bytes))
+        bytes[10..].copy_from_slice(&random::<6>()?);
+        Ok(Self(bytes).weighing(1))
+    }
+
+    /// The same id with another weight.
+    pub fn weighing(mut self, weight: u32) -> Self {
+        self.0[6..10].copy_from_slice(&weight.to_be_bytes());
+        self
+    }
+
+    /// The weight of an index segment: 1 if it replaces none, else more than all together that it replaces. A hint for
+    /// the order of reading.
+    pub fn weight(&self) -> u32 {
+        let mut bytes = [0u8; 4];
+        bytes.copy_from_slice(&self.0[6..10]);
+        u32::from_be_bytes(bytes)
+    }
+
+    /// Whether a segment with this id may replace one with the id `other`: it sorts after that, and weighs more.
+    /// Weights end at [`u32::MAX`], so what weighs that much may replace anything before it.
+    pub fn may_replace(&self, other: &Self) -> bool {
+        self > other && (self.weight() > other.weight() || self.weight() == u32::MAX)
     }
 
     /// The time in the id: milliseconds since 1970.

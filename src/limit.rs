@@ -75,6 +75,16 @@ pub const WORTH_MERGING: u64 = 4;
 pub const SHARD_MERGED_BYTES: u32 = 4 * MIB as u32;
 /// So many replaced segments make listing the index slow: one page of a LIST.
 pub const SEGMENTS_REPLACED: usize = 1000;
+/// How often a compaction begins again because another one has deleted what it was about to read.
+pub const COMPACTIONS_TRIED: usize = 3;
+/// A pull that misses an object reads so many segments that others replace, the newest ones.
+pub const REPLACED_READ: usize = 256;
+/// Of what a segment replaces, a check of the index reads so many segments,
+pub const REPLACED_CHECKED: usize = 4;
+/// of so many bytes at most,
+pub const REPLACED_CHECKED_BYTES: u64 = MIB as u64;
+/// and looks for so many records of each.
+pub const RECORDS_CHECKED: usize = 4;
 /// How often whoever watches a compaction hears how far a large file is.
 pub const WATCH_MS: u64 = 1000;
 /// Files that are deleted at a time.
@@ -304,9 +314,9 @@ pub const MANIFEST_READ_BYTES: usize = 256 * MIB;
 /// How often a manifest is written again because others have committed meanwhile.
 pub const MANIFEST_ATTEMPTS: usize = 3;
 
-/// An entry of the journal is never larger: it lists the chunks and frames of one block.
-pub const JOURNAL_ENTRY_BYTES: u64 = MIB as u64;
-/// So much of a journal is read: what a push of some 50 GB leaves that doesn't shrink.
+/// A block whose directory and seek table are larger is not gone on with: they list its chunks and frames.
+pub const DIRECTORY_READ_BYTES: u64 = MIB as u64;
+/// Directories of so many bytes are read for a journal: of what a push of some 50 GB leaves that doesn't shrink.
 pub const JOURNAL_BYTES: u64 = 128 * MIB as u64;
 /// Entries of a journal are used for so long: then a collector may have been there.
 pub const JOURNAL_SECONDS: u64 = 3 * 24 * 60 * 60;

@@ -148,8 +148,10 @@ fn put_replaced(folder: &Path, number: usize) -> SegmentId {
 
 /// `time` is the order of the names.
 fn put_segment(folder: &Path, time: usize, contents: Contents) -> SegmentId {
+    let weight = contents.replaces.len() + contents.shards.len().max(1);
     let bytes = contents.write();
-    let id = SegmentId { id: CommitId::new(time as u64 + 1).expect("a time"), hash: ContentHash::of(&bytes) };
+    let id = CommitId::new(time as u64 + 1).expect("a time").weighing(weight as u32);
+    let id = SegmentId { id, hash: ContentHash::of(&bytes) };
     std::fs::write(folder.join("index").join(id.to_string()), bytes).expect("room");
     id
 }

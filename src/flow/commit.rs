@@ -11,7 +11,7 @@ use super::condemned::CondemnedNames;
 use super::index::{Found, Index};
 use super::pack::{BlocksInFlight, ClosedBlock};
 use crate::error::{Error, Result};
-use crate::format::block::Summary;
+use crate::format::block::{Entry, Summary};
 use crate::format::carried::{Carried, CarriedName};
 use crate::format::condemned::CondemnedRecord;
 use crate::format::recipe::{Record, Term};
@@ -20,7 +20,6 @@ use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
 use crate::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, ShardId};
 use crate::limit;
 use crate::local::cache::Cache;
-use crate::local::journal::Entry;
 use crate::store::{Pending, Store};
 
 /// What an acknowledgement stands on: none of it may be condemned when it is given.

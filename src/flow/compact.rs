@@ -76,7 +76,9 @@ fn merged(
         MovedShards::new()
     });
     let (merge, merged) = all_of(&own, &read, moved.clone(), index)?;
-    let Some(newest) = merged.iter().max() else { return Ok(None) };
+    if merged.is_empty() {
+        return Ok(None);
+    }
     let bytes = match merge.finish() {
         Ok(segment) if segment.size_bytes() <= limit::SEGMENT_READ_BYTES => segment.into_bytes(),
         // nobody could read it
@@ -92,7 +94,7 @@ fn merged(
     }
     // last, as a commit of what stood in a file of its own before has to be checked
     unload(store, [&own].into_iter(), &MovedShards::new())?;
-    let id = SegmentId { id: after(commit, *newest)?, hash: ContentHash::of(&bytes) };
+    let id = SegmentId { id: after(commit, &merged)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
     Ok(Some((id, bytes)))
 }
@@ -179,12 +181,18 @@ fn smallest(mut sizes: Vec<(SegmentId, u64)>, most: usize, most_bytes: u64) -> V
     if chosen.len() < 2 { Vec::new() } else { chosen }
 }
 
-/// An id that sorts after what is replaced, whatever the clocks were that this has its from.
-pub(super) fn after(commit: CommitId, newest: CommitId) -> Result<CommitId> {
-    if commit > newest {
-        return Ok(commit);
+/// The id of a segment that replaces others: it sorts after them, whatever the clocks were, and weighs more than they do
+/// together.
+pub(super) fn after(commit: CommitId, replaced: &[CommitId]) -> Result<CommitId> {
+    let weight = replaced.iter().fold(1u32, |sum, id| sum.saturating_add(id.weight()));
+    let own = commit.weighing(weight);
+    match replaced.iter().max() {
+        Some(newest) if own <= *newest => {
+            let later = CommitId::new(now_milliseconds().max(newest.milliseconds() + 1))?;
+            Ok(later.weighing(weight))
+        }
+        _ => Ok(own),
     }
-    CommitId::new(now_milliseconds().max(newest.milliseconds() + 1))
 }
 
 /// The segments to merge, in the order of their ids: none while fewer than `standing` are there. Else the smallest half, and larger ones as
@@ -274,9 +282,25 @@ mod tests {
     #[test]
     fn the_name_sorts_after_what_is_replaced() {
         let [old, new] = [1, 2].map(|ms| CommitId::new(ms).unwrap());
-        assert_eq!(after(new, old).unwrap(), new);
-        assert!(after(old, new).unwrap() > new);
+        assert_eq!(after(new, &[old]).unwrap(), new.weighing(2));
+        assert!(after(old, &[new]).unwrap() > new);
         let ahead = CommitId::new(CommitId::LAST_MILLISECONDS - 1).unwrap();
-        assert!(after(new, ahead).unwrap() > ahead);
+        assert!(after(new, &[ahead, old]).unwrap() > ahead);
+        let later = after(new, &[new.weighing(7), old]).unwrap();
+        assert!(later > new.weighing(7) && later.weight() == 9, "of the same millisecond: {later}");
+    }
+
+    #[test]
+    fn what_replaces_others_may_replace_each_of_them_and_none_of_these_may_replace_it() {
+        let heavy = CommitId::new(5).unwrap().weighing(u32::MAX - 1);
+        let mut replaced = vec![CommitId::new(9).unwrap(), CommitId::new(3).unwrap().weighing(40), heavy];
+        for _ in 0..3 {
+            let merged = after(CommitId::new(1).unwrap(), &replaced).unwrap();
+            assert!(replaced.iter().all(|id| merged.may_replace(id) && !id.may_replace(&merged)));
+            replaced.push(merged);
+        }
+        let [old, new] = [1, 2].map(|ms| CommitId::new(ms).unwrap());
+        assert!(!new.may_replace(&old), "a single commit replaces nothing");
+        assert!(!new.weighing(2).may_replace(&old.weighing(2)));
     }
 }

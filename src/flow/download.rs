@@ -69,20 +69,24 @@ pub(super) fn download(
         let newer_than = again.then(|| if failed.is_some() { looks() } else { at_first });
         let Lookup { found, damaged } = find(engine, oid, size_bytes, newer_than)?;
         failed = failed.or(damaged);
-        for found in found {
-            match assemble(engine, &scratch, &found, progress) {
-                Ok(path) => return Ok(path),
-                Err(e) => {
-                    progress.check()?;
-                    tracing::warn!("object {oid} by commit {}: {e}", found.record.commit);
-                    failed = Some(e);
-                }
-            }
+        if let Some(path) = try_each(engine, &scratch, found, progress, &mut failed)? {
+            return Ok(path);
         }
         // another look helps only if something has changed in the store
-        if failed.as_ref().is_some_and(|e| !matches!(e.kind(), Kind::NotFound | Kind::Corrupt)) {
+        if !failed.as_ref().is_none_or(is_of_the_store) {
             break;
         }
+    }
+    if failed.as_ref().is_none_or(is_of_the_store) {
+        let hidden = find_replaced(engine, oid, size_bytes);
+        let mut hidden_failed = None;
+        if let Some(path) = try_each(engine, &scratch, hidden, progress, &mut hidden_failed)? {
+            tracing::warn!(
+                "object {oid} was found by an index segment that others replace: run `git lfs-cdc status`"
+            );
+            return Ok(path);
+        }
+        failed = failed.or(hidden_failed);
     }
     let failed = failed.map(|e| match e.to_string().contains(&oid.to_string()) {
         true => e,
@@ -96,6 +100,54 @@ pub(super) fn download(
             },
         )
     }))
+}
+
+/// Whether an error is one of what the store holds.
+fn is_of_the_store(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotFound | Kind::Corrupt)
+}
+
+/// Assembles the object by the first of its records that leads to all of it. The last error is left in `failed`.
+fn try_each(
+    engine: &Engine,
+    scratch: &Scratch,
+    records: Vec<Found>,
+    progress: &Progress,
+    failed: &mut Option<Error>,
+) -> Result<Option<PathBuf>> {
+    for found in records {
+        match assemble(engine, scratch, &found, progress) {
+            Ok(path) => return Ok(Some(path)),
+            Err(e) => {
+                progress.check()?;
+                tracing::warn!("object {} by commit {}: {e}", found.record.oid, found.record.commit);
+                *failed = Some(if is_of_the_store(&e) { blamed(engine, &found, e) } else { e });
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// An error with the segment that led to it: that may be what is wrong.
+fn blamed(engine: &Engine, found: &Found, error: Error) -> Error {
+    let index = engine.view.lock().unwrap_or_else(PoisonError::into_inner).index.clone();
+    match index.segment_of(&engine.store, &engine.cache, found) {
+        Some(segment) => error.context(format!("by the record in index/{segment}")),
+        None => error,
+    }
+}
+
+/// Every record of the object in segments that others replace, and what these carry from now on. But for condemned records:
+/// they may have been dropped.
+fn find_replaced(engine: &Engine, oid: &Oid, size_bytes: u64) -> Vec<Found> {
+    let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
+    view.index.read_replaced(&engine.store);
+    let index = view.index.clone();
+    drop(view);
+    let mut found = index.find_replaced(&engine.store, &engine.cache, oid).found;
+    let view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
+    found.retain(|f| f.record.size_bytes == size_bytes && !view.condemned.has_record(&Relied::on(f).record));
+    found
 }
 
 /// The folder for downloads; opened, and swept, at the first one.
@@ -157,8 +209,9 @@ fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progre
     let path = file.hand_over()?;
     reuse.add(engine, found, &path);
     tracing::debug!(
-        "object {} is complete: {} bytes of an earlier download, {} of other objects on this machine, {to_fetch} of the store",
+        "object {} is complete by commit {}: {} bytes of an earlier download, {} of other objects on this machine, {to_fetch} of the store",
         found.record.oid,
+        found.record.commit,
         found.record.size_bytes - at_first,
         at_first - to_fetch,
     );

@@ -1,7 +1,8 @@
-//! Whether what every command reads of a store is sound: its index and its condemned lists.
+//! Whether what every command reads of a store is sound: its index and its condemned lists, and what that hides.
 
 use super::condemned::CondemnedNames;
 use super::index::Index;
+use super::replaced;
 use crate::error::{Error, Result};
 use crate::local::cache::Cache;
 use crate::store::Store;
@@ -13,16 +14,20 @@ pub struct Health {
     pub segments: usize,
     /// Index segments that were merged into others, and not deleted.
     pub replaced: usize,
-    /// What is damaged.
+    /// What is damaged, or hidden by what claims to replace it.
     pub damage: Vec<Error>,
 }
 
-/// Reads the index and the condemned lists.
+/// Reads the index and the condemned lists, and some of what was replaced, to see whether that is still said.
 pub fn look(store: &Store) -> Result<Health> {
-    let cache = Cache::for_store(&store.description().id, &store.location());
+    // what others read stands in the store, whatever this machine has copies of
+    let none = Cache::at(None);
     let mut index = Index::default();
-    index.refresh(store, &cache)?;
+    index.refresh(store, &none)?;
     let mut damage: Vec<Error> = index.damage().cloned().collect();
-    damage.extend(CondemnedNames::default().refresh(store, &cache).err());
-    Ok(Health { segments: index.segments().count(), replaced: index.replaced_count(), damage })
+    let mut condemned = CondemnedNames::default();
+    damage.extend(condemned.refresh(store, &none).err());
+    let cache = Cache::for_store(&store.description().id, &store.location());
+    damage.extend(replaced::look(store, &cache, &index, &condemned)?);
+    Ok(Health { segments: index.segments().count(), replaced: index.replaced_by().len(), damage })
 }

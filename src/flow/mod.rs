@@ -31,6 +31,7 @@ mod plan;
 mod progress;
 mod reading;
 pub mod references;
+mod replaced;
 mod resume;
 mod reuse;
 mod scout;

@@ -22,13 +22,14 @@ use super::progress::{Moving, Progress};
 use super::reading::Reading;
 use super::scout::{Ahead, Scout};
 use crate::error::{Error, Result};
+use crate::format::block::Entry;
 use crate::format::block::{Builder, Chunk, FramePlace};
 use crate::format::frame::{Encoded, Encoder, Kind};
 use crate::format::recipe::Term;
 use crate::format::segment::BlockEntry;
 use crate::id::{BlockId, ChunkId, Nonce};
 use crate::limit;
-use crate::local::journal::{Entry, Journal};
+use crate::local::journal::Journal;
 use crate::store::{Moved, Pending, Store};
 
 /// Objects whose novel chunks stand in blocks that are durable or on their way. Nothing refers to them yet.
@@ -372,7 +373,7 @@ impl<'a, 's> Assembly<'a, 's> {
     fn close_block(&mut self) -> Result<()> {
         let block = self.seal()?;
         // before: between the moment when the store has it and the one when we hear of that, we may be killed
-        self.new.last().into_iter().for_each(|new| self.packing.journal.note(new));
+        self.new.last().into_iter().for_each(|(block, _)| self.packing.journal.note(block));
         self.in_flight.send(self.packing.store, block);
         while self.in_flight.sent.len() > self.packing.blocks_in_flight {
             self.in_flight.settle_one()?;

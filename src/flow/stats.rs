@@ -86,7 +86,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
             }
         }
     }
-    stats.replaced_segments = index.replaced_count() as u64;
+    stats.replaced_segments = index.replaced_by().len() as u64;
     let shards = index.shards(store, &cache)?;
     stats.objects = objects.len() as u64;
     stats.logical_bytes = objects.values().sum();

@@ -95,6 +95,19 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Reads a summary that stands alone.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut cursor = Cursor::new(bytes, "a block's summary");
+        let summary = Self::read(&mut cursor)?;
+        cursor.finish()?;
+        Ok(summary)
+    }
+
+    /// Bytes of what stands behind the frames: directory and seek table.
+    pub fn directory_bytes(&self) -> u64 {
+        u64::from(self.size_bytes.saturating_sub(self.frames_bytes))
+    }
+
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id.hash.0);
         out.extend_from_slice(&self.id.nonce.0);
@@ -137,7 +150,12 @@ pub struct Directory {
 impl Directory {
     /// Reads the directory of a whole block, and checks that frames, chunks and seek table agree.
     pub fn parse(block: &[u8]) -> Result<Self> {
-        let (frames_bytes, directory) = locate(block)?;
+        Self::parse_end(block, block.len())
+    }
+
+    /// The same by the end of a block of `block_bytes`, which begins where its frames end, or before.
+    pub fn parse_end(end: &[u8], block_bytes: usize) -> Result<Self> {
+        let (frames_bytes, directory) = locate(end, block_bytes)?;
         let container = Container::parse(directory, MAGIC, "a block's directory")?;
         let chunks = container.section(directory, SECTION_CHUNKS)?;
         let frames = container.section(directory, SECTION_FRAMES)?;
@@ -200,11 +218,25 @@ impl Directory {
         self.needs.get(deltas_before(stretch.start)..deltas_before(stretch.end)).unwrap_or_default()
     }
 
+    /// What is known by this of the block `id` of so many bytes.
+    pub fn summary(&self, id: BlockId, size_bytes: u32) -> Summary {
+        Summary {
+            id,
+            size_bytes,
+            frames_bytes: self.frames.iter().map(|frame| frame.stored_bytes).sum(),
+            content_bytes: self.content_bytes() as u32,
+            chunk_count: self.chunks.len() as u32,
+        }
+    }
+
     /// Bytes of content in all chunks.
     pub fn content_bytes(&self) -> u64 {
         self.frames.iter().map(|f| u64::from(f.content_bytes)).sum()
     }
 }
+
+/// A block and what is in it.
+pub type Entry = (Summary, Directory);
 
 /// Reads fixed-width entries until the section ends.
 pub(crate) fn read_all<T>(
@@ -221,19 +253,20 @@ pub(crate) fn read_all<T>(
     Ok(entries)
 }
 
-/// Where the frames end, and the directory's container, found from the seek table at the end.
-fn locate(block: &[u8]) -> Result<(usize, &[u8])> {
+/// Where the frames of a block end, and the directory's container, found from the seek table at its end.
+fn locate(block_end: &[u8], block_bytes: usize) -> Result<(usize, &[u8])> {
     let torn = || Error::corrupt("a block's seek table is damaged");
-    if block.len() > limit::BLOCK_BYTES {
-        return Err(Error::corrupt(format!("a block is {} bytes long", block.len())));
+    if block_bytes > limit::BLOCK_BYTES {
+        return Err(Error::corrupt(format!("a block is {block_bytes} bytes long")));
     }
-    let footer = block.len().checked_sub(SEEK_FOOTER_BYTES).ok_or_else(torn)?;
-    let mut cursor = Cursor::new(&block[footer..], "a block's seek table");
+    let before = block_bytes.checked_sub(block_end.len()).ok_or_else(torn)?;
+    let footer = block_end.len().checked_sub(SEEK_FOOTER_BYTES).ok_or_else(torn)?;
+    let mut cursor = Cursor::new(&block_end[footer..], "a block's seek table");
     let (count, flags, magic) = (cursor.u32()? as usize, cursor.u8()?, cursor.u32()?);
     let entries_start = count.checked_mul(SEEK_ENTRY_BYTES).and_then(|b| footer.checked_sub(b));
     let start = entries_start.and_then(|s| s.checked_sub(SKIPPABLE_HEADER_BYTES)).ok_or_else(torn)?;
-    let mut table = Cursor::new(&block[start..footer], "a block's seek table");
-    let length = block.len() - start - SKIPPABLE_HEADER_BYTES;
+    let mut table = Cursor::new(&block_end[start..footer], "a block's seek table");
+    let length = block_end.len() - start - SKIPPABLE_HEADER_BYTES;
     if magic != SEEKABLE_MAGIC
         || flags != 0
         || count == 0
@@ -248,10 +281,9 @@ fn locate(block: &[u8]) -> Result<(usize, &[u8])> {
         end += table.u32()? as usize;
         table.u32()?;
     }
-    if end != start {
-        return Err(torn());
-    }
-    let mut cursor = Cursor::new(&block[directory_start..end], "a block's directory");
+    let listed = directory_start.checked_sub(before).and_then(|first| block_end.get(first..start));
+    let directory = listed.filter(|_| end == before + start).ok_or_else(torn)?;
+    let mut cursor = Cursor::new(directory, "a block's directory");
     let (magic, length) = (cursor.u32()?, cursor.u32()? as usize);
     if magic != DIRECTORY_MAGIC || length != cursor.remaining() {
         return Err(torn());
@@ -271,6 +303,7 @@ pub struct FramePlace {
 }
 
 /// A block that is being filled.
+#[derive(Default)]
 pub struct Builder {
     pieces: Vec<Bytes>,
     frames_bytes: usize,
@@ -279,19 +312,6 @@ pub struct Builder {
     /// What the needs of its delta frames take in the directory, at most.
     needs_bytes: usize,
     seek: Vec<u8>,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        Self {
-            pieces: Vec::new(),
-            frames_bytes: 0,
-            hasher: blake3::Hasher::new(),
-            directory: Directory::default(),
-            needs_bytes: 0,
-            seek: Vec::new(),
-        }
-    }
 }
 
 impl Builder {
@@ -367,13 +387,7 @@ impl Builder {
         let size_bytes = self.pieces.iter().map(Bytes::len).sum::<usize>();
         assert!(size_bytes <= limit::BLOCK_BYTES);
         let hash = ContentHash(*self.hasher.finalize().as_bytes());
-        let summary = Summary {
-            id: BlockId { hash, nonce },
-            size_bytes: size_bytes as u32,
-            frames_bytes: self.frames_bytes as u32,
-            content_bytes: self.directory.content_bytes() as u32,
-            chunk_count: self.directory.chunks.len() as u32,
-        };
+        let summary = self.directory.summary(BlockId { hash, nonce }, size_bytes as u32);
         Sealed { summary, pieces: self.pieces, directory: self.directory }
     }
 

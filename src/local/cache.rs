@@ -2,7 +2,7 @@
 //! if its bytes have the hash in its name, and its callers ask only for names that the store lists now.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -70,9 +70,18 @@ impl Cache {
         (ContentHash::of(&bytes) == *hash).then(|| bytes.into())
     }
 
-    /// The copy of the file `name`, if there is one; whether it is what was written is for the caller to see.
-    pub fn open(&self, kind: Kept, name: &str) -> Option<File> {
-        File::open(self.folder.as_ref()?.join(kind.folder()).join(name)).ok()
+    /// The copy of a large file `name` of so many bytes, if there is one whose bytes hash to `hash`: all of it is read. One
+    /// that is something else is removed.
+    pub fn open(&self, kind: Kept, name: &str, size_bytes: u64, hash: &ContentHash) -> Option<File> {
+        let path = self.folder.as_ref()?.join(kind.folder()).join(name);
+        let file = File::open(&path).ok()?;
+        match is_copy(&file, size_bytes, hash) {
+            Ok(true) => return Some(file),
+            Ok(false) => tracing::warn!("{} is not what its name says", path.display()),
+            Err(e) => tracing::warn!("{} can't be read: {e}", path.display()),
+        }
+        self.forget(kind, name);
+        None
     }
 
     /// Removes a copy.
@@ -148,9 +157,28 @@ impl Cache {
     }
 }
 
+/// Whether a file holds what was asked for. Its size comes first: that of a device or a growing file has no end.
+fn is_copy(file: &File, size_bytes: u64, hash: &ContentHash) -> std::io::Result<bool> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() != size_bytes {
+        return Ok(false);
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file.take(size_bytes))?;
+    Ok(ContentHash(*hasher.finalize().as_bytes()) == *hash)
+}
+
 fn not_written(kind: Kept, name: &str) -> Error {
-    Error::corrupt(format!("{}/{name} is not what was written", kind.folder()))
-        .remedy("restore that file from a backup of the store")
+    let error = Error::corrupt(format!("{}/{name} is not what was written", kind.folder()));
+    match kind {
+        Kept::Index => error.remedy(
+            "restore that file from a backup of the store; without one, move it away, and run `git lfs push --all` from \
+             clones that have its objects",
+        ),
+        // nothing is lost by it: without one, what it lists is stored again when it is pushed
+        Kept::Shards => error.remedy("restore that file from a backup of the store, if there is one"),
+        Kept::Condemned => error.remedy("restore that file from a backup of the store"),
+    }
 }
 
 /// What the user keeps of the store `id` at `location`: in `$XDG_CACHE_HOME/git-lfs-cdc`, or what the platform has
@@ -217,6 +245,27 @@ mod tests {
         let wrong = keep("other", b"damaged");
         assert_eq!(wrong.unwrap_err().kind(), crate::error::Kind::Corrupt);
         assert!(!folder.path().join("index/other").exists());
+    }
+
+    #[test]
+    fn a_large_copy_is_opened_only_if_all_of_it_is_what_its_name_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, content) = (cache(folder.path()), vec![7; 3_000_000]);
+        let (hash, size_bytes) = (ContentHash::of(&content), content.len() as u64);
+        let path = folder.path().join("index/name");
+        let keep = |bytes: &[u8]| fs::write(&path, bytes).unwrap();
+        let is_opened = || cache.open(Kept::Index, "name", size_bytes, &hash).is_some();
+        assert!(!is_opened());
+        cache.keep_large(Kept::Index, "name", &hash, [Ok(content.clone())].into_iter()).unwrap();
+        assert!(is_opened());
+        let mut forged = content.clone();
+        forged[2_999_999] ^= 1;
+        for wrong in [&forged[..], &content[1..], &[&content[..], &[0][..]].concat()] {
+            keep(wrong);
+            assert!(!is_opened() && !path.exists(), "it is not hashed again");
+        }
+        fs::create_dir(&path).unwrap();
+        assert!(!is_opened());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The journal of a user's pushes to one store: which blocks they store that no commit names yet, so that the
-//! next push goes on with what an interrupted one has stored. Only hints: a block may never have arrived, and whoever
-//! uses an entry looks first whether the store has it, whole.
+//! The journal of a user's pushes to one store: the names of blocks that they store and that no commit names yet, so that
+//! the next push goes on with what an interrupted one has stored. Only hints: a block may never have arrived, and what is
+//! in it stands in the block itself, where nobody can forge it who can only write to this machine.
 
 use std::fs::{self, DirEntry, File};
 use std::io::Read;
@@ -9,16 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use super::cache;
 use crate::error::{Error, Result};
-use crate::format::block::{Directory, Summary};
-use crate::format::shard::{self, Recipes, Shard};
+use crate::format::block::{SUMMARY_WIDTH, Summary};
 use crate::id::{BlockId, StoreId};
 use crate::limit;
 
-/// A block, and what is in it.
-pub type Entry = (Summary, Directory);
-
-/// One file for each block, called as the block is: a shard of that block alone. Any number of processes may write,
-/// read and remove the same entries at the same time.
+/// One file for each block, called as the block is: its summary. Any number of processes may write, read and remove the
+/// same entries at the same time.
 #[derive(Clone, Debug)]
 pub struct Journal {
     /// Absent where the user has no home: then nothing is kept.
@@ -38,13 +34,12 @@ impl Journal {
     }
 
     /// Notes a block that is about to be stored. Never fails: without the entry it may be sent again.
-    pub fn note(&self, block: &Entry) {
+    pub fn note(&self, block: &Summary) {
         let Some(folder) = &self.folder else { return };
-        let name = block.0.id.to_string();
-        let failed = |e| Error::io(format!("writing {}", folder.join(&name).display()), &e);
-        let bytes = shard::write(std::slice::from_ref(block), &Recipes::default());
-        let written = bytes.and_then(|(bytes, _)| cache::keep(folder, &name, [&bytes[..]]).map_err(failed));
-        if let Err(e) = written {
+        let (name, mut bytes) = (block.id.to_string(), Vec::new());
+        block.write(&mut bytes);
+        if let Err(e) = cache::keep(folder, &name, [&bytes[..]]) {
+            let e = Error::io(format!("writing {}", folder.join(&name).display()), &e);
             tracing::warn!("block {name} is sent again if this push is interrupted: {e}");
         }
     }
@@ -57,22 +52,25 @@ impl Journal {
         }
     }
 
-    /// The entries, newest first, as many as [`limit::JOURNAL_BYTES`] allows. Removes those that are too old, those
-    /// that are damaged, and what killed processes left.
-    pub fn read(&self) -> Vec<Entry> {
+    /// The entries, newest first, as many as have directories of [`limit::JOURNAL_BYTES`] together. Removes those that are
+    /// too old, those that are damaged, and what killed processes left.
+    pub fn read(&self) -> Vec<Summary> {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else {
             return Vec::new();
         };
         let mut files: Vec<_> = listed.flatten().filter_map(|file| fresh(&file)).collect();
         files.sort_by(|a, b| b.cmp(a));
         let (mut entries, mut left) = (Vec::new(), limit::JOURNAL_BYTES);
-        for (_, block, path, size_bytes) in files {
-            if size_bytes > left {
-                break;
-            }
-            left -= size_bytes;
+        for (_, block, path) in files {
             match read_entry(&path, &block) {
-                Ok(entry) => entries.extend(entry),
+                Ok(Some(entry)) => match left.checked_sub(entry.directory_bytes()) {
+                    Some(rest) => {
+                        left = rest;
+                        entries.push(entry);
+                    }
+                    None => break,
+                },
+                Ok(None) => {}
                 Err(e) => {
                     tracing::warn!("a block of an interrupted push is not used: {}: {e}", path.display());
                     let _ = fs::remove_file(&path);
@@ -83,8 +81,8 @@ impl Journal {
     }
 }
 
-/// When an entry was written, its block, its path and its size. What is too old is removed.
-fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf, u64)> {
+/// When an entry was written, its block and its path. What is too old is removed.
+fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf)> {
     // of the file itself, whatever it may be a link to
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let modified = metadata.modified().ok()?;
@@ -93,25 +91,23 @@ fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf, u64)> {
         return None;
     }
     let block = BlockId::parse(file.file_name().to_str()?).ok()?;
-    Some((modified, block, file.path(), metadata.len()))
+    Some((modified, block, file.path()))
 }
 
 /// An entry, or nothing if another process has removed it meanwhile.
-fn read_entry(path: &Path, block: &BlockId) -> Result<Option<Entry>> {
+fn read_entry(path: &Path, block: &BlockId) -> Result<Option<Summary>> {
     let failed = |e| Error::io("reading it", &e);
     let file = match File::open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(failed)?,
     };
     let mut bytes = Vec::new();
-    file.take(limit::JOURNAL_ENTRY_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit::JOURNAL_ENTRY_BYTES {
-        return Err(Error::corrupt("it is too large"));
-    }
-    let mut blocks = Shard::parse(&bytes)?.blocks;
-    match blocks.pop() {
-        Some(entry) if blocks.is_empty() && entry.0.id == *block => Ok(Some(entry)),
-        _ => Err(Error::corrupt("it is another block's")),
+    file.take(SUMMARY_WIDTH as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let entry = Summary::parse(&bytes)?;
+    match entry.id == *block {
+        true if entry.directory_bytes() <= limit::DIRECTORY_READ_BYTES => Ok(Some(entry)),
+        true => Err(Error::corrupt("its directory is too large")),
+        false => Err(Error::corrupt("it is another block's")),
     }
 }
 
@@ -122,12 +118,11 @@ mod tests {
     use crate::format::frame::Encoder;
     use crate::id::{ChunkId, Nonce};
 
-    fn block(number: u8) -> Entry {
+    fn block(number: u8) -> Summary {
         let mut builder = Builder::default();
         let chunk = Chunk { id: ChunkId([number; 32]), bytes: 1 };
         builder.push(Encoder::new(3).unwrap().encode(b"a").unwrap(), &[chunk]).unwrap();
-        let sealed = builder.finish(Nonce([number; 8]));
-        (sealed.summary, sealed.directory)
+        builder.finish(Nonce([number; 8])).summary
     }
 
     fn journal() -> (tempfile::TempDir, Journal) {
@@ -136,8 +131,8 @@ mod tests {
         (folder, journal)
     }
 
-    fn path(journal: &Journal, block: &Entry) -> PathBuf {
-        journal.folder.as_ref().unwrap().join(block.0.id.to_string())
+    fn path(journal: &Journal, block: &Summary) -> PathBuf {
+        journal.folder.as_ref().unwrap().join(block.id.to_string())
     }
 
     fn age(path: &Path, seconds: u64) {
@@ -149,34 +144,35 @@ mod tests {
     fn what_is_noted_is_read_newest_first_until_it_is_forgotten() {
         let (_folder, journal) = journal();
         assert!(journal.read().is_empty());
-        let blocks: Vec<Entry> = (0..3).map(block).collect();
+        let blocks: Vec<Summary> = (0..3).map(block).collect();
         for (number, block) in blocks.iter().enumerate() {
             journal.note(block);
             age(&path(&journal, block), 1000 - number as u64);
         }
-        journal.forget(&blocks[1].0.id);
-        journal.forget(&blocks[1].0.id);
-        assert_eq!(journal.read(), [blocks[2].clone(), blocks[0].clone()]);
+        journal.forget(&blocks[1].id);
+        journal.forget(&blocks[1].id);
+        assert_eq!(journal.read(), [blocks[2], blocks[0]]);
     }
 
     #[test]
     fn what_is_old_or_damaged_is_removed_and_what_is_none_of_ours_is_passed_over() {
         let (folder, journal) = journal();
-        let blocks: Vec<Entry> = (0..9).map(block).collect();
+        let blocks: Vec<Summary> = (0..9).map(block).collect();
         blocks.iter().for_each(|block| journal.note(block));
         let path = |number: usize| path(&journal, &blocks[number]);
         let bytes = fs::read(path(1)).unwrap();
         age(&path(0), limit::JOURNAL_SECONDS + 10);
         fs::write(path(1), &bytes[..bytes.len() / 2]).unwrap();
         fs::write(path(2), b"").unwrap();
-        for (number, position) in [(3, 250), (4, 80)] {
+        // the name, and where the directory begins
+        for (number, position) in [(3, 8), (4, 47)] {
             let mut damaged = fs::read(path(number)).unwrap();
             damaged[position] ^= 1;
             fs::write(path(number), damaged).unwrap();
         }
         fs::write(path(5), &bytes).unwrap();
         let endless = File::create(path(6)).unwrap();
-        endless.set_len(limit::JOURNAL_ENTRY_BYTES + 1).unwrap();
+        endless.set_len(1 << 40).unwrap();
         let killed = path(0).with_file_name(".tmpab12");
         fs::write(&killed, &bytes).unwrap();
         age(&killed, limit::JOURNAL_SECONDS + 10);
@@ -185,9 +181,9 @@ mod tests {
             fs::remove_file(path(7)).unwrap();
             std::os::unix::fs::symlink("/dev/zero", path(7)).unwrap();
         }
-        fs::create_dir(path(0).with_file_name(block(20).0.id.to_string())).unwrap();
+        fs::create_dir(path(0).with_file_name(block(20).id.to_string())).unwrap();
         let read = journal.read();
-        assert_eq!(read, [blocks[8].clone()]);
+        assert_eq!(read, [blocks[8]]);
         assert!((0..7).all(|number| !path(number).exists()) && !killed.exists() && path(8).exists());
         drop(folder);
     }
@@ -196,14 +192,14 @@ mod tests {
     #[test]
     fn several_processes_may_use_a_journal_at_once() {
         let (_folder, journal) = journal();
-        let blocks: Vec<Entry> = (0..20).map(block).collect();
+        let blocks: Vec<Summary> = (0..20).map(block).collect();
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for block in &blocks {
                         journal.note(block);
                         assert!(journal.read().iter().all(|entry| blocks.contains(entry)));
-                        journal.forget(&block.0.id);
+                        journal.forget(&block.id);
                     }
                 });
             }
@@ -219,15 +215,15 @@ mod tests {
         for nowhere in [Some(file), None] {
             let journal = Journal::at(nowhere);
             journal.note(&block(1));
-            journal.forget(&block(1).0.id);
+            journal.forget(&block(1).id);
             assert!(journal.read().is_empty());
         }
     }
 
     #[test]
-    fn the_entry_of_the_largest_block_is_read() {
-        let frame_bytes =
-            limit::BLOCK_CHUNKS * (crate::format::block::CHUNK_WIDTH + crate::format::block::FRAME_WIDTH);
-        assert!((frame_bytes + 4096) as u64 <= limit::JOURNAL_ENTRY_BYTES);
+    fn the_directory_of_the_largest_block_is_read() {
+        // each chunk in a frame of its own
+        let listed = crate::format::block::CHUNK_WIDTH + crate::format::block::FRAME_WIDTH + 8;
+        assert!((limit::BLOCK_CHUNKS * listed + 4096) as u64 <= limit::DIRECTORY_READ_BYTES);
     }
 }

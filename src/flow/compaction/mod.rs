@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::commit::now_milliseconds;
 use super::compact::{after, sizes, unload};
 use super::index::Index;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::merge::Merge;
 use crate::id::{CommitId, SegmentId};
 use crate::limit;
@@ -59,9 +59,25 @@ pub fn compact(store: &Store, watch: Watch<'_>) -> Result<Compaction> {
 
 pub(super) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Result<Compaction> {
     store.prepare_writing()?;
-    watch("reading the index".into());
-    let mut index = Index::default();
-    index.refresh(store, cache)?;
+    for _ in 0..limit::COMPACTIONS_TRIED {
+        watch("reading the index".into());
+        let mut index = Index::default();
+        index.refresh(store, cache)?;
+        match compact_index(store, cache, index, watch) {
+            // another compaction has deleted what it replaced
+            Err(e) if e.kind() == Kind::NotFound => {
+                store.confirm()?;
+                tracing::info!("the index was changed by somebody else, and is read again: {e}");
+            }
+            done => return done,
+        }
+    }
+    Err(Error::busy("another compaction works on this store at the same time; nothing is lost")
+        .remedy("run this again when that one has ended"))
+}
+
+/// Compacts the index as it was read. Fails with [`Kind::NotFound`] if something of it is gone.
+fn compact_index(store: &Store, cache: &Cache, mut index: Index, watch: Watch<'_>) -> Result<Compaction> {
     let mut done = Compaction::default();
     (done.segments_before, done.bytes_before, done.shards_before) = count(store, cache, &index)?;
     let mut has_merged = false;
@@ -154,12 +170,13 @@ fn merge_group(
             Err(e) => findings.push(e.context(format!("index/{id} is left as it is")).to_string()),
         }
     }
-    let Some(newest) = merged.iter().max().filter(|_| merged.len() > 1 || has_moved) else {
+    let is_worth_it = merged.len() > 1 || (has_moved && !merged.is_empty());
+    if !is_worth_it {
         return Ok(false);
-    };
-    let newest = after(CommitId::new(now_milliseconds())?, *newest)?;
+    }
+    let id = after(CommitId::new(now_milliseconds())?, &merged)?;
     let segment = merge.finish()?;
-    let (size_bytes, id) = (segment.size_bytes() as u64, SegmentId { id: newest, hash: segment.hash() });
+    let (size_bytes, id) = (segment.size_bytes() as u64, SegmentId { id, hash: segment.hash() });
     if size_bytes > limit::SEGMENT_READ_BYTES as u64 {
         return Err(Error::internal(format!("a merged segment of {size_bytes} bytes")));
     }

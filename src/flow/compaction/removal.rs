@@ -1,19 +1,19 @@
 //! Deleting what has been replaced: in this order, that nothing can be lost by it, in whatever moment it ends.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Compaction, Watch, wait};
 use crate::error::{Error, Kind, Result};
 use crate::flow::condemned::CondemnedNames;
-use crate::flow::index::Index;
+use crate::flow::index::{Index, Standing};
 use crate::flow::manifest;
+use crate::flow::replaced::check_said;
 use crate::format::carried::CarriedName;
-use crate::format::condemned::CondemnedRecord;
-use crate::format::recipe::{Record, Term};
 use crate::format::segment::Segment;
-use crate::id::{BlockId, ContentHash, SegmentId, ShardId};
+use crate::id::{BlockId, ContentHash, Oid, SegmentId, ShardId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::{Moved, Pending, Store};
@@ -27,7 +27,7 @@ pub(super) fn remove_replaced(
     done: &mut Compaction,
     watch: Watch<'_>,
 ) -> Result<()> {
-    let replaced = replaced(index);
+    let replaced = index.replaced_by();
     done.replaced = replaced.len() as u64;
     if replaced.is_empty() {
         return Ok(());
@@ -53,27 +53,15 @@ pub(super) fn remove_replaced(
     write_manifest()
 }
 
-/// Every segment that stands though others replace it, with those others.
-fn replaced(index: &Index) -> BTreeMap<SegmentId, Vec<SegmentId>> {
-    let mut replaced: BTreeMap<SegmentId, Vec<SegmentId>> = BTreeMap::new();
-    for segment in index.segments() {
-        let by = segment.id;
-        for id in segment.head.replaces().iter().filter(|id| index.listed().contains_key(id)) {
-            replaced.entry(*id).or_default().push(by);
-        }
-    }
-    replaced
-}
-
 /// Fails unless each segment that stands for others is whole in the store itself: a copy on this machine proves nothing.
 fn check_whole(
     store: &Store,
     index: &Index,
-    replaced: &BTreeMap<SegmentId, Vec<SegmentId>>,
+    replaced: &BTreeMap<SegmentId, Vec<Arc<Standing>>>,
     watch: Watch<'_>,
 ) -> Result<()> {
-    let standing: BTreeSet<&SegmentId> = replaced.values().flatten().collect();
-    for id in standing {
+    let standing: BTreeSet<SegmentId> = replaced.values().flatten().map(|segment| segment.id).collect();
+    for id in &standing {
         let size_bytes = index.listed().get(id).copied().unwrap_or_default();
         let moved = Moved::default();
         let hashing = store.hash_segment(id, size_bytes, &moved);
@@ -81,7 +69,10 @@ fn check_whole(
             return Err(Error::corrupt(format!(
                 "index/{id} is not what was written, so nothing was deleted"
             ))
-            .remedy("move that file away: what it has merged still stands, and is read instead"));
+            .remedy(
+                "move that file away: what it has merged still stands, and is read instead; then \
+                 `git lfs push --all` from a clone that has the objects of the commit that merged it",
+            ));
         }
     }
     Ok(())
@@ -92,14 +83,14 @@ fn check_whole(
 fn removable(
     (store, cache): (&Store, &Cache),
     index: &Index,
-    replaced: &BTreeMap<SegmentId, Vec<SegmentId>>,
+    replaced: &BTreeMap<SegmentId, Vec<Arc<Standing>>>,
     findings: &mut Vec<String>,
     watch: Watch<'_>,
 ) -> Result<(Vec<SegmentId>, Vec<ShardId>)> {
     let mut condemned = CondemnedNames::default();
     condemned.refresh(store, cache)?;
     let (mut segments, mut named, mut kept) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    let standing: BTreeSet<SegmentId> = replaced.values().flatten().copied().collect();
+    let standing: BTreeSet<SegmentId> = replaced.values().flatten().map(|segment| segment.id).collect();
     let standing = index.segments().filter(|segment| standing.contains(&segment.id));
     let standing: BTreeMap<SegmentId, Segment<Bytes>> =
         standing.map(|s| Ok((s.id, s.whole(store, cache)?))).collect::<Result<_>>()?;
@@ -122,11 +113,15 @@ fn removable(
                 }
                 Err(e) => return Err(e.clone()),
             };
-            let by: Vec<_> = replaced[id].iter().filter_map(|by| standing.get(by)).collect();
+            let by: Vec<_> = replaced[id].iter().filter_map(|by| standing.get(&by.id)).collect();
+            let find = |oid: &Oid| {
+                let found = by.iter().map(|by| by.head().find(&&by.bytes()[..], oid));
+                Ok(found.collect::<Result<Vec<_>>>()?.concat())
+            };
             // what it carries itself goes with it
             let carries = |id: &ShardId| segment.carried().any(|(name, _)| name == CarriedName::Shard(*id));
             let ids = segment.shards()?.into_iter().map(|shard| shard.id).filter(|id| !carries(id));
-            let said = check_all_said(segment, &by, &condemned);
+            let said = check_said(segment, usize::MAX, find, &condemned);
             match said.and_then(|()| unloaded.unwrap_or_default().into_iter().try_for_each(check_unloaded)) {
                 Ok(()) => {
                     segments.push(*id);
@@ -181,31 +176,6 @@ fn read(store: &Store, cache: &Cache, ids: &[SegmentId]) -> Vec<Result<Bytes>> {
     begun.into_iter().map(wait).collect()
 }
 
-/// Fails if a replaced segment has a record that none of those that replace it has, unless it is condemned: a collector
-/// drops it, and nobody relies on it.
-fn check_all_said(
-    replaced: &Segment<Bytes>,
-    by: &[&Segment<Bytes>],
-    condemned: &CondemnedNames,
-) -> Result<()> {
-    for record in replaced.records()? {
-        let record = record?;
-        let repository = replaced.repositories()[record.repository as usize].clone();
-        if condemned.has_record(&CondemnedRecord { oid: record.oid, commit: record.commit, repository }) {
-            continue;
-        }
-        let mut is_said = false;
-        for other in by {
-            is_said |= says(other, replaced, &record)?;
-        }
-        if !is_said {
-            return Err(Error::corrupt(format!("its record of {} is in none that replaces it", record.oid))
-                .remedy("keep it, and report this: a merge has lost something"));
-        }
-    }
-    Ok(())
-}
-
 /// A block that a replaced segment carries, while it is read in the file of its own.
 type Unloaded<'s> = (BlockId, Pending<'s, ContentHash>);
 
@@ -226,22 +196,6 @@ fn check_unloaded((id, hash): Unloaded<'_>) -> Result<()> {
     }
     Err(Error::corrupt(format!("block {id}, which it carries, is another one in a file of its own"))
         .remedy("keep it; move that file away, and compact again"))
-}
-
-/// Whether a segment has this record of another one.
-fn says(segment: &Segment<Bytes>, other: &Segment<Bytes>, record: &Record) -> Result<bool> {
-    let named = |segment: &Segment<Bytes>, record: &Record| -> Result<_> {
-        let named = |term: &Term| Ok((segment.block(term.block)?.summary.id, Term { block: 0, ..*term }));
-        let terms = record.terms.iter().map(named).collect::<Result<Vec<_>>>()?;
-        Ok((record.commit, segment.repositories()[record.repository as usize].clone(), terms))
-    };
-    let wanted = named(other, record)?;
-    for found in segment.find(&record.oid)? {
-        if named(segment, &found)? == wanted {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Shards first: as long as the segments stand that named them, the next run finds what is left.

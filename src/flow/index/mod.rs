@@ -1,5 +1,6 @@
 //! The index as a whole: every segment that the store lists and that no other has replaced.
 
+mod replaced;
 mod standing;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -27,6 +28,8 @@ pub(super) struct Index {
     damaged: BTreeMap<SegmentId, Error>,
     /// What the last LIST showed with sizes in bytes, and what this process has committed since.
     listed: BTreeMap<SegmentId, u64>,
+    /// Segments that others replace, as far as a pull has missed something and read them.
+    replaced_read: BTreeMap<SegmentId, Arc<Standing>>,
 }
 
 /// What the index says of an object.
@@ -104,6 +107,7 @@ impl Index {
         self.listed = listed.iter().copied().collect();
         self.segments.retain(|id, _| self.listed.contains_key(id));
         self.damaged.retain(|id, _| self.listed.contains_key(id));
+        self.replaced_read.retain(|id, _| self.listed.contains_key(id));
         let mut replaced: HashSet<SegmentId> = self.replaced().collect();
         let mut vanished = Vec::new();
         let mut coming: VecDeque<(SegmentId, u64, Coming<'_>)> = VecDeque::new();
@@ -113,7 +117,7 @@ impl Index {
         loop {
             left.retain(|(id, _)| !replaced.contains(id));
             while coming.len() < limit::COPIES_IN_FLIGHT
-                && let Some(place) = not_replaced_by(&coming, &left)
+                && let Some(place) = next_to_read(&coming, &left)
             {
                 let (id, size_bytes) = left.remove(place);
                 coming.push_back((id, size_bytes, Coming::begin(store, cache, id, size_bytes)));
@@ -126,8 +130,11 @@ impl Index {
                 }
                 Err(e) if e.kind() == Kind::NotFound => vanished.push(id),
                 Err(e) if e.kind() == Kind::Corrupt => {
-                    let e = e.context(format!("index/{id}"));
-                    tracing::warn!("done without: {e}");
+                    let e = match e.to_string().contains(&id.to_string()) {
+                        true => e,
+                        false => e.context(format!("index/{id}")),
+                    };
+                    tracing::warn!("skipping a damaged index segment: {e}");
                     self.damaged.insert(id, e);
                 }
                 Err(e) => return Err(e.context(format!("index/{id}"))),
@@ -141,7 +148,8 @@ impl Index {
 
     /// Tells the store what it is to look for inside these segments.
     fn tell_carried(&self, store: &Store) {
-        store.set_carried(self.segments.values().flat_map(|segment| segment.carried()).collect());
+        let all = self.segments.values().chain(self.replaced_read.values());
+        store.set_carried(all.flat_map(|segment| segment.carried()).collect());
     }
 
     fn replaced(&self) -> impl Iterator<Item = SegmentId> {
@@ -152,11 +160,6 @@ impl Index {
     /// what others have replaced.
     pub(super) fn listed(&self) -> &BTreeMap<SegmentId, u64> {
         &self.listed
-    }
-
-    /// How many of these were replaced by others.
-    pub(super) fn replaced_count(&self) -> usize {
-        self.replaced().filter(|id| self.listed.contains_key(id)).collect::<HashSet<_>>().len()
     }
 
     /// Adds a segment that this process has just committed, in place of those that it has merged, and keeps a copy for
@@ -197,7 +200,7 @@ impl Index {
     /// them is done without.
     pub(super) fn shards(&self, store: &Store, cache: &Cache) -> Result<BTreeMap<ShardId, ShardEntry>> {
         let mut shards = BTreeMap::new();
-        for (segment, listed) in self.of_each(|segment| segment.shards(store, cache)) {
+        for (segment, listed) in of_each(self.segments.values(), |segment| segment.shards(store, cache)) {
             match listed {
                 Ok(listed) => shards.extend(listed.into_iter().map(|shard| (shard.id, shard))),
                 Err(e) => skip(segment, e)?,
@@ -210,7 +213,7 @@ impl Index {
     pub(super) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<(Vec<ShardEntry>, Vec<Key>)>> {
         let read = |segment: &Standing| Ok((segment.shards(store, cache)?, segment.keys(store, cache)?));
         let mut keys = Vec::new();
-        for (segment, read) in self.of_each(read) {
+        for (segment, read) in of_each(self.segments.values(), read) {
             match read {
                 Ok(read) => keys.push(read),
                 Err(e) => skip(segment, e)?,
@@ -221,60 +224,77 @@ impl Index {
 
     /// Every record of an object.
     pub(super) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
-        let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
-        let mut damaged = self.damaged.values().next().cloned();
-        for (segment, here) in self.of_each(|segment| segment.find(store, cache, oid)) {
-            match here {
-                Ok(here) => {
-                    found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
-                }
-                Err(e) => {
-                    let e = e.context(format!("index/{}", segment.id));
-                    tracing::warn!("done without: {e}");
-                    damaged = Some(e);
-                }
-            }
-        }
-        Lookup { found: found.into_values().rev().collect(), damaged }
+        let mut lookup = find_in(self.segments.values(), (store, cache), oid);
+        lookup.damaged = lookup.damaged.or_else(|| self.damaged.values().next().cloned());
+        lookup
     }
 
-    /// What each segment answers; those in the store are asked at the same time.
-    fn of_each<'s, T: Send>(
-        &'s self,
-        ask: impl Fn(&Standing) -> Result<T> + Sync,
-    ) -> Vec<(&'s Arc<Standing>, Result<T>)> {
-        std::thread::scope(|scope| {
-            let ask = &ask;
-            // where no more threads are to be had, one after the other
-            let begin = |segment| threads::spawn_scoped(scope, "segment", move || ask(segment)).ok();
-            let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
-            let asked: Vec<_> = self.segments.values().map(|segment| (segment, far(segment))).collect();
-            let panicked = |_| Err(Error::internal("reading an index segment panicked"));
-            let mut answers = Vec::with_capacity(asked.len());
-            for (segment, far) in asked {
-                let answer = match far {
-                    Some(far) => far.join().unwrap_or_else(panicked),
-                    None => ask(segment),
-                };
-                answers.push((segment, answer));
-            }
-            answers
-        })
+    /// The newest segment that has a record.
+    pub(super) fn segment_of(&self, store: &Store, cache: &Cache, found: &Found) -> Option<SegmentId> {
+        let all = self.segments.values().chain(self.replaced_read.values());
+        let has = |segment: &Standing| Ok(segment.find(store, cache, &found.record.oid)?.contains(found));
+        let have = of_each(all, has).into_iter().filter(|(_, has)| matches!(has, Ok(true)));
+        have.map(|(segment, _)| segment.id).max()
     }
 }
 
-/// The first of those that are `left`, the newest first, that will not turn out to be replaced by one that is on its way or
-/// comes before it: merged segments sort after what they replace, and are larger. So few are read in vain, however many
-/// stand that were replaced.
-fn not_replaced_by(
-    coming: &VecDeque<(SegmentId, u64, Coming<'_>)>,
-    left: &[(SegmentId, u64)],
-) -> Option<usize> {
-    let mut largest = coming.iter().map(|(_, size_bytes, _)| *size_bytes).max().unwrap_or_default();
-    left.iter().position(|(_, size_bytes)| {
-        let is_small = size_bytes + size_bytes / 5 < largest;
-        largest = largest.max(*size_bytes);
-        !is_small
+/// Every record of an object in these segments.
+fn find_in<'s>(
+    segments: impl Iterator<Item = &'s Arc<Standing>>,
+    (store, cache): (&Store, &Cache),
+    oid: &Oid,
+) -> Lookup {
+    let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
+    let mut damaged = None;
+    for (segment, here) in of_each(segments, |segment| segment.find(store, cache, oid)) {
+        match here {
+            Ok(here) => {
+                found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
+            }
+            Err(e) => {
+                let e = e.context(format!("index/{}", segment.id));
+                tracing::warn!("skipping a damaged index segment: {e}");
+                damaged = Some(e);
+            }
+        }
+    }
+    Lookup { found: found.into_values().rev().collect(), damaged }
+}
+
+/// What each segment answers; those in the store are asked at the same time.
+fn of_each<'s, T: Send>(
+    segments: impl Iterator<Item = &'s Arc<Standing>>,
+    ask: impl Fn(&Standing) -> Result<T> + Sync,
+) -> Vec<(&'s Arc<Standing>, Result<T>)> {
+    std::thread::scope(|scope| {
+        let ask = &ask;
+        // where the system refuses a thread, this one asks
+        let begin = |segment| threads::spawn_scoped(scope, "segment", move || ask(segment)).ok();
+        let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
+        let asked: Vec<_> = segments.map(|segment| (segment, far(segment))).collect();
+        let panicked = |_| Err(Error::internal("reading an index segment panicked"));
+        let mut answers = Vec::with_capacity(asked.len());
+        for (segment, far) in asked {
+            let answer = match far {
+                Some(far) => far.join().unwrap_or_else(panicked),
+                None => ask(segment),
+            };
+            answers.push((segment, answer));
+        }
+        answers
+    })
+}
+
+/// The newest of the segments that are `left`, newest first, that nothing unread may replace. So a segment is asked for only
+/// when everything was read that may replace it, and none is read in vain, however many stand that were replaced.
+fn next_to_read(coming: &VecDeque<(SegmentId, u64, Coming<'_>)>, left: &[(SegmentId, u64)]) -> Option<usize> {
+    // of those that come before it
+    let mut heaviest: Option<CommitId> = None;
+    left.iter().position(|(SegmentId { id, .. }, _)| {
+        let is_blocked = heaviest.is_some_and(|newer| newer.may_replace(id))
+            || coming.iter().any(|(newer, ..)| newer.id.may_replace(id));
+        heaviest = heaviest.into_iter().chain([*id]).max_by_key(CommitId::weight);
+        !is_blocked
     })
 }
 

@@ -7,7 +7,7 @@ use crate::flow::compaction::{Compaction, compact_with};
 use crate::format::shard::{Recipes, Shard};
 use crate::id::ShardId;
 
-fn compact(store: &Store) -> Result<Compaction> {
+pub(super) fn compact(store: &Store) -> Result<Compaction> {
     compact_with(store, &Cache::none(), &|_| ())
 }
 
@@ -67,14 +67,14 @@ fn assert_can_be_rebuilt(place: &Place, objects: &[Object]) {
     }
 }
 
-fn pushed(place: &Place, engine: &Engine, seeds: std::ops::Range<u64>) -> Vec<Object> {
+pub(super) fn pushed(place: &Place, engine: &Engine, seeds: std::ops::Range<u64>) -> Vec<Object> {
     let objects: Vec<Object> = seeds.map(|seed| place.object(&noise(20_000 + seed, 3000))).collect();
     objects.iter().for_each(|object| object.push(engine).unwrap());
     objects
 }
 
 /// A store that is in the same state as another one.
-fn copy_of(place: &Place) -> Place {
+pub(super) fn copy_of(place: &Place) -> Place {
     let copy = Place { folder: tempfile::tempdir().unwrap(), carries: place.carries };
     let (from, to) = (place.folder.path().join("store"), copy.folder.path().join("store"));
     let mut folders = vec![from.clone()];

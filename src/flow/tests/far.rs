@@ -30,9 +30,14 @@ fn oid(number: u32) -> Oid {
 
 /// A segment of so many objects, as a merge of many commits has them.
 fn large(objects: u32) -> Vec<u8> {
+    large_in(objects, ContentHash([1; 32]))
+}
+
+/// The same in blocks with this hash.
+fn large_in(objects: u32, hash: ContentHash) -> Vec<u8> {
     let mut contents = Contents { repositories: vec!["mine".into()], ..Contents::default() };
     for number in 0..objects {
-        let id = BlockId { hash: ContentHash([1; 32]), nonce: Nonce(u64::from(number).to_le_bytes()) };
+        let id = BlockId { hash, nonce: Nonce(u64::from(number).to_le_bytes()) };
         let summary = Summary { id, size_bytes: 1000, frames_bytes: 900, content_bytes: 700, chunk_count: 1 };
         contents.blocks.push(BlockEntry { summary, dependencies: vec![] });
         let term = Term {
@@ -174,6 +179,23 @@ fn a_damaged_page_in_the_store_is_an_error_of_what_it_hides() {
     }
     assert_eq!(found + damaged, 20);
     assert!(found > 15);
+}
+
+/// All its pages have right checksums, as those of a file have that somebody has made.
+#[test]
+fn a_forged_copy_of_a_large_segment_is_not_believed() {
+    let (place, id, size_bytes) = place_with(20_000);
+    assert!(size_bytes > limit::WHOLE_SEGMENT_BYTES);
+    let folder = place.folder.path().join("cache");
+    let forged = large_in(20_000, ContentHash([2; 32]));
+    assert_eq!(forged.len() as u64, size_bytes);
+    std::fs::create_dir_all(folder.join("index")).unwrap();
+    std::fs::write(folder.join("index").join(id.to_string()), forged).unwrap();
+    let (store, cache) = (place.store(), Cache::at(Some(folder.clone())));
+    let index = refreshed(&store, &cache);
+    let found = index.find(&store, &cache, &oid(7)).found.remove(0);
+    assert_eq!(found.blocks[0].summary.id.hash, ContentHash([1; 32]));
+    assert!(!folder.join("index").join(id.to_string()).exists(), "it is removed");
 }
 
 /// What a reader does when a segment is gone that it has seen, as it was merged into another and deleted.

@@ -251,6 +251,55 @@ fn the_journal_of_another_store_or_a_damaged_one_does_no_harm() {
     }
 }
 
+/// Whoever can write to the journal, as a CI cache is written by foreign branches, can name blocks, and say nothing of what is
+/// in them.
+#[test]
+fn a_forged_note_misleads_no_push() {
+    use crate::format::block::Summary;
+    let (place, object) = interrupted(240);
+    let other = place.object(&noise(241, 500_000));
+    other.push(&Engine { journal: Journal::at(None), ..place.engine() }).unwrap();
+    let journal = Journal::at(Some(place.folder.path().join("journal")));
+    let left = journal.read().remove(0);
+    // each block, also one that a commit names, with other lengths than it has
+    for file in place.files("blocks") {
+        let id = BlockId::parse(file.file_stem().unwrap().to_str().unwrap()).unwrap();
+        let size_bytes = file.metadata().unwrap().len() as u32;
+        for frames_bytes in [0, left.frames_bytes - 1, left.frames_bytes + 1, size_bytes - 1] {
+            let frames_bytes = frames_bytes.min(size_bytes - 1);
+            journal.note(&Summary { id, size_bytes, frames_bytes, content_bytes: 7, chunk_count: 7 });
+            let longer = place.object(&[&object.content[..], &noise(u64::from(frames_bytes), 9000)].concat());
+            longer.push(&place.engine()).unwrap();
+            longer.assert_pulls(&place);
+        }
+    }
+    // as the notes of the first versions were, a shard: what that says is not believed
+    let chunk = |bytes: &[u8]| crate::format::block::Chunk {
+        id: crate::format::chunking::chunk_id(bytes),
+        bytes: bytes.len() as u32,
+    };
+    let (place, _) = interrupted(242);
+    let (left, victim) = (left_block(&place), place.object(&noise(243, 3000)));
+    let size_bytes = place.files("blocks")[0].metadata().unwrap().len() as u32;
+    let frame = |stored_bytes| crate::format::block::FrameEntry {
+        kind: 0,
+        chunk_count: 1,
+        stored_bytes,
+        content_bytes: 3000,
+    };
+    let directory = crate::format::block::Directory {
+        chunks: vec![chunk(&victim.content)],
+        frames: vec![frame(100_000)],
+        needs: Vec::new(),
+    };
+    let entry = (directory.summary(left, size_bytes), directory);
+    let (bytes, _) =
+        crate::format::shard::write(&[entry], &crate::format::shard::Recipes::default()).unwrap();
+    std::fs::write(&journaled(&place)[0], bytes).unwrap();
+    victim.push(&place.engine()).unwrap();
+    victim.assert_pulls(&place);
+}
+
 /// Every call of the push that goes on fails once, and so may be the last: the next goes on again.
 #[test]
 fn a_push_that_goes_on_may_be_cut_off_anywhere() {

@@ -11,12 +11,14 @@ mod faults;
 mod forged_deltas;
 mod groups;
 mod journal;
+mod overtaken;
 mod partial;
 mod progress;
 mod ranges;
 mod reading;
 mod reuse;
 mod sparse;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
