@@ -178,18 +178,19 @@ pub(super) fn commit<'s>(
         true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
         false => Vec::new(),
     };
+    let waits_for_round_trips = store.reach().carried_bytes > 0;
     let mut pending = Vec::new();
     if carried.is_empty() {
         small.take().into_iter().for_each(|small| in_flight.send(store, small));
-        // a round trip is saved where requests take long
-        if !store.is_directory() {
+        // a round trip is saved where they are waited for
+        if waits_for_round_trips {
             pending = put_shards(store, &shards, &files);
         }
     }
     in_flight.settle()?;
     let begun = Instant::now();
     // on a disk a shard whose blocks find no room would be left behind each time that the push is tried again
-    if carried.is_empty() && store.is_directory() {
+    if carried.is_empty() && !waits_for_round_trips {
         pending = put_shards(store, &shards, &files);
     }
     pending.into_iter().try_for_each(Pending::wait)?;

@@ -272,7 +272,7 @@ fn not_replaced_by(
 ) -> Option<usize> {
     let mut largest = coming.iter().map(|(_, size_bytes, _)| *size_bytes).max().unwrap_or_default();
     left.iter().position(|(_, size_bytes)| {
-        let is_small = size_bytes + size_bytes / 5 < largest;
+        let is_small = size_bytes.saturating_add(size_bytes / 5) < largest;
         largest = largest.max(*size_bytes);
         !is_small
     })
