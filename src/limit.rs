@@ -312,11 +312,11 @@ pub const RETRY_AFTER_SECONDS: u64 = 24 * 60 * 60;
 /// Most bytes of an answer that is no file: a page of a listing has at most 5,000 names (Azure) of at most 1,024
 /// characters, and some 1,500 bytes of other things for each.
 pub const ANSWER_BYTES: u64 = 32 * MIB as u64;
-/// Most names in one folder of the index: ten thousand commits a week for two years, none of them merged away. They take some
-/// 200 MB of memory.
-pub const LIST_NAMES: usize = 1_000_000;
+/// Most names in one folder of the index: a hundred commits a day for five years, none of what they replaced deleted. A push
+/// lists them all, twice: `compact` is due from [`SEGMENTS_REPLACED`] on. They take some 50 MB of memory.
+pub const LIST_NAMES: usize = 200_000;
 /// Most pages of the listing of one folder: a page has up to 1,000 names, and may have fewer.
-pub const LIST_PAGES: usize = 2_000;
+pub const LIST_PAGES: usize = 1_000;
 /// So many names of other programs are shown.
 pub const FOREIGN_NAMES: usize = 3;
 /// So much of a refusal is read.
