@@ -110,7 +110,7 @@ fn list(evil: Evil, prefix: &str, token: &str, mut stream: &TcpStream) -> io::Re
             }
         }
         Evil::EndlessPages if is_index => {
-            let names = number * 10..number * 10 + 10;
+            let names = number * 1000..number * 1000 + 1000;
             whole(stream, &page(names, 100, Some((number + 1).to_string())))
         }
         Evil::SamePage if is_index => whole(stream, &page(0..0, 0, Some("again".into()))),
