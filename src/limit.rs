@@ -47,7 +47,9 @@ pub const TERM_FRAMES_BYTES: usize = 2 * TERM_CONTENT_BYTES;
 /// A shard that claims to be larger is not read.
 pub const SHARD_READ_BYTES: usize = 64 * MIB;
 /// A condemned list that claims to be larger is not read.
-pub const CONDEMNED_READ_BYTES: usize = 256 * MIB;
+pub const CONDEMNED_READ_BYTES: usize = 64 * MIB;
+/// Nor are lists that are larger together: they name some three million blocks, and take up to three times as much memory.
+pub const CONDEMNED_ALL_BYTES: u64 = 128 * MIB as u64;
 /// So many segments that no other replaces stand in a store when a commit merges some of them: at most 32 are to stand, and others may
 /// commit meanwhile.
 pub const SEGMENTS_STANDING: usize = 24;
@@ -65,6 +67,18 @@ pub const RECORD_BYTES: usize = 320;
 pub const CARRIER_BYTES: usize = 256 * KIB;
 /// Of a larger one so much is fetched at first; all that is needed to read parts of it is mostly in there.
 pub const HEAD_BYTES: u64 = 64 * KIB as u64;
+/// No head is larger: it names what is replaced, up to [`LIST_NAMES`] segments of 48 bytes each, and the repositories.
+pub const HEAD_AT_MOST_BYTES: usize = 64 * MIB;
+/// No table of keys or shards is larger: they are a ninth and a quarter of a segment where each commit had one small object.
+pub const TABLE_BYTES: usize = 128 * MIB;
+/// A table is read in parts of so many pages: 4 MiB.
+pub const TABLE_PART_PAGES: usize = 1024;
+/// No look-up reads more of a segment at a time, whatever its entries claim.
+pub const SPANS_BYTES: usize = 256 * MIB;
+/// No look-up reads more records to find those of one object: they are sorted, and its place is known to within some 400.
+pub const RECORDS_LOOKED_AT: usize = 128 * 1024;
+/// Nor more terms of all its records: those of an object of 16 TB, or of 256 GB that changed everywhere.
+pub const TERMS_LOOKED_AT: usize = 4 * MIB;
 /// A copy of a large segment is fetched in parts of this size.
 pub const SEGMENT_PART_BYTES: u64 = 16 * MIB as u64;
 /// No merged segment is made of more bytes than this: about as much memory as that takes.
@@ -228,6 +242,8 @@ pub const MEMORY_RESERVE_SHARE: u64 = 8;
 pub const WINDOWS_SHARE: u64 = 4;
 /// Files of the index and shards that are read at a time.
 pub const COPIES_IN_FLIGHT: usize = 16;
+/// And so many bytes of them, or one file.
+pub const COPIES_IN_FLIGHT_BYTES: u64 = 64 * MIB as u64;
 
 /// A download looks for what it shares with other objects on this machine when so much is to be fetched, by it and
 /// those before it.
@@ -301,6 +317,18 @@ pub const REQUESTS_AT_MOST: usize = 32;
 pub const REDIRECTS: usize = 5;
 /// What gives credentials answers with no more than that.
 pub const CREDENTIALS_ANSWER_BYTES: usize = 1024 * KIB;
+/// No service is believed that wants to be left alone for longer.
+pub const RETRY_AFTER_SECONDS: u64 = 24 * 60 * 60;
+/// Most bytes of an answer that is no file: a page of a listing has at most 5,000 names (Azure) of at most 1,024
+/// characters, and some 1,500 bytes of other things for each.
+pub const ANSWER_BYTES: u64 = 32 * MIB as u64;
+/// Most names in one folder of the index: a hundred commits a day for five years, none of what they replaced deleted. A push
+/// lists them all, twice: `compact` is due from [`SEGMENTS_REPLACED`] on. They take some 50 MB of memory.
+pub const LIST_NAMES: usize = 200_000;
+/// Most pages of the listing of one folder: a page has up to 1,000 names, and may have fewer.
+pub const LIST_PAGES: usize = 1_000;
+/// So many names of other programs are shown.
+pub const FOREIGN_NAMES: usize = 3;
 /// So much of a refusal is read.
 pub const REFUSAL_BYTES: usize = 16 * KIB;
 /// Services refuse signatures that are older than 15 minutes; a clock this far off may be why.

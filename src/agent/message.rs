@@ -55,6 +55,16 @@ enum Line {
     Terminate,
 }
 
+/// Whether a line is one that git-lfs may send: for tests of untrusted lines.
+#[doc(hidden)]
+pub fn is_understood(line: &[u8]) -> bool {
+    let oid = Request::oid_of(line);
+    Request::parse(line).is_ok_and(|request| match request {
+        Request::Upload { oid: read, .. } | Request::Download { oid: read, .. } => read.to_string() == oid,
+        Request::Init(_) | Request::Terminate => true,
+    })
+}
+
 impl Request {
     /// Reads one line. Unknown fields are ignored.
     pub(super) fn parse(line: &[u8]) -> Result<Self> {

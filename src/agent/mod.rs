@@ -6,4 +6,6 @@ mod session;
 
 pub use self::client::{Answer, Client, Object};
 pub use self::message::Init;
+#[doc(hidden)]
+pub use self::message::is_understood;
 pub use self::session::{run, run_here, welcome};

@@ -11,7 +11,7 @@ use crate::id::Nonce;
 use crate::limit;
 use crate::local::limits;
 use crate::repo::{Direction, Repo, git};
-use crate::store::{ChosenBy, Creation, Intent, Sharing, Store, StoreUrl};
+use crate::store::{ChosenBy, Creation, Intent, Sharing, Store, StoreUrl, UNSYNCED};
 
 /// Keep this repository's LFS objects in a store, which is created if there is none
 ///
@@ -65,6 +65,9 @@ impl Init {
             store.location(),
             store.description().id
         ));
+        if store.is_unsynced() {
+            print::line(format!("note: the file system there can't sync: {UNSYNCED}"));
+        }
         if !created && sharing.is_some_and(|s| store.description().file_mode != Some(s.file_mode())) {
             print::line("note: --shared counts when a store is created; this one stays as it was");
         }

@@ -12,7 +12,7 @@ use crate::flow::health;
 use crate::limit;
 use crate::local::limits;
 use crate::repo::{Config, Direction, Repo, git};
-use crate::store::{self, Intent, SCHEME, Store, StoreUrl};
+use crate::store::{self, Intent, SCHEME, Store, StoreUrl, UNSYNCED};
 
 /// Show which store each remote leads to, and whether it works
 ///
@@ -61,6 +61,8 @@ struct Remote {
     anonymous: Option<bool>,
     /// Why that is so though there may be some, and how to change it: only the repository names the endpoint.
     unsigned: Option<String>,
+    /// What is worth a word, and no fault.
+    notes: Vec<String>,
     /// What was found out by trying.
     probe: Option<Probe>,
     #[serde(skip)]
@@ -172,6 +174,7 @@ fn look_at(
         replaced_segments: None,
         anonymous: None,
         unsigned: None,
+        notes: Vec::new(),
         probe: None,
         opened: None,
     };
@@ -210,12 +213,27 @@ fn look_at(
             remote.replaced_segments = Some(health.replaced);
             remote.anonymous = store.is_anonymous();
             remote.unsigned = store.unsigned();
+            remote.notes = notes(&store);
             findings.extend(health.damage.iter().map(Error::to_string));
             remote.opened = Some(store);
         }
         Err(error) => findings.push(error.to_string()),
     }
     remote
+}
+
+/// What is worth a word, and no fault.
+fn notes(store: &Store) -> Vec<String> {
+    let mut notes = Vec::new();
+    if store.is_unsynced() {
+        notes.push(format!("the file system there can't sync: {UNSYNCED}"));
+    }
+    if let Ok(foreign) = store.foreign_names()
+        && !foreign.is_empty()
+    {
+        notes.push(format!("files of other programs are passed over there: {}", foreign.join(", ")));
+    }
+    notes
 }
 
 /// Finds out what the store guarantees to this user's key.
@@ -255,6 +273,7 @@ fn print(report: &Report) {
                 print::line(format!("    and {replaced} that were replaced: `git lfs-cdc compact` is due"));
             }
         }
+        remote.notes.iter().for_each(|note| print::line(format!("    {note}")));
         if let Some(repository) = &remote.repository {
             let agent = if remote.agent { "git-lfs-cdc" } else { "not installed" };
             print::line(format!("  repository {repository:?}, agent {agent}"));

@@ -177,13 +177,21 @@ pub(super) fn commit<'s>(
         true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
         false => Vec::new(),
     };
+    let waits_for_round_trips = store.reach().carried_bytes > 0;
     let mut pending = Vec::new();
     if carried.is_empty() {
-        pending.extend(shards.iter().zip(files).map(|((id, _), bytes)| store.put_shard(id, bytes)));
         small.take().into_iter().for_each(|small| in_flight.send(store, small));
+        // a round trip is saved where they are waited for
+        if waits_for_round_trips {
+            pending = put_shards(store, &shards, &files);
+        }
     }
     in_flight.settle()?;
     let begun = Instant::now();
+    // on a disk a shard whose blocks find no room would be left behind each time that the push is tried again
+    if carried.is_empty() && !waits_for_round_trips {
+        pending = put_shards(store, &shards, &files);
+    }
     pending.into_iter().try_for_each(Pending::wait)?;
     // where another store is mounted meanwhile, the commit would name blocks that are not there
     store.confirm()?;
@@ -222,6 +230,11 @@ pub(super) fn commit<'s>(
     }
     index.add((store, cache), id, bytes)?;
     Ok(Committed { relied, shards, begun, is_one_file: is_carried && !is_merged && !relies_on_others })
+}
+
+/// Begins to store shards.
+fn put_shards<'s>(store: &'s Store, shards: &NewShards, files: &[Bytes]) -> Vec<Pending<'s, ()>> {
+    shards.iter().zip(files).map(|((id, _), bytes)| store.put_shard(id, bytes.clone())).collect()
 }
 
 /// What a small commit has in its segment: its block, if it has a new one, and its shard.

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::copies::copies;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::id::{BlockId, CondemnedId};
+use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::Store;
 
@@ -31,9 +32,19 @@ impl CondemnedNames {
         store: &Store,
         cache: &Cache,
     ) -> Result<()> {
-        let listed = listed.unwrap_or_else(|| store.list_condemned())?.into_iter().map(|(id, _)| id);
-        let new: Vec<CondemnedId> = listed.filter(|id| !self.read.contains(id)).collect();
-        for (id, bytes) in copies(cache, Kept::Condemned, new, |id| id.hash, |id| store.get_condemned(id)) {
+        let listed = listed.unwrap_or_else(|| store.list_condemned())?;
+        // none can be left out: what it names may be gone tomorrow
+        let all_bytes = listed.iter().fold(0u64, |sum, (_, size_bytes)| sum.saturating_add(*size_bytes));
+        if all_bytes > limit::CONDEMNED_ALL_BYTES {
+            return Err(Error::corrupt(format!(
+                "the condemned lists have {all_bytes} bytes, which is too much"
+            ))
+            .remedy("check that this is the store that is meant, and who wrote to its folder condemned"));
+        }
+        let new: Vec<(CondemnedId, u64)> =
+            listed.into_iter().filter(|(id, _)| !self.read.contains(id)).collect();
+        let begin = |id: &CondemnedId, size_bytes| store.get_condemned(id, size_bytes);
+        for (id, bytes) in copies(cache, Kept::Condemned, new, |id| id.hash, begin) {
             let list = Condemned::parse(&bytes?).map_err(|e| e.context(format!("condemned/{id}")))?;
             self.blocks.extend(list.blocks);
             self.records.extend(list.records);

@@ -6,10 +6,11 @@ use std::fmt::Display;
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::id::ContentHash;
+use crate::format::segment::ShardEntry;
+use crate::id::{ContentHash, ShardId};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
-use crate::store::Pending;
+use crate::store::{Pending, Store};
 
 /// A file that was asked for.
 pub(super) struct Copying<'s> {
@@ -49,25 +50,43 @@ impl<'s> Copying<'s> {
     }
 }
 
-/// The files `names`, each with its bytes or why there are none, in order. Those that the cache lacks are
-/// asked for with `begin` while others are taken, and kept.
+/// The files `names`, whose sizes in bytes are known, each with its bytes or why there are none, in order. Those that the
+/// cache lacks are asked for with `begin` while others are taken, and kept. Many large ones are not on their way together.
 pub(super) fn copies<'s, N: Copy + Display>(
     cache: &Cache,
     kind: Kept,
-    names: impl IntoIterator<Item = N>,
+    names: impl IntoIterator<Item = (N, u64)>,
     hash: impl Fn(&N) -> ContentHash,
-    begin: impl Fn(&N) -> Pending<'s, Bytes>,
+    begin: impl Fn(&N, u64) -> Pending<'s, Bytes>,
 ) -> impl Iterator<Item = (N, Result<Bytes>)> {
-    let mut names = names.into_iter();
-    let mut coming: VecDeque<(N, Copying<'s>)> = VecDeque::new();
+    let mut names = names.into_iter().peekable();
+    let mut coming: VecDeque<(N, u64, Copying<'s>)> = VecDeque::new();
+    let mut coming_bytes = 0u64;
     std::iter::from_fn(move || {
         while coming.len() < limit::COPIES_IN_FLIGHT
-            && let Some(name) = names.next()
+            && let Some((name, size_bytes)) = names.next_if(|(_, size_bytes)| {
+                coming.is_empty() || coming_bytes.saturating_add(*size_bytes) <= limit::COPIES_IN_FLIGHT_BYTES
+            })
         {
-            let copy = Copying::begin(cache, kind, &name.to_string(), hash(&name), || begin(&name));
-            coming.push_back((name, copy));
+            let begin = || begin(&name, size_bytes);
+            let copy = Copying::begin(cache, kind, &name.to_string(), hash(&name), begin);
+            coming_bytes += size_bytes;
+            coming.push_back((name, size_bytes, copy));
         }
-        let (name, copy) = coming.pop_front()?;
+        let (name, size_bytes, copy) = coming.pop_front()?;
+        coming_bytes -= size_bytes;
         Some((name, copy.wait(cache)))
     })
+}
+
+/// Shards, each with its bytes or why there are none, in order.
+pub(super) fn shard_copies(
+    store: &Store,
+    cache: &Cache,
+    shards: impl IntoIterator<Item = ShardEntry>,
+) -> impl Iterator<Item = (ShardId, Result<Bytes>)> {
+    let names = shards.into_iter().map(|shard| (shard.id, u64::from(shard.size_bytes)));
+    // a size came from the same table
+    let begin = |id: &ShardId, size_bytes| store.get_shard(id, u32::try_from(size_bytes).unwrap_or(u32::MAX));
+    copies(cache, Kept::Shards, names, |id| id.hash, begin)
 }

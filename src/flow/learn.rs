@@ -4,11 +4,12 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::copies::copies;
+use super::copies::shard_copies;
 use super::known::KnownChunks;
 use super::scout::{Keys, skip_shard};
 use super::{Engine, View};
 use crate::error::{Kind, Result};
+use crate::format::segment::ShardEntry;
 use crate::format::shard::Shard;
 use crate::id::ShardId;
 use crate::limit;
@@ -48,11 +49,11 @@ pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result
     engine.cache.retain(Kept::Shards, named);
     if bytes <= engine.settings.shard_cache_bytes {
         view.learned.keys = None;
-        if read_shards(engine, view, shards.into_keys().collect())? {
+        if read_shards(engine, view, shards.into_values().collect())? {
             // a compaction may have merged it since the index was read
             read_index(engine, view)?;
             let shards = view.index.shards(&engine.store, &engine.cache)?;
-            read_shards(engine, view, shards.into_keys().collect())?;
+            read_shards(engine, view, shards.into_values().collect())?;
         }
     } else {
         let count = shards.len();
@@ -73,11 +74,11 @@ fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
 }
 
 /// Reads those of `shards` that were not read yet. Says whether one was gone.
-fn read_shards(engine: &Engine, view: &mut View, mut shards: Vec<ShardId>) -> Result<bool> {
+fn read_shards(engine: &Engine, view: &mut View, mut shards: Vec<ShardEntry>) -> Result<bool> {
     let mut is_gone = false;
     let (store, cache) = (&engine.store, &engine.cache);
-    shards.retain(|id| !view.learned.shards.contains(id));
-    for (id, bytes) in copies(cache, Kept::Shards, shards, |id| id.hash, |id| store.get_shard(id)) {
+    shards.retain(|shard| !view.learned.shards.contains(&shard.id));
+    for (id, bytes) in shard_copies(store, cache, shards) {
         match bytes.and_then(|bytes| Shard::parse(&bytes)) {
             Ok(shard) => {
                 let View { learned, condemned, lost, .. } = view;

@@ -131,8 +131,8 @@ impl<'a> Ahead<'a> {
                     if self.coming_bytes >= limit::SHARDS_COMING_BYTES || !scout.read.insert(id) {
                         continue;
                     }
+                    let begin = || scout.store.get_shard(&id, size_bytes);
                     let size_bytes = u64::from(size_bytes);
-                    let begin = || scout.store.get_shard(&id);
                     let copy = Copying::begin(scout.cache, Kept::Shards, &id.to_string(), id.hash, begin);
                     self.coming.push_back(Coming { position, id, size_bytes, copy });
                     self.coming_bytes += size_bytes;

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::copies::copies;
+use super::copies::shard_copies;
 use super::index::Index;
 use super::scout::skip_shard;
 use crate::error::Result;
 use crate::format::frame::Kind;
-use crate::format::segment::BlockEntry;
+use crate::format::segment::{BlockEntry, ShardEntry};
 use crate::format::shard::Shard;
-use crate::id::{BlockId, ShardId};
+use crate::id::BlockId;
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::cache::Cache;
 use crate::store::Store;
 
 /// The figures of a store. Names are part of the command line's contract.
@@ -101,7 +101,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
     stats.metadata_bytes_per_term = ratio(recipes + segment_bytes, stats.terms);
     stats.delta_blocks = dependent.len() as u64;
     if shard_bytes <= limit::STATS_SHARDS_BYTES || dependent.is_empty() {
-        let deltas = count_deltas((store, &cache), dependent, shards.into_keys())?;
+        let deltas = count_deltas((store, &cache), dependent, shards.into_values())?;
         stats.delta_frames = Some(deltas.frames);
         stats.delta_content_bytes = Some(deltas.content_bytes);
         stats.delta_stored_bytes = Some(deltas.stored_bytes);
@@ -122,11 +122,11 @@ struct Deltas {
 fn count_deltas(
     (store, cache): (&Store, &Cache),
     mut blocks: BTreeSet<BlockId>,
-    shards: impl Iterator<Item = ShardId>,
+    shards: impl Iterator<Item = ShardEntry>,
 ) -> Result<Deltas> {
     let mut deltas = Deltas::default();
-    let shards: Vec<ShardId> = if blocks.is_empty() { Vec::new() } else { shards.collect() };
-    for (id, bytes) in copies(cache, Kept::Shards, shards, |id| id.hash, |id| store.get_shard(id)) {
+    let shards: Vec<ShardEntry> = if blocks.is_empty() { Vec::new() } else { shards.collect() };
+    for (id, bytes) in shard_copies(store, cache, shards) {
         let listed = match bytes.and_then(|bytes| Shard::parse(&bytes)) {
             Ok(shard) => shard.blocks,
             Err(e) => {

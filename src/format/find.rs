@@ -79,7 +79,10 @@ impl Head {
 
     /// How much of the beginning a head takes, by the first bytes of the segment: at least a kilobyte, or all.
     pub fn bytes(start: &[u8], segment_bytes: usize) -> Result<usize> {
-        Ok(segment::container(start, segment_bytes)?.plain_end())
+        match segment::container(start, segment_bytes)?.plain_end() {
+            bytes if bytes <= limit::HEAD_AT_MOST_BYTES => Ok(bytes),
+            bytes => Err(Error::corrupt(format!("the head of an index segment would have {bytes} bytes"))),
+        }
     }
 
     /// The segments that this one has merged.
@@ -112,18 +115,30 @@ impl Head {
         self.table(source, KEYS, segment::read_key)
     }
 
-    /// A whole table.
+    /// A whole table, read in parts, and as long as it may be.
     fn table<T>(
         &self,
         source: &dyn Source,
         layout: Layout,
         read: impl Fn(&[u8]) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let parts = source.read(&[self.container.paged_section(layout.kind)?])?;
+        let (section, count) = (self.container.paged_section(layout.kind)?, self.count(layout)?);
+        if section.len() > limit::TABLE_BYTES {
+            let bytes = section.len();
+            return Err(Error::corrupt(format!(
+                "table {} of an index segment has {bytes} bytes",
+                layout.kind
+            )));
+        }
         // as large as it is: there may be millions
-        let mut table = Vec::with_capacity(self.count(layout)?);
-        for entry in parts.iter().flat_map(|part| layout.entries(part)) {
-            table.push(read(entry?)?);
+        let mut table = Vec::with_capacity(count);
+        let step = limit::TABLE_PART_PAGES * layout.entries_per_page();
+        for start in (0..count).step_by(step) {
+            let entries = start..count.min(start + step);
+            let part = source.read(&[span(&section, layout, &entries)])?;
+            for entry in part.iter().flat_map(|part| layout.spanned(part, entries.clone())) {
+                table.push(read(entry?)?);
+            }
         }
         Ok(table)
     }
@@ -158,7 +173,7 @@ impl Head {
         let spans = rows.iter().map(|row| span(&terms, TERMS, &row.rest));
         let table = self.container.paged_section(BLOCKS.kind)?;
         let spans: Vec<_> = spans.chain(near.iter().map(|range| span(&table, BLOCKS, range))).collect();
-        let parts = source.read(&spans)?;
+        let parts = read_spans(source, &spans)?;
         let (term_parts, block_parts) = parts.split_at(rows.len());
         let mut entries = BlockRows::new();
         for (range, part) in near.into_iter().zip(block_parts) {
@@ -181,6 +196,7 @@ impl Head {
         let mut entries = BTreeMap::new();
         // where to look next, and no further than where
         let mut looks = vec![(stretch.guess(hash), stretch.entries)];
+        let mut looked_at = 0;
         while let Some((look, within)) = looks.pop() {
             // pages are read whole
             let look = look.start - look.start % RECORDS.entries_per_page()
@@ -189,7 +205,13 @@ impl Head {
             if look.is_empty() {
                 continue;
             }
-            let part = source.read(&[span(&section, RECORDS, &look)])?;
+            looked_at += look.len();
+            if looked_at > limit::RECORDS_LOOKED_AT {
+                return Err(Error::corrupt(format!(
+                    "the records of an index segment are not in order at {oid}"
+                )));
+            }
+            let part = read_spans(source, &[span(&section, RECORDS, &look)])?;
             let part = part.first().map_or(&[][..], |part| part.as_ref());
             let (mut first, mut last) = (None, None);
             for (number, entry) in look.clone().zip(RECORDS.spanned(part, look.clone())) {
@@ -210,7 +232,20 @@ impl Head {
             }
         }
         let mut terms_end = 0;
-        entries.values().map(|entry| self.read_row(entry, &mut terms_end)).collect()
+        let rows = entries.values().map(|entry| self.read_row(entry, &mut terms_end));
+        let mut rows = rows.collect::<Result<Vec<Row>>>()?;
+        // the newest records are tried first: the oldest of very many are left out
+        let mut terms = 0;
+        let kept = rows.iter().rev().take_while(|row| {
+            terms += row.rest.len();
+            terms <= limit::TERMS_LOOKED_AT
+        });
+        let left_out = rows.len() - kept.count();
+        if left_out == rows.len() && !rows.is_empty() {
+            return Err(Error::corrupt(format!("the recipe of {oid} is longer than any may be")));
+        }
+        rows.drain(..left_out);
+        Ok(rows)
     }
 
     /// Reads a record's entry. Terms lie in the order of their records: `terms_end` is where those of the
@@ -228,7 +263,7 @@ impl Head {
             return Err(Error::corrupt(format!("the recipe of {oid} lies outside its place")));
         }
         *terms_end = rest.end;
-        let mut terms = Vec::with_capacity(rest.len() + 1);
+        let mut terms = Vec::new();
         if term_count > 0 {
             terms.push(Term::read(&mut cursor, self.count(BLOCKS)?)?);
         }
@@ -273,7 +308,7 @@ impl Head {
         }
         let section = self.container.paged_section(BLOCKS.kind)?;
         let spans: Vec<_> = ranges.iter().map(|range| span(&section, BLOCKS, range)).collect();
-        for (range, part) in ranges.into_iter().zip(source.read(&spans)?) {
+        for (range, part) in ranges.into_iter().zip(read_spans(source, &spans)?) {
             self.read_blocks(&part, range, blocks)?;
         }
         Ok(())
@@ -299,7 +334,7 @@ impl Head {
         }
         let spans: Vec<_> = ranges.iter().map(|range| span(&section, DEPENDENCIES, range)).collect();
         let mut numbers = BTreeMap::new();
-        for (range, part) in ranges.iter().zip(source.read(&spans)?) {
+        for (range, part) in ranges.iter().zip(read_spans(source, &spans)?) {
             let read = segment::read_dependencies(DEPENDENCIES.spanned(&part, range.clone()), count)?;
             numbers.extend(range.clone().zip(read));
         }
@@ -343,6 +378,15 @@ impl Head {
 }
 
 /// Where in the segment the pages of some entries of a table lie.
+/// The bytes of these ranges together, unless they are more than any look-up needs.
+fn read_spans<'s>(source: &'s dyn Source, spans: &[Range<usize>]) -> Result<Vec<Cow<'s, [u8]>>> {
+    let bytes: usize = spans.iter().map(Range::len).sum();
+    if bytes > limit::SPANS_BYTES {
+        return Err(Error::corrupt(format!("an entry of an index segment would take {bytes} bytes to read")));
+    }
+    source.read(spans)
+}
+
 fn span(section: &Range<usize>, layout: Layout, entries: &Range<usize>) -> Range<usize> {
     let span = layout.span(section.len(), entries);
     section.start + span.start..section.start + span.end

@@ -6,6 +6,7 @@ use super::block::{Directory, Summary};
 use super::shard::{Recipes, Shard, ShardRecipe};
 use crate::error::{Error, Result};
 use crate::id::{BlockId, Oid};
+use crate::limit;
 
 /// What several shards have together.
 #[derive(Default)]
@@ -16,17 +17,24 @@ pub struct MergeShards {
     numbers: HashMap<BlockId, u32>,
     /// The recipes of each object, by their places in `recipes`.
     of_object: HashMap<Oid, Vec<usize>>,
+    /// What all recipes that were added take, at most.
+    recipe_bytes: usize,
 }
 
 impl MergeShards {
     /// Adds all that a shard has, in its order. Fails with [`Kind::Corrupt`](crate::error::Kind::Corrupt) if it says another thing of a
-    /// block than one before; then nothing of it was added.
+    /// block than one before, or if the recipes would become too many for one shard; then nothing of it was added.
     pub fn add(&mut self, shard: Shard, recipes: Recipes) -> Result<()> {
+        let recipe_bytes = self.recipe_bytes + recipes.size_bytes();
+        if recipe_bytes > limit::SHARD_READ_BYTES {
+            return Err(Error::corrupt(format!("the recipes would take {recipe_bytes} bytes")));
+        }
         for block in &shard.blocks {
             if self.known.get(&block.0.id).is_some_and(|number| self.blocks[*number] != *block) {
                 return Err(Error::corrupt(format!("two shards disagree on block {}", block.0.id)));
             }
         }
+        self.recipe_bytes = recipe_bytes;
         for block in shard.blocks {
             if !self.known.contains_key(&block.0.id) {
                 self.known.insert(block.0.id, self.blocks.len());

@@ -15,6 +15,10 @@ const SECTION_CHUNKS: u32 = 3;
 const SECTION_RECIPES: u32 = 4;
 const SECTION_NEEDS: u32 = 5;
 const RECIPE_LEVEL: i32 = 3;
+/// What the name of a block takes among recipes, a recipe without its name and terms, and a term.
+const BLOCK_BYTES: usize = 40;
+const RECIPE_BYTES: usize = 32 + 8 + 2 + 4;
+const TERM_BYTES: usize = 20;
 
 /// A term as a shard keeps it: where its frames lie follows from the blocks' directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +153,13 @@ fn collect<T>(section: &[u8], mut read: impl FnMut(&mut Cursor<'_>) -> Result<T>
 }
 
 impl Recipes {
+    /// Bytes that they take before they are compressed.
+    pub(super) fn size_bytes(&self) -> usize {
+        let recipe =
+            |recipe: &ShardRecipe| RECIPE_BYTES + recipe.repository.len() + TERM_BYTES * recipe.terms.len();
+        8 + BLOCK_BYTES * self.blocks.len() + self.recipes.iter().map(recipe).sum::<usize>()
+    }
+
     fn write(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         out.put_u32(self.blocks.len() as u32);

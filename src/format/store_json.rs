@@ -51,6 +51,11 @@ struct JsonFeatures {
     incompatible: u32,
 }
 
+/// Whether files of a shared store may have this mode: the owner reads and writes, nobody executes, and no other bit is set.
+pub fn is_file_mode(mode: u32) -> bool {
+    mode & !0o666 == 0 && mode & 0o600 == 0o600
+}
+
 impl StoreDescription {
     /// A new store of this version.
     pub fn new(file_mode: Option<u32>) -> Result<Self> {
@@ -102,8 +107,8 @@ impl StoreDescription {
         features.check("this store")?;
         let mode = |text: String| {
             let octal = text.bytes().all(|b| (b'0'..=b'7').contains(&b));
-            let mode = u32::from_str_radix(&text, 8).ok().filter(|m| octal && *m <= 0o777);
-            mode.ok_or_else(|| damaged(format!("{text:?} is not a file mode")))
+            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| octal && is_file_mode(*mode));
+            mode.ok_or_else(|| damaged(format!("{text:?} is not a mode of files that a store may have")))
         };
         Ok(Self {
             id: StoreId::parse(&json.store_id).map_err(|e| damaged(e.to_string()))?,

@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use super::files::Files;
 use super::{Moved, Pending, Place, Store, layout, stopped};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::carried::CarriedName;
 use crate::id::{BlockId, SegmentId, ShardId};
 use crate::limit;
@@ -49,11 +49,15 @@ impl Store {
         mut buffer: Vec<u8>,
         moved: &Moved,
     ) -> Pending<'_, Vec<u8>> {
-        let Some(InSegment { bytes, .. }) = self.in_segment(CarriedName::Block(*id)) else {
-            let range = u64::from(range.start)..u64::from(range.end);
-            return self.get_range(layout::block(id), range, buffer, moved);
-        };
         let (moved, id) = (moved.clone(), *id);
+        let Some(InSegment { bytes, .. }) = self.in_segment(CarriedName::Block(id)) else {
+            let range = u64::from(range.start)..u64::from(range.end);
+            let files = self.files.clone();
+            return self.begin(async move {
+                let read = files.get_range(&layout::block(&id), range, buffer, &moved).await;
+                read.map_err(|e| if e.kind() == Kind::NotFound { is_missing(&id, &files.place) } else { e })
+            });
+        };
         self.begin(async move {
             let part = bytes.get(range.start as usize..range.end as usize);
             let part =
@@ -65,11 +69,11 @@ impl Store {
         })
     }
 
-    /// Begins to read a whole shard.
-    pub fn get_shard(&self, id: &ShardId) -> Pending<'_, Bytes> {
+    /// Begins to read a whole shard of so many bytes, as the index says.
+    pub fn get_shard(&self, id: &ShardId, size_bytes: u32) -> Pending<'_, Bytes> {
         match self.in_segment(CarriedName::Shard(*id)) {
             Some(InSegment { bytes, .. }) => self.begin(async move { Ok(bytes) }),
-            None => self.get(layout::shard(id), limit::SHARD_READ_BYTES),
+            None => self.get(layout::shard(id), size_bytes.into(), limit::SHARD_READ_BYTES),
         }
     }
 
@@ -100,10 +104,17 @@ impl Store {
     }
 }
 
+fn is_missing(block: &BlockId, place: &Place) -> Error {
+    Error::not_found(format!("block {block} is missing in the store {place}")).remedy(
+        "restore it from a backup of the store; without one, `git lfs push --all` from a clone that has the object \
+         brings it back",
+    )
+}
+
 impl Files {
     /// Makes sure that what a segment carries is durable in a file of its own: one that has the right size is left as it is.
     pub(super) async fn unload(&self, path: &Path, bytes: Bytes) -> Result<()> {
-        self.place.check_folder_of(path)?;
+        self.place.provide_folder_of(path)?;
         if self.size(path).await? != Some(bytes.len() as u64) {
             return self.put(path, bytes.into(), &Moved::default()).await;
         }

@@ -20,7 +20,8 @@ use crate::format::store_json::StoreDescription;
 pub struct Creation {
     /// Who but the owner may use it; for directories.
     pub sharing: Option<Sharing>,
-    /// Also in a folder that holds other things, or blocks without a `store.json`.
+    /// Also in a folder that holds other things, or blocks without a `store.json`; and every folder of a store that is there
+    /// is made again.
     pub force: bool,
 }
 
@@ -38,6 +39,9 @@ impl Store {
             opened => {
                 let mut store = opened?;
                 store.correct_conditions();
+                if let Place::Directory(place) = &store.files.place {
+                    place.restore_folders(creation.force)?;
+                }
                 return Ok((store, false));
             }
         }
@@ -63,16 +67,12 @@ impl Store {
         let mine = StoreDescription::new(sharing.map(Sharing::file_mode))?;
         // only the store itself is shared, not the folders above it
         directory::create_parents(&path)?;
-        let umask = sharing.map(|sharing| directory::set_umask_for(sharing.file_mode()));
-        let created = directory::Place::create(path, sharing, force).and_then(|place| {
-            // hard links make it so; `create` knows what to do without them
-            let files = Files { conditions: Conditions::new(true), ..directory_files(place)? };
-            Self::create(files, runtime()?, &mine)
-        });
-        if let Some(umask) = umask {
-            umask.restore();
-        }
-        created
+        let place = directory::Place::create(path, sharing, force)?;
+        // whatever is written has the mode that is meant
+        place.is_described(&mine);
+        // hard links make it so; `create` knows what to do without them
+        let files = Files { conditions: Conditions::new(true), ..directory_files(place)? };
+        Self::create(files, runtime()?, &mine)
     }
 
     /// Writes `store.json` where there is none, and reads it back: two that do the same get the same.

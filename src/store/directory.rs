@@ -1,4 +1,4 @@
-//! A store that is a directory: opening and creating it, who may read its files, and what its
+//! A store that is a directory: opening and creating it, who may read its files, what is durable there, and what its
 //! errors mean.
 
 use std::error::Error as _;
@@ -7,14 +7,19 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
 
+use super::folders::{holds_files, names};
 use super::layout;
+use super::local_files::LocalFiles;
 use crate::error::{Error, Kind, Result};
+use crate::format::store_json::{self, StoreDescription};
+
+/// What it means where folders or files can't be synced.
+pub const UNSYNCED: &str = "after a power failure there, the last pushes may be lost";
 
 /// Who but the owner may use a directory store, as git's `core.sharedRepository` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ impl Sharing {
             _ => {}
         }
         match u32::from_str_radix(text, 8) {
-            Ok(mode) if mode & !0o666 == 0 && mode & 0o600 == 0o600 => Ok(Self(mode)),
+            Ok(mode) if store_json::is_file_mode(mode) => Ok(Self(mode)),
             _ => Err(Error::invalid(format!("{text:?} does not say who shares the store"))
                 .remedy("take group, all, or an octal file mode such as 0660")),
         }
@@ -39,58 +44,43 @@ impl Sharing {
     pub fn file_mode(self) -> u32 {
         self.0
     }
-
-    /// The mode of folders; what is created in one belongs to its group (set-group-id).
-    fn folder_mode(self) -> u32 {
-        with_entry(self.0) | 0o2000
-    }
 }
 
-/// Whoever may read may enter.
-fn with_entry(file_mode: u32) -> u32 {
-    file_mode | (file_mode & 0o444) >> 2
+/// The mode of folders: whoever may read may enter, and what is created in one belongs to its group (set-group-id).
+fn folder_mode(file_mode: u32) -> u32 {
+    file_mode | (file_mode & 0o444) >> 2 | 0o2000
 }
 
-/// From now on this process creates files with exactly this mode, and folders that whoever may read
-/// them may enter. The umask is the only way that
-/// leaves no moment in which a file stands there unreadable.
-pub(super) fn set_umask_for(file_mode: u32) -> Umask {
-    #[cfg(unix)]
-    return Umask(rustix::process::umask(rustix::fs::Mode::from_raw_mode(
-        (!with_entry(file_mode) & 0o777) as _,
-    )));
-    #[cfg(not(unix))]
-    Umask(file_mode)
-}
-
-/// The umask that was.
-pub(super) struct Umask(#[cfg(unix)] rustix::fs::Mode, #[cfg(not(unix))] u32);
-
-impl Umask {
-    /// Sets it again.
-    pub(super) fn restore(self) {
-        #[cfg(unix)]
-        rustix::process::umask(self.0);
-    }
-}
-
-/// The root of a directory store.
+/// The root of a directory store. Cheap to copy; threads share it.
 #[derive(Clone, Debug)]
-pub(super) struct Place(Arc<PathBuf>);
+pub(super) struct Place(Arc<Root>);
+
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// What the store said of itself when it was opened.
+    description: RwLock<Option<StoreDescription>>,
+    /// The file system has refused to sync a folder or a file, as it doesn't know how.
+    is_unsynced: AtomicBool,
+}
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.display().fmt(f)
+        self.0.path.display().fmt(f)
     }
 }
 
 impl Place {
+    fn at(path: PathBuf) -> Self {
+        Self(Arc::new(Root { path, description: RwLock::default(), is_unsynced: AtomicBool::new(false) }))
+    }
+
     /// A directory that is there.
     pub(super) fn find(path: PathBuf) -> Result<Self> {
         match path.canonicalize() {
-            Ok(path) if path.is_dir() => Ok(Self(Arc::new(path))),
+            Ok(path) if path.is_dir() => Ok(Self::at(path)),
             Ok(path) => Err(Error::invalid(format!("{} is not a directory", path.display()))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Self(Arc::new(path)).no_store()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Self::at(path).no_store()),
             Err(e) => Err(Error::io(format!("opening the store {}", path.display()), &e)),
         }
     }
@@ -103,63 +93,97 @@ impl Place {
             check_room(&path).map_err(|e| failed(&e))??;
         }
         fs::create_dir_all(&path).map_err(|e| failed(&e))?;
-        set_folder_mode(&path, sharing).map_err(|e| failed(&e))?;
+        let place = Self::find(path.clone())?;
+        let file_mode = sharing.map(Sharing::file_mode);
+        set_folder_mode(&path, file_mode).map_err(|e| failed(&e))?;
         for folder in layout::folders() {
             let folder = path.join(folder);
             match fs::create_dir(&folder) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&e)),
                 Err(_) => {}
-                Ok(()) => set_folder_mode(&folder, sharing).map_err(|e| failed(&e))?,
+                Ok(()) => set_folder_mode(&folder, file_mode).map_err(|e| failed(&e))?,
             }
         }
         if let Some(parent) = path.parent() {
-            sync(parent).map_err(|e| failed(&e))?;
+            place.sync_folder(parent).map_err(|e| failed(&e))?;
         }
         for folder in [path.as_path(), &path.join(layout::BLOCKS), &path.join(layout::SHARDS)] {
-            sync(folder).map_err(|e| failed(&e))?;
+            place.sync_folder(folder).map_err(|e| failed(&e))?;
         }
-        Self::find(path)
+        Ok(place)
+    }
+
+    pub(super) fn root(&self) -> &FilePath {
+        &self.0.path
     }
 
     pub(super) fn backend(&self) -> Result<Arc<dyn ObjectStore>> {
-        let backend = LocalFileSystem::new_with_prefix(self.0.as_path());
-        Ok(Arc::new(backend.map_err(|e| self.explain("opening", e))?.with_fsync(true)))
+        Ok(Arc::new(LocalFiles::new(self.clone()).map_err(|e| self.explain("opening", e))?))
     }
 
-    /// Fails if the folder of `path` is gone: `object_store` would make it anew, on whatever file
-    /// system is there then.
-    pub(super) fn check_folder_of(&self, path: &Path) -> Result<()> {
-        let full = self.0.join(path.as_ref());
-        let folder = full.parent().unwrap_or(&full);
-        match fs::metadata(folder) {
-            Ok(found) if found.is_dir() => Ok(()),
-            Ok(_) => Err(Error::corrupt(format!("the store's folder {} is no folder", folder.display()))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Err(Error::new(Kind::Unreachable, format!("the store's folder {} is gone", folder.display()))
-                    .remedy("check that the store is mounted, and try again"))
-            }
-            Err(e) => Err(Error::io(format!("the store's folder {}", folder.display()), &e)),
+    /// From now on, this is the store that is meant.
+    pub(super) fn is_described(&self, description: &StoreDescription) {
+        *self.0.description.write().unwrap_or_else(PoisonError::into_inner) = Some(description.clone());
+    }
+
+    /// What the store said of itself when it was opened.
+    pub(super) fn description(&self) -> Option<StoreDescription> {
+        self.0.description.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the file system keeps what was synced: not before it was asked to.
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.0.is_unsynced.load(Ordering::Relaxed)
+    }
+
+    /// Gives a file the mode that those who share the store need, if any do. The umask of the process stays as it is.
+    pub(super) fn give_mode(&self, file: &FilePath) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(mode) = self.description().and_then(|store| store.file_mode) {
+            use std::os::unix::fs::PermissionsExt;
+            let given = fs::set_permissions(file, fs::Permissions::from_mode(mode));
+            // some shares have one mode for all files
+            let is_fixed = given.as_ref().is_err_and(|e| {
+                matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+            });
+            return if is_fixed { Ok(()) } else { given };
         }
+        let _ = file;
+        Ok(())
     }
 
-    /// Makes the names in a folder of the store durable.
-    pub(super) fn settle(&self, folder: &str) -> Result<()> {
-        self.check_folder_of(&Path::from(folder).join("any"))?;
-        let folder = self.0.join(folder);
-        sync(&folder).map_err(|e| Error::io(format!("syncing {}", folder.display()), &e))
+    /// Makes the content of a file durable, as far as the file system can.
+    pub(super) fn sync_file(&self, file: &fs::File) -> io::Result<()> {
+        self.unless_unable(file.sync_all())
     }
 
-    /// Makes the names in the folder of `path` durable.
-    pub(super) fn settle_folder_of(&self, path: &Path) -> Result<()> {
-        let parts: Vec<_> = path.parts().collect();
-        let folder: Path = parts.into_iter().rev().skip(1).rev().collect();
-        self.settle(folder.as_ref())
+    /// Makes the names in a folder durable, as far as the file system can.
+    pub(super) fn sync_folder(&self, folder: &FilePath) -> io::Result<()> {
+        #[cfg(unix)]
+        return self.unless_unable(fs::File::open(folder).and_then(|folder| folder.sync_all()));
+        #[cfg(not(unix))]
+        let _ = folder;
+        #[cfg(not(unix))]
+        Ok(())
+    }
+
+    /// Old mounts of Windows shares, VirtualBox's folders and others don't know how to sync: noted and said once.
+    fn unless_unable(&self, synced: io::Result<()>) -> io::Result<()> {
+        match synced {
+            Err(e) if cannot_sync(&e) => {
+                if !self.0.is_unsynced.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("the file system of {self} can't sync ({e}): {UNSYNCED}");
+                }
+                Ok(())
+            }
+            synced => synced,
+        }
     }
 
     /// There is no store at the place.
     pub(super) fn no_store(&self) -> Error {
-        let place = self.0.display();
-        let error = match self.0.exists() {
+        let place = self.0.path.display();
+        let error = match self.0.path.exists() {
             true => Error::not_found(format!("there is no store at {place}: the folder has no store.json")),
             false => Error::not_found(format!("there is no store at {place}: there is no such folder")),
         };
@@ -171,6 +195,9 @@ impl Place {
         let doing = format!("{doing} in the store {self}");
         let mut cause = error.source();
         while let Some(inner) = cause {
+            if let Some(ours) = inner.downcast_ref::<Error>() {
+                return ours.clone().context(doing);
+            }
             if let Some(io) = inner.downcast_ref::<io::Error>() {
                 return Error::io(doing, io);
             }
@@ -200,7 +227,7 @@ pub(super) fn create_parents(path: &FilePath) -> Result<()> {
     for folder in missing.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
         let create = || {
             fs::create_dir_all(folder)?;
-            folder.parent().map_or(Ok(()), sync)
+            folder.parent().map_or(Ok(()), |parent| Place::at(parent.to_owned()).sync_folder(parent))
         };
         create().map_err(|e| Error::io(format!("creating {}", folder.display()), &e))?;
     }
@@ -209,26 +236,15 @@ pub(super) fn create_parents(path: &FilePath) -> Result<()> {
 
 /// Fails if anything but an empty store's folders stands at `path`, or if that can't be seen.
 fn check_room(path: &FilePath) -> io::Result<Result<()>> {
-    let names = |path: &FilePath| -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-    };
-    let blocks = path.join(layout::BLOCKS);
-    for fan in names(&blocks)? {
-        if !names(&blocks.join(fan))?.is_empty() {
-            let error = format!("{} holds blocks but no store.json", path.display());
-            return Ok(Err(Error::new(Kind::Exists, error).remedy(
-                "restore store.json; if you are sure that a new store may begin there, add --force",
-            )));
-        }
+    if holds_files(&path.join(layout::BLOCKS))? {
+        let error = format!("{} holds blocks but no store.json", path.display());
+        return Ok(Err(Error::new(Kind::Exists, error)
+            .remedy("restore store.json; if you are sure that a new store may begin there, add --force")));
     }
-    // a `store.json` that somebody is just writing is called `store.json#1` for a moment
+    // a `store.json` that somebody is just writing has a few more characters for a moment
     let ours = |name: &String| {
         layout::folders().any(|folder| folder == *name)
-            || name.starts_with(layout::STORE_JSON)
+            || name.trim_start_matches('.').starts_with(layout::STORE_JSON)
             || name == "lost+found"
     };
     Ok(match names(path)?.iter().find(|name| !ours(name)) {
@@ -241,22 +257,36 @@ fn check_room(path: &FilePath) -> io::Result<Result<()>> {
 }
 
 /// Only the owner may set it, and a joining user need not.
-fn set_folder_mode(folder: &FilePath, sharing: Option<Sharing>) -> io::Result<()> {
+pub(super) fn set_folder_mode(folder: &FilePath, file_mode: Option<u32>) -> io::Result<()> {
     #[cfg(unix)]
-    if let Some(sharing) = sharing {
+    if let Some(mode) = file_mode {
         use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(sharing.folder_mode()))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(folder_mode(mode)))?;
     }
     #[cfg(not(unix))]
-    let _ = (folder, sharing);
+    let _ = (folder, file_mode);
     Ok(())
 }
 
-/// Makes the names in a folder durable.
-fn sync(folder: &FilePath) -> io::Result<()> {
+/// Whether the file system doesn't know how to sync this at all.
+fn cannot_sync(error: &io::Error) -> bool {
     #[cfg(unix)]
-    fs::File::open(folder)?.sync_all()?;
+    {
+        use rustix::io::Errno;
+        let unable = [
+            Errno::INVAL,
+            Errno::OPNOTSUPP,
+            Errno::NOTSUP,
+            Errno::NOSYS,
+            Errno::BADF,
+            Errno::ISDIR,
+            Errno::ACCESS,
+            Errno::PERM,
+        ];
+        error.raw_os_error().is_some_and(|code| unable.iter().any(|errno| errno.raw_os_error() == code))
+    }
     #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
+    {
+        error.kind() == io::ErrorKind::Unsupported
+    }
 }

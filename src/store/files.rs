@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{
     Attribute, Error as ObjectError, GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt,
@@ -50,6 +49,29 @@ impl Conditions {
                 "{place} refuses conditional writes, and store.json says that it honours them; writing without. \
                  Names are unique, so nothing is overwritten; `git lfs-cdc init` with its URL corrects store.json"
             );
+        }
+    }
+}
+
+/// How large a file is that is read whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Size {
+    /// As it was listed, or as the index says.
+    Exactly(u64),
+    /// Nobody has said more.
+    AtMost(u64),
+}
+
+impl Size {
+    fn most(self) -> u64 {
+        let (Self::Exactly(bytes) | Self::AtMost(bytes)) = self;
+        bytes
+    }
+
+    fn is(self, bytes: u64) -> bool {
+        match self {
+            Self::Exactly(expected) => bytes == expected,
+            Self::AtMost(most) => bytes <= most,
         }
     }
 }
@@ -138,7 +160,7 @@ impl Files {
     }
 
     /// The way to store a file of this size in parts, if there is one.
-    fn in_parts(&self, size_bytes: u64) -> Option<(Arc<network::Place>, Arc<dyn MultipartStore>)> {
+    fn in_parts(&self, size_bytes: u64) -> Option<(Arc<network::Place>, Arc<dyn network::Service>)> {
         let Place::Network(network) = &self.place else { return None };
         let way = network.parts.clone().filter(|_| size_bytes > limit::PART_BYTES as u64)?;
         Some((network.clone(), way))
@@ -149,7 +171,7 @@ impl Files {
     async fn put_in_parts(
         &self,
         network: &network::Place,
-        way: &Arc<dyn MultipartStore>,
+        way: &Arc<dyn network::Service>,
         path: &Path,
         payload: &PutPayload,
         moved: &Moved,
@@ -193,23 +215,61 @@ impl Files {
         Ok(())
     }
 
-    /// A whole file of at most `limit_bytes`.
-    pub(super) async fn get(&self, path: &Path, limit_bytes: usize) -> Result<Bytes> {
+    /// A whole file. One of another size is corrupt, and no more of it is read than it may have.
+    pub(super) async fn get(&self, path: &Path, size: Size) -> Result<Bytes> {
         let mut retry = Retry::new(&self.place, format!("reading {path}"));
+        let most = size.most();
         loop {
-            let error = match self.objects.get(path).await {
+            let mut options = GetOptions::default();
+            // found again by the wire, which sees what comes
+            options.extensions.insert(network::AnswerBytes(most));
+            let error = match self.objects.get_opts(path, options).await {
                 Err(error) => error,
-                Ok(found) if found.meta.size > limit_bytes as u64 => {
-                    let (size, place) = (found.meta.size, &self.place);
-                    return Err(Error::corrupt(format!("{path} in {place} is {size} bytes long")));
+                Ok(found) if !size.is(found.meta.size) => {
+                    return Err(self.has_other_size(path, found.meta.size, size));
                 }
-                Ok(found) => match found.bytes().await {
-                    Ok(bytes) => return Ok(bytes),
-                    Err(error) => error,
+                Ok(found) => match found.payload {
+                    GetResultPayload::File(file, _) => {
+                        return self
+                            .read_file(path, file, 0..found.meta.size, Vec::new())
+                            .await
+                            .map(Bytes::from);
+                    }
+                    GetResultPayload::Stream(stream) => {
+                        let mut buffer = Vec::with_capacity(most.min(limit::READ_BYTES as u64) as usize);
+                        match collect(stream, &mut buffer, most, &Moved::default()).await {
+                            Ok(()) if size.is(buffer.len() as u64) => return Ok(buffer.into()),
+                            Ok(()) => return Err(self.has_other_size(path, buffer.len() as u64, size)),
+                            Err(error) => error,
+                        }
+                    }
                 },
             };
             retry.again(error).await?;
         }
+    }
+
+    fn has_other_size(&self, path: &Path, found_bytes: u64, size: Size) -> Error {
+        let place = &self.place;
+        Error::corrupt(match size {
+            Size::Exactly(bytes) => {
+                format!("{path} in {place} has {found_bytes} bytes or more, where {bytes} were expected")
+            }
+            Size::AtMost(bytes) => format!("{path} in {place} has more than {bytes} bytes"),
+        })
+    }
+
+    /// Reads a range of an open file into `buffer`.
+    async fn read_file(
+        &self,
+        path: &Path,
+        file: std::fs::File,
+        range: Range<u64>,
+        buffer: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        let read = tokio::task::spawn_blocking(move || directory::read_range(file, range, buffer));
+        let read = read.await.map_err(|e| Error::internal(format!("a read stopped: {e}")))?;
+        read.map_err(|e| Error::io(format!("reading {path} in the store {}", self.place), &e))
     }
 
     /// A byte range of a file, in `buffer`. What has come of it before a connection breaks is kept.
@@ -226,7 +286,8 @@ impl Files {
         while (buffer.len() as u64) < range.end - range.start {
             let rest = range.start + buffer.len() as u64..range.end;
             let wanted = Some(GetRange::Bounded(rest.clone()));
-            let options = GetOptions { range: wanted, ..GetOptions::default() };
+            let mut options = GetOptions { range: wanted, ..GetOptions::default() };
+            options.extensions.insert(network::AnswerBytes(rest.end - rest.start));
             let found = match self.objects.get_opts(path, options).await {
                 Ok(found) if found.range == rest => found,
                 Ok(_) => return Err(short()),
@@ -244,14 +305,11 @@ impl Files {
             };
             match found.payload {
                 GetResultPayload::File(file, _) => {
-                    let read = tokio::task::spawn_blocking(move || directory::read_range(file, rest, buffer));
-                    let read = read.await.map_err(|e| Error::internal(format!("a read stopped: {e}")))?;
-                    let place = &self.place;
-                    return read.map_err(|e| Error::io(format!("reading {path} in the store {place}"), &e));
+                    return self.read_file(path, file, rest, buffer).await;
                 }
                 GetResultPayload::Stream(stream) => {
                     let before = buffer.len();
-                    let read = collect(stream, &mut buffer, moved).await;
+                    let read = collect(stream, &mut buffer, range.end - range.start, moved).await;
                     // a few bytes each time would be no end
                     if buffer.len() - before >= limit::SEND_BYTES {
                         retry.progressed();
@@ -278,34 +336,6 @@ impl Files {
             }
         }
     }
-
-    /// The names right in a folder, with their sizes. Names that begin after the call are not promised.
-    pub(super) async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
-        let mut retry = Retry::new(&self.place, format!("listing {folder}"));
-        let prefix = Path::from(folder);
-        loop {
-            match self.objects.list_with_delimiter(Some(&prefix)).await {
-                Ok(listed) => {
-                    let name = |path: &Path| path.filename().unwrap_or_default().to_owned();
-                    let files = listed.objects.into_iter();
-                    return Ok(files.map(|file| (name(&file.location), file.size)).collect());
-                }
-                Err(error) => retry.again(error).await?,
-            }
-        }
-    }
-
-    /// Bytes of all files.
-    pub(super) async fn total_bytes(&self) -> Result<u64> {
-        let mut retry = Retry::new(&self.place, "listing everything");
-        loop {
-            let sizes = self.objects.list(None);
-            match sizes.try_fold(0, |sum, file| async move { Ok(sum + file.size) }).await {
-                Ok(sum) => return Ok(sum),
-                Err(error) => retry.again(error).await?,
-            }
-        }
-    }
 }
 
 /// Whether the service says that there is such a name already.
@@ -313,13 +343,17 @@ pub(super) fn is_taken(error: &ObjectError) -> bool {
     matches!(error, ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. })
 }
 
-/// Appends what a stream gives to `buffer`.
+/// Appends what a stream gives to `buffer`, which may hold so many bytes.
 async fn collect(
     mut stream: BoxStream<'static, object_store::Result<Bytes>>,
     buffer: &mut Vec<u8>,
+    most_bytes: u64,
     moved: &Moved,
 ) -> object_store::Result<()> {
     while let Some(piece) = stream.try_next().await? {
+        if (buffer.len() + piece.len()) as u64 > most_bytes {
+            return Err(network::too_long(most_bytes));
+        }
         buffer.extend_from_slice(&piece);
         moved.reached(buffer.len() as u64);
     }

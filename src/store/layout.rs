@@ -43,6 +43,18 @@ pub(super) fn condemned(id: &CondemnedId) -> Path {
     Path::from(format!("{CONDEMNED}/{id}"))
 }
 
+/// Whether a name in the folder of index segments is the manifest's.
+pub(super) fn is_manifest(name: &str) -> bool {
+    name == MANIFEST
+}
+
+/// Whether a name in the folder of condemned lists is that of a kind of condemnation that this version doesn't know: `v`,
+/// decimal digits, a hyphen, and anything. Every other name there is none.
+pub(super) fn is_newer_condemnation(name: &str) -> bool {
+    let version = name.strip_prefix('v').and_then(|rest| rest.split_once('-')).map(|(version, _)| version);
+    version.is_some_and(|version| !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Every folder of a store, parents first.
 pub(super) fn folders() -> impl Iterator<Item = String> {
     let fans = [BLOCKS, SHARDS].into_iter().flat_map(|top| {

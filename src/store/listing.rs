@@ -1,17 +1,16 @@
 //! Which index segments and condemned lists stand in a store.
 
-use futures::join;
+use futures::{TryStreamExt, join};
+use object_store::list::{PaginatedListOptions, PaginatedListResult};
 use object_store::path::Path;
 
-use super::files::Files;
-use super::{FirstLook, layout};
+use super::files::{Files, Size};
+use super::retry::Retry;
+use super::{FirstLook, Place, layout, network};
 use crate::error::{Error, Kind, Result};
 use crate::format::manifest;
 use crate::id::{CondemnedId, SegmentId};
 use crate::limit;
-
-/// Known names with their sizes, and unknown names.
-type Listing<T> = (Vec<(T, u64)>, Vec<String>);
 
 /// Both at the same time.
 pub(super) async fn look(files: &Files) -> FirstLook {
@@ -24,50 +23,198 @@ pub(super) async fn list_segments(files: &Files) -> Result<Vec<(SegmentId, u64)>
     if files.place.is_read_only() {
         return read_manifest(files).await;
     }
-    // other names are a newer version's; where that matters, it says so by a feature bit
-    Ok(list(files, layout::INDEX, SegmentId::parse).await?.0)
+    let mut segments = Vec::new();
+    files
+        .list(layout::INDEX, |name, size_bytes| {
+            // other names are a newer version's, which says so by a feature bit where that matters; or of other programs
+            if let Ok(id) = SegmentId::parse(name) {
+                segments.push((id, size_bytes));
+            }
+        })
+        .await?;
+    segments.sort();
+    segments.dedup();
+    Ok(segments)
 }
 
 pub(super) async fn read_manifest(files: &Files) -> Result<Vec<(SegmentId, u64)>> {
     let path = layout::manifest();
-    let bytes = files.get(&path, limit::MANIFEST_READ_BYTES).await.map_err(|e| match e.kind() {
+    let bytes =
+        files.get(&path, Size::AtMost(limit::MANIFEST_READ_BYTES as u64)).await.map_err(|e| {
+            match e.kind() {
         Kind::NotFound => Error::not_found(format!("the store {} has no {path}", files.place)).remedy(
             "without it a store can't be read over HTTP; write it with `git lfs-cdc manifest BUCKET_URL`",
         ),
         _ => e,
-    })?;
+    }
+        })?;
     let mut segments = manifest::parse(&bytes)
         .map_err(|e| e.context(&path).remedy("write it again with `git lfs-cdc manifest BUCKET_URL`"))?;
     segments.sort();
     Ok(segments)
 }
 
-/// The condemned lists. A name that this version doesn't know may be a kind of condemnation that it doesn't know:
-/// [`Kind::TooNew`].
+/// The condemned lists. A name that a newer version gives to another kind of condemnation: [`Kind::TooNew`].
 pub(super) async fn list_condemned(files: &Files) -> Result<Vec<(CondemnedId, u64)>> {
     if files.place.is_read_only() {
         // nothing is acknowledged there, and readers only prefer what isn't condemned
         return Ok(Vec::new());
     }
-    let (names, unknown) = list(files, layout::CONDEMNED, CondemnedId::parse).await?;
-    match unknown.first() {
-        Some(name) => Err(Error::too_new(format!("{}/{name}", layout::CONDEMNED))),
-        None => Ok(names),
+    let (mut lists, mut newer) = (Vec::new(), None);
+    files
+        .list(layout::CONDEMNED, |name, size_bytes| match CondemnedId::parse(name) {
+            Ok(id) => lists.push((id, size_bytes)),
+            Err(_) if layout::is_newer_condemnation(name) => newer = Some(name.to_owned()),
+            Err(_) => {}
+        })
+        .await?;
+    if let Some(name) = newer {
+        return Err(Error::too_new(format!("{}/{name}", layout::CONDEMNED)));
     }
+    lists.sort();
+    lists.dedup();
+    Ok(lists)
 }
 
-/// The names below a folder that `parse` knows, with their sizes and in order, and those that it
-/// doesn't know. Hidden files, as file systems and tools leave them, are passed over.
-async fn list<T: Ord>(files: &Files, folder: &str, parse: fn(&str) -> Result<T>) -> Result<Listing<T>> {
-    files.place.check_folder_of(&Path::from(folder).join("any"))?;
-    let (mut names, mut unknown) = (Vec::new(), Vec::new());
-    for (name, size_bytes) in files.list(folder).await? {
-        match parse(&name) {
-            Ok(id) => names.push((id, size_bytes)),
-            Err(_) if name.is_empty() || name.starts_with('.') => {}
-            Err(_) => unknown.push(name),
+/// What other programs have left among index segments and condemned lists, and is passed over. Hidden files, as file
+/// systems and tools leave them, are not worth a word.
+pub(super) async fn foreign_names(files: &Files) -> Result<Vec<String>> {
+    let mut foreign = Vec::new();
+    if files.place.is_read_only() {
+        return Ok(foreign);
+    }
+    for (folder, is_ours) in [
+        (
+            layout::INDEX,
+            (|name| SegmentId::parse(name).is_ok() || layout::is_manifest(name)) as fn(&str) -> bool,
+        ),
+        (layout::CONDEMNED, |name| CondemnedId::parse(name).is_ok() || layout::is_newer_condemnation(name)),
+    ] {
+        files
+            .list(folder, |name, _| {
+                if !is_ours(name) && !name.starts_with('.') && foreign.len() < limit::FOREIGN_NAMES {
+                    foreign.push(format!("{folder}/{name}"));
+                }
+            })
+            .await?;
+    }
+    Ok(foreign)
+}
+
+/// A service may go on for ever, by mistake or on purpose.
+pub(super) fn endless(folder: &str) -> Error {
+    Error::corrupt(format!("the listing of {folder}/ doesn't end after {} names", limit::LIST_NAMES))
+        .remedy("check that this is the store that is meant; `git lfs-cdc compact` removes what was replaced")
+}
+
+impl Files {
+    /// Gives `take` each name right in a folder, with its size, in no order. Names that begin after the call are not
+    /// promised. An empty name is that of the folder itself, as some tools mark one in a bucket.
+    pub(super) async fn list(&self, folder: &str, mut take: impl FnMut(&str, u64)) -> Result<()> {
+        if !self.place.has_folder(folder)? {
+            return Ok(());
+        }
+        let name = folder;
+        let folder = Path::from(folder);
+        let listed = self.each(Some(&folder), |file, size_bytes| {
+            let mut parts = file.prefix_match(&folder).into_iter().flatten();
+            if let (Some(name), None) = (parts.next(), parts.next()) {
+                take(name.as_ref(), size_bytes);
+            }
+        });
+        match listed.await {
+            // it has vanished meanwhile, and perhaps more than the folder
+            Err(e) if e.kind() == Kind::NotFound && !self.place.has_folder(name)? => Ok(()),
+            listed => listed,
         }
     }
-    names.sort();
-    Ok((names, unknown))
+
+    /// Bytes of all files.
+    pub(super) async fn total_bytes(&self) -> Result<u64> {
+        let mut sum = 0u64;
+        self.each(None, |_, size_bytes| sum = sum.saturating_add(size_bytes)).await?;
+        Ok(sum)
+    }
+
+    /// Gives `take` each file right in a folder, or each file of the store, and its size.
+    async fn each(&self, folder: Option<&Path>, mut take: impl FnMut(&Path, u64)) -> Result<()> {
+        if let Place::Network(network) = &self.place
+            && let Some(pages) = &network.parts
+        {
+            return self.each_by_pages(network, pages.as_ref(), folder, take).await;
+        }
+        let doing = folder.map_or("listing everything".to_owned(), |folder| format!("listing {folder}"));
+        let mut retry = Retry::new(&self.place, doing);
+        loop {
+            let listed = match folder {
+                Some(folder) => {
+                    self.objects.list_with_delimiter(Some(folder)).await.map(|listed| listed.objects)
+                }
+                None => self.objects.list(None).try_collect().await,
+            };
+            match listed {
+                Ok(listed) => {
+                    listed.iter().for_each(|file| take(&file.location, file.size));
+                    return Ok(());
+                }
+                Err(error) => retry.again(error).await?,
+            }
+        }
+    }
+
+    /// The same where a service gives a page at a time. Each is tried again by itself, and none is held longer than needed.
+    async fn each_by_pages(
+        &self,
+        network: &network::Place,
+        service: &dyn network::Service,
+        folder: Option<&Path>,
+        mut take: impl FnMut(&Path, u64),
+    ) -> Result<()> {
+        let name = folder.map_or(String::new(), ToString::to_string);
+        let below: Path = network.prefix.parts().chain(folder.into_iter().flat_map(Path::parts)).collect();
+        let prefix = Some(format!("{below}/")).filter(|_| !below.as_ref().is_empty());
+        let (mut token, mut names, mut pages) = (None, 0, 0);
+        loop {
+            let page = self.page(service, &name, prefix.as_deref(), folder.is_some(), &token).await?;
+            (names, pages) = (names + page.result.objects.len(), pages + 1);
+            for file in page.result.objects {
+                let own: Option<Path> = file.location.prefix_match(&network.prefix).map(Iterator::collect);
+                // the folder itself, as some tools mark it
+                if let Some(own) = own.filter(|_| file.location != below) {
+                    take(&own, file.size);
+                }
+            }
+            match page.page_token {
+                None => return Ok(()),
+                // the same page for ever
+                again if again == token => return Err(endless(&name)),
+                _ if folder.is_some() && (names > limit::LIST_NAMES || pages > limit::LIST_PAGES) => {
+                    return Err(endless(&name));
+                }
+                next => token = next,
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        service: &dyn network::Service,
+        name: &str,
+        prefix: Option<&str>,
+        is_flat: bool,
+        token: &Option<String>,
+    ) -> Result<PaginatedListResult> {
+        let mut retry = Retry::new(&self.place, format!("listing {name}"));
+        loop {
+            let options = PaginatedListOptions {
+                delimiter: is_flat.then_some("/".into()),
+                page_token: token.clone(),
+                ..PaginatedListOptions::default()
+            };
+            match service.list_paginated(prefix, options).await {
+                Ok(page) => return Ok(page),
+                Err(error) => retry.again(error).await?,
+            }
+        }
+    }
 }

@@ -6,8 +6,10 @@ mod carried;
 mod create;
 mod directory;
 mod files;
+mod folders;
 mod layout;
 mod listing;
+mod local_files;
 mod names;
 mod network;
 mod pending;
@@ -34,10 +36,12 @@ use tokio::runtime::Handle;
 pub use self::access::{Access, ChosenBy, Intent};
 pub use self::carried::InSegment;
 pub use self::create::Creation;
-pub use self::directory::Sharing;
-use self::files::{Conditions, Files};
+pub use self::directory::{Sharing, UNSYNCED};
+use self::files::{Conditions, Files, Size};
 use self::listing::{list_condemned, list_segments, look};
 use self::network::endpoint;
+#[doc(hidden)]
+pub use self::network::read_refusal;
 pub use self::pending::{Moved, Pending};
 use self::pending::{OwnRuntime, runtime, stopped};
 pub use self::url::{SCHEME, StoreUrl, is_same_endpoint};
@@ -120,6 +124,9 @@ impl Store {
     }
 
     fn of(files: Files, runtime: OwnRuntime, description: StoreDescription, look: Option<FirstLook>) -> Self {
+        if let Place::Directory(place) = &files.place {
+            place.is_described(&description);
+        }
         let files = Files { conditions: Conditions::new(description.creates), ..files };
         let (first_look, carriers) = (Mutex::new(look), carried::Carriers::default());
         let carried_bytes = match &files.place {
@@ -223,22 +230,28 @@ impl Store {
         }
     }
 
-    /// Fails if nothing can be written there, and prepares this process for it: in a shared directory store
-    /// its files must be readable by the others. Changes the process's umask.
+    /// Whether the file system below has refused to sync: [`UNSYNCED`] says what that means. Asks it once more.
+    pub fn is_unsynced(&self) -> bool {
+        match &self.files.place {
+            Place::Directory(place) => place.settle(layout::INDEX).is_ok() && place.is_unsynced(),
+            Place::Network(_) => false,
+        }
+    }
+
+    /// Fails if nothing can be written there. Makes what is missing of the folders that all others stand in, while nothing
+    /// else is written that would make their loss look like a larger one.
     pub fn prepare_writing(&self) -> Result<()> {
         if self.is_read_only() {
             return Err(Error::new(Kind::Denied, format!("the store {} can only be read", self.location()))
                 .remedy("set lfs.pushurl to the URL of its bucket or directory"));
         }
-        if let Place::Network(place) = &self.files.place
-            && let Some(origin) = &place.untrusted
-        {
-            return Err(endpoint::not_written(origin));
+        match &self.files.place {
+            Place::Directory(place) => place.provide_top_folders(),
+            Place::Network(place) => match &place.untrusted {
+                Some(origin) => Err(endpoint::not_written(origin)),
+                None => Ok(()),
+            },
         }
-        if let Some(mode) = self.description.file_mode {
-            let _ = directory::set_umask_for(mode);
-        }
-        Ok(())
     }
 
     /// Fails unless this is still the store that was opened: a directory may have been unmounted
@@ -278,7 +291,7 @@ impl Store {
     fn put(&self, path: Path, payload: PutPayload, moved: &Moved) -> Pending<'_, ()> {
         let (files, moved) = (self.files.clone(), moved.clone());
         self.begin(async move {
-            files.place.check_folder_of(&path)?;
+            files.place.provide_folder_of(&path)?;
             files.put(&path, payload, &moved).await
         })
     }
@@ -290,9 +303,9 @@ impl Store {
         Pending { runtime: &self.runtime, task: self.runtime.spawn(request) }
     }
 
-    /// Begins to read a whole index segment.
-    pub fn get_segment(&self, id: &SegmentId) -> Pending<'_, Bytes> {
-        self.get(layout::segment(id), limit::SEGMENT_READ_BYTES)
+    /// Begins to read a whole index segment of so many bytes, as it was listed.
+    pub fn get_segment(&self, id: &SegmentId, size_bytes: u64) -> Pending<'_, Bytes> {
+        self.get(layout::segment(id), size_bytes, limit::SEGMENT_READ_BYTES)
     }
 
     /// Begins to read a byte range of an index segment.
@@ -300,14 +313,22 @@ impl Store {
         self.get_range(layout::segment(id), range, Vec::new(), &Moved::default())
     }
 
-    /// Begins to read a whole condemned list.
-    pub fn get_condemned(&self, id: &CondemnedId) -> Pending<'_, Bytes> {
-        self.get(layout::condemned(id), limit::CONDEMNED_READ_BYTES)
+    /// Begins to read a whole condemned list of so many bytes, as it was listed.
+    pub fn get_condemned(&self, id: &CondemnedId, size_bytes: u64) -> Pending<'_, Bytes> {
+        self.get(layout::condemned(id), size_bytes, limit::CONDEMNED_READ_BYTES)
     }
 
-    fn get(&self, path: Path, limit_bytes: usize) -> Pending<'_, Bytes> {
+    /// Begins to read a whole file of so many bytes; one that is said to be larger than any may be isn't asked for.
+    fn get(&self, path: Path, size_bytes: u64, limit_bytes: usize) -> Pending<'_, Bytes> {
         let files = self.files.clone();
-        self.begin(async move { files.get(&path, limit_bytes).await })
+        self.begin(async move {
+            if size_bytes > limit_bytes as u64 {
+                return Err(Error::corrupt(format!(
+                    "{path} would have {size_bytes} bytes, which is too much"
+                )));
+            }
+            files.get(&path, Size::Exactly(size_bytes)).await
+        })
     }
 
     fn get_range(
@@ -358,7 +379,7 @@ impl Store {
     /// Writes the manifest of these segments, over the one that is there.
     pub fn put_manifest(&self, segments: &[(SegmentId, u64)]) -> Result<()> {
         let path = layout::manifest();
-        self.files.place.check_folder_of(&path)?;
+        self.files.place.provide_folder_of(&path)?;
         self.runtime.block_on(self.files.rewrite(&path, manifest::write(segments).into()))
     }
 
@@ -371,10 +392,15 @@ impl Store {
         }
     }
 
-    /// The condemned lists that stand in the store now. A name that this version doesn't know may be a
-    /// kind of condemnation that it doesn't know: [`Kind::TooNew`].
+    /// The condemned lists that stand in the store now. A kind of condemnation that this version doesn't know:
+    /// [`Kind::TooNew`].
     pub fn list_condemned(&self) -> Result<Vec<(CondemnedId, u64)>> {
         self.runtime.block_on(list_condemned(&self.files))
+    }
+
+    /// Names among index segments and condemned lists that no version of this program writes there.
+    pub fn foreign_names(&self) -> Result<Vec<String>> {
+        self.runtime.block_on(listing::foreign_names(&self.files))
     }
 
     /// Bytes of everything in the store.
@@ -399,11 +425,19 @@ impl Place {
         matches!(self, Self::Network(place) if place.is_read_only())
     }
 
-    /// Fails if the folder of `path` is gone. Services have no folders.
-    fn check_folder_of(&self, path: &Path) -> Result<()> {
+    /// Makes sure that the folder of `path` is there. Services have no folders.
+    fn provide_folder_of(&self, path: &Path) -> Result<()> {
         match self {
-            Self::Directory(place) => place.check_folder_of(path),
+            Self::Directory(place) => place.provide_folder_of(path),
             Self::Network(_) => Ok(()),
+        }
+    }
+
+    /// Whether a folder is there, and not more is lost than an empty one.
+    fn has_folder(&self, folder: &str) -> Result<bool> {
+        match self {
+            Self::Directory(place) => place.has_folder(folder),
+            Self::Network(_) => Ok(true),
         }
     }
 
@@ -450,7 +484,8 @@ fn directory_files(place: directory::Place) -> Result<Files> {
 }
 
 async fn read_description(files: &Files) -> Result<StoreDescription> {
-    let bytes = files.get(&Path::from(layout::STORE_JSON), limit::STORE_JSON_BYTES).await;
+    let bytes =
+        files.get(&Path::from(layout::STORE_JSON), Size::AtMost(limit::STORE_JSON_BYTES as u64)).await;
     let bytes = bytes.map_err(|e| match e.kind() {
         Kind::NotFound => files.place.no_store(),
         _ => e,

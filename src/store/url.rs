@@ -169,6 +169,12 @@ fn directory(path: String) -> Result<Target, String> {
     if path.is_empty() || path.contains(char::is_control) {
         return Err("it names no path, or one with control characters".into());
     }
+    // Windows sends the user's credentials to whatever host a committed URL names so
+    if path.starts_with(['/', '\\']) && path[1..].starts_with(['/', '\\']) {
+        return Err("a path with two slashes in front may lead to another machine; give a share a drive letter, or mount \
+                    it, and name that"
+            .into());
+    }
     Ok(Target::Directory(PathBuf::from(path)))
 }
 
@@ -347,6 +353,17 @@ mod tests {
             "",
             "cdc::",
             "cdc::file://host/a",
+            // Windows would ask another machine
+            "cdc:://host/share",
+            "cdc:://host/share?repository=a",
+            "//host/share",
+            r"\\host\share",
+            r"cdc::/\host/share",
+            r"\\?\UNC\host\share",
+            r"\\.\pipe\x",
+            "file:////host/share",
+            "file:///%2Fhost/share",
+            "file://localhost//host/share",
             "ftp://a/b",
             "/a?repo=x",
             "/a?repository=",

@@ -20,6 +20,8 @@ mod damage;
 mod data;
 mod dedup;
 mod deltas;
+mod evil_service;
+mod hostile_store;
 mod install;
 #[cfg(target_os = "linux")]
 mod kill;

@@ -164,10 +164,82 @@ fn full_disk() {
         return say("skipped: full_disk, mounting is not allowed here");
     };
     let work = with_unpushed_commit(&sandbox, 40_000_000);
-    push_fails(&work, &["space", LOG]);
-    push_fails(&work, &["space", LOG]);
+    let shards = || sandbox.store().files().into_keys().filter(|name| name.starts_with("shards/")).count();
+    let before = shards();
+    for _ in 0..3 {
+        push_fails(&work, &["space", LOG]);
+    }
+    assert_eq!(shards(), before, "a push that fails leaves a shard behind each time");
     disk.grow("remount,size=200m");
     push_succeeds(&sandbox, &work);
+}
+
+/// As some shares are: their folders can't be opened, or not be synced.
+#[test]
+fn folders_that_cannot_be_synced() {
+    if only_for_folders("folders to sync") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let work = with_unpushed_commit(&sandbox, 500_000);
+    let nobody = Identity { uid: 65534, gid: 65534, umask: "022" };
+    let Some(machine) = sandbox.user("nobody", nobody.clone()) else {
+        return say("skipped: folders_that_cannot_be_synced, this needs root and setpriv");
+    };
+    for folder in [&work.path, &sandbox.remote("work"), sandbox.store().folder()] {
+        give(folder, &nobody);
+    }
+    let pusher = machine.repo_at("work");
+    let store = sandbox.store().folder().to_path_buf();
+    let set_mode = |mode| {
+        for top in ["blocks", "shards"] {
+            for fan in fs::read_dir(store.join(top)).unwrap() {
+                fs::set_permissions(fan.unwrap().path(), fs::Permissions::from_mode(mode)).unwrap();
+            }
+        }
+    };
+    // files can be made and found in such a folder, but it can't be opened
+    set_mode(0o300);
+    pusher.push();
+    let log = fs::read_to_string(pusher.file(".git/lfs/cdc/log")).unwrap();
+    assert!(log.contains("can't sync") && log.contains("power failure"), "{log}");
+    assert_same_tree(&work.path, &sandbox.clone_elsewhere("work").path);
+    set_mode(0o755);
+}
+
+/// What other programs leave in a store, and what they leave out, is no reason to fail.
+#[test]
+fn other_programs_files_and_missing_folders() {
+    if only_for_folders("folders that can be missing") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let work = with_unpushed_commit(&sandbox, 500_000);
+    let store = sandbox.store().folder().to_path_buf();
+    for name in ["condemned/Thumbs.db", "index/desktop.ini"] {
+        fs::write(store.join(name), b"x").unwrap();
+    }
+    push_succeeds(&sandbox, &work);
+    let status = work.machine.expect_success(work.cdc(["status"]));
+    assert!(status.stdout.contains("condemned/Thumbs.db"), "{}", status.text());
+    fs::remove_file(store.join("condemned/Thumbs.db")).unwrap();
+    let removed = Command::new("find").arg(&store).args(["-type", "d", "-empty", "-delete"]).status();
+    assert!(removed.unwrap().success() && !store.join("condemned").exists());
+    work.publish("more.bin", &noise(3, 500_000));
+    push_succeeds(&sandbox, &work);
+    work.machine.expect_success(work.cdc(["compact"]));
+    // a newer version's kind of condemnation stops a push
+    fs::create_dir_all(store.join("condemned")).unwrap();
+    fs::write(store.join("condemned/v2-anything"), b"x").unwrap();
+    work.write("last.bin", &noise(4, 500_000));
+    work.commit("last");
+    push_fails(&work, &["newer version", LOG]);
+    // a block that is gone
+    let block = sandbox.store().blocks().pop().unwrap();
+    sandbox.store().remove(&block);
+    let other = sandbox.other_machine("other");
+    let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("work")), "copy"]);
+    other.expect_failure(outcome, &["is missing in the store", "backup", "git lfs push --all"]);
 }
 
 /// What an interrupted download of another object has left gives way; where that is not enough, nothing stays.

@@ -99,7 +99,7 @@ fn removable(
         watch(format!("checking what is replaced: {done} of {} segments", replaced.len()));
         done += part.len();
         let opened: Vec<_> =
-            read(store, cache, &part).into_iter().map(|bytes| bytes.and_then(Segment::open)).collect();
+            read(store, cache, index, &part).into_iter().map(|bytes| bytes.and_then(Segment::open)).collect();
         let unloaded: Vec<_> =
             opened.iter().map(|segment| segment.as_ref().map(|segment| unloaded(store, segment))).collect();
         for ((id, segment), unloaded) in part.iter().zip(&opened).zip(unloaded) {
@@ -146,7 +146,7 @@ fn parts(index: &Index, ids: impl Iterator<Item = SegmentId>) -> Vec<Vec<Segment
     let mut sum = 0;
     for id in ids {
         let bytes = index.listed().get(&id).copied().unwrap_or_default();
-        sum += bytes;
+        sum = bytes.saturating_add(sum);
         match parts.last_mut() {
             Some(part) if part.len() < limit::COPIES_IN_FLIGHT && sum <= limit::MERGED_BYTES => part.push(id),
             _ => {
@@ -159,10 +159,11 @@ fn parts(index: &Index, ids: impl Iterator<Item = SegmentId>) -> Vec<Vec<Segment
 }
 
 /// Segments by their names, all at once. They are not kept: nobody will read them again.
-fn read(store: &Store, cache: &Cache, ids: &[SegmentId]) -> Vec<Result<Bytes>> {
+fn read(store: &Store, cache: &Cache, index: &Index, ids: &[SegmentId]) -> Vec<Result<Bytes>> {
     let begin = |id: &SegmentId| {
         let copy = cache.find(Kept::Index, &id.to_string(), &id.hash);
-        let pending = copy.is_none().then(|| store.get_segment(id));
+        let size_bytes = index.listed().get(id).copied().unwrap_or_default();
+        let pending = copy.is_none().then(|| store.get_segment(id, size_bytes));
         (*id, copy, pending)
     };
     let begun: Vec<_> = ids.iter().map(begin).collect();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Watch;
 use crate::error::{Error, Kind, Result};
-use crate::flow::copies::copies;
+use crate::flow::copies::shard_copies;
 use crate::flow::index::Index;
 use crate::format::merge_shards::MergeShards;
 use crate::format::segment::ShardEntry;
@@ -41,13 +41,7 @@ pub(super) fn merge_small(
     for run in runs {
         watch(format!("merging small shards: {done} of {all}"));
         done += run.len();
-        let ids = run.iter().map(|shard| shard.id);
-        merge_run(
-            store,
-            cache,
-            copies(cache, Kept::Shards, ids, |id| id.hash, |id| store.get_shard(id)),
-            &mut moved,
-        )?;
+        merge_run(store, cache, shard_copies(store, cache, run), &mut moved)?;
     }
     Ok(moved)
 }

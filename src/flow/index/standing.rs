@@ -54,8 +54,9 @@ impl<'s> Coming<'s> {
         if let Some(copy) = Standing::from_copy(cache, id, size_bytes) {
             return Self::Here(Box::new(copy));
         }
-        match size_bytes <= limit::WHOLE_SEGMENT_BYTES {
-            true => Self::Whole(store.get_segment(&id)),
+        // one that is larger than any may be is refused there
+        match size_bytes <= limit::WHOLE_SEGMENT_BYTES || size_bytes > limit::SEGMENT_READ_BYTES as u64 {
+            true => Self::Whole(store.get_segment(&id, size_bytes)),
             false => Self::Start(store.get_segment_range(&id, 0..limit::HEAD_BYTES)),
         }
     }
@@ -188,7 +189,7 @@ impl Standing {
                 }
             },
             Place::Store => {
-                let bytes = store.get_segment(&self.id).wait()?;
+                let bytes = store.get_segment(&self.id, self.size_bytes).wait()?;
                 cache.keep(Kept::Index, &self.id.to_string(), &self.id.hash, bytes)?
             }
         };
@@ -231,7 +232,7 @@ impl Standing {
                 Kept::Index,
                 &name,
                 &self.id.hash,
-                store.get_segment(&self.id).wait()?,
+                store.get_segment(&self.id, self.size_bytes).wait()?,
             )?),
         };
         Ok(())

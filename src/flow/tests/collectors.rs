@@ -292,8 +292,9 @@ fn a_condemned_list_of_an_unknown_kind_stops_pushes_and_no_pulls() {
     let object = place.object(&noise(32, 10_000));
     object.push(&place.engine()).unwrap();
     std::fs::write(place.folder.path().join("store/condemned/.DS_Store"), b"").unwrap();
+    std::fs::write(place.folder.path().join("store/condemned/Thumbs.db"), b"").unwrap();
     object.push(&place.engine()).unwrap();
-    std::fs::write(place.folder.path().join("store/condemned/names-of-a-newer-kind"), b"").unwrap();
+    std::fs::write(place.folder.path().join("store/condemned/v2-names-of-a-newer-kind"), b"").unwrap();
     assert_eq!(object.push(&place.engine()).unwrap_err().kind(), Kind::TooNew);
     object.assert_pulls(&place);
 }

@@ -48,9 +48,9 @@ fn shards(place: &Place) -> Vec<ShardId> {
 /// the blocks that it names such shards list all chunks.
 fn assert_can_be_rebuilt(place: &Place, objects: &[Object]) {
     let (store, mut recipes, mut blocks) = (place.store(), Vec::new(), BTreeSet::new());
-    for id in index_of(&store).shards(&store, &Cache::none()).unwrap().into_keys() {
+    for shard in index_of(&store).shards(&store, &Cache::none()).unwrap().into_values() {
         // one that is gone may be named by a pusher who had read the index before
-        let Ok(bytes) = store.get_shard(&id).wait() else { continue };
+        let Ok(bytes) = store.get_shard(&shard.id, shard.size_bytes).wait() else { continue };
         blocks.extend(Shard::parse(&bytes).unwrap().blocks.into_iter().map(|(summary, _)| summary.id));
         let here = Recipes::parse(&bytes).unwrap();
         let named = here.blocks.clone();

@@ -204,7 +204,9 @@ fn an_object_is_found_though_its_segment_was_merged_and_deleted_meanwhile() {
     let place = Place::new();
     let object = place.object(&noise(7, 300_000));
     object.push(&place.engine()).unwrap();
-    let own = Segment::open(place.store().get_segment(&place.segments()[0]).wait().unwrap()).unwrap();
+    let own = place.segments()[0];
+    let own = place.store().get_segment(&own, place.listed_bytes(&own)).wait().unwrap();
+    let own = Segment::open(own).unwrap();
     let others = Segment::open(large(3_000)).unwrap();
     let put = |milliseconds, replaced: Option<SegmentId>| {
         let mut merge = crate::format::merge::Merge::default();

@@ -124,7 +124,8 @@ fn a_store_that_fails_during_a_group_loses_nothing_acknowledged() {
 /// Fails unless a call `first` of a push, the `number`th of its kind, is under way when `second` begins.
 #[track_caller]
 fn assert_together(first: fn(&Call) -> bool, number: usize, second: fn(&Call) -> bool) {
-    let place = Place::new();
+    // as a bucket has it, with an object that is too large to stand in a segment
+    let place = Place::which(true);
     let (begun, begins) = crossbeam_channel::unbounded();
     let seen = AtomicUsize::new(0);
     let engine = place.watched(Arc::new(move |when, call| {

@@ -66,9 +66,10 @@ fn an_interrupted_push_goes_on_with_what_was_stored() {
     // its keys and its directory are the commit's
     let segment = place.newest_segment();
     let id = SegmentId::parse(segment.strip_prefix("index/").unwrap()).unwrap();
-    let segment = Segment::open(place.store().get_segment(&id).wait().unwrap()).unwrap();
+    let segment =
+        Segment::open(place.store().get_segment(&id, place.listed_bytes(&id)).wait().unwrap()).unwrap();
     let shards = segment.shards().unwrap();
-    let shard = place.store().get_shard(&shards[0].id).wait().unwrap();
+    let shard = place.store().get_shard(&shards[0].id, shards[0].size_bytes).wait().unwrap();
     let shard = crate::format::shard::Shard::parse(&shard).unwrap();
     assert!(shard.blocks.iter().any(|(summary, _)| summary.id == left));
     let keys = segment.keys().unwrap();

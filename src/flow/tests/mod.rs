@@ -100,6 +100,12 @@ impl Place {
         self.store().list_segments().unwrap().into_iter().map(|(id, _)| id).collect()
     }
 
+    /// The size of a segment, as it is listed.
+    fn listed_bytes(&self, segment: &SegmentId) -> u64 {
+        let listed = self.store().list_segments().unwrap();
+        listed.into_iter().find(|(id, _)| id == segment).expect("it is listed").1
+    }
+
     /// As another pusher does.
     fn put_segment(&self, id: &SegmentId, bytes: Vec<u8>) {
         self.store().put_segment(id, vec![bytes.into()], &Moved::default()).wait().unwrap();
@@ -121,7 +127,8 @@ impl Place {
     /// Every block and record of a commit, by the name of its segment.
     fn referenced(&self, segment: &str) -> (Vec<BlockId>, Vec<CondemnedRecord>) {
         let id = SegmentId::parse(segment.strip_prefix("index/").unwrap()).unwrap();
-        let segment = Segment::open(self.store().get_segment(&id).wait().unwrap()).unwrap();
+        let segment =
+            Segment::open(self.store().get_segment(&id, self.listed_bytes(&id)).wait().unwrap()).unwrap();
         let blocks = segment.blocks().unwrap().map(|b| b.unwrap().summary.id).collect();
         let records = segment.records().unwrap().map(|r| {
             let r = r.unwrap();

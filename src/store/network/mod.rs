@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -24,6 +25,8 @@ use tokio::runtime::Handle;
 
 pub(super) use self::explain::{Hope, is_link_failure, may_refuse_conditions};
 use self::explain::{causes, root};
+pub use self::refusal::read_refusal;
+pub(super) use self::wire::{AnswerBytes, too_long};
 use super::access::Access;
 use super::url::{StoreUrl, Target};
 use crate::error::{Error, Result};
@@ -50,17 +53,22 @@ pub(super) struct Place {
     pub untrusted: Option<String>,
     pub retry_time: Duration,
     pub storage_class: Option<String>,
-    /// Storing in parts, for those who can: names there begin with `prefix`.
-    pub parts: Option<Arc<dyn MultipartStore>>,
+    /// Storing in parts, and listing page by page, for those who can: names there begin with `prefix`.
+    pub parts: Option<Arc<dyn Service>>,
     pub prefix: Path,
     /// The link is one that breaks before a whole block has passed.
     pub prefers_parts: AtomicBool,
 }
 
+/// What a service can do beyond what every place can.
+pub(super) trait Service: MultipartStore + PaginatedListStore {}
+
+impl<S: MultipartStore + PaginatedListStore> Service for S {}
+
 /// What a cloud's part gives.
 struct Opened {
     objects: Arc<dyn ObjectStore>,
-    parts: Option<Arc<dyn MultipartStore>>,
+    parts: Option<Arc<dyn Service>>,
     prefix: Path,
     endpoint: Option<reqwest::Url>,
     host: String,

@@ -8,6 +8,8 @@ use http::response::Parts;
 use http::{StatusCode, header};
 use quick_xml::events::Event;
 
+use crate::limit;
+
 /// A response that is no success.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
@@ -22,6 +24,22 @@ pub(super) struct Refusal {
     pub retry_after: Option<Duration>,
     /// How far this machine's clock is from the service's.
     pub clock_is_off: Duration,
+}
+
+/// What a response of this status says that is no success, and how long it wants to be left alone: for tests of untrusted
+/// responses.
+#[doc(hidden)]
+pub fn read_refusal(
+    status: u16,
+    fields: &[(&str, &[u8])],
+    body: &[u8],
+) -> Option<(String, Option<Duration>)> {
+    let mut response = http::Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    let refusal = Refusal::read(&response.body(()).ok()?.into_parts().0, body);
+    Some((refusal.to_string(), refusal.retry_after))
 }
 
 impl Refusal {
@@ -103,13 +121,14 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// `Retry-After` in seconds or as a date.
+/// `Retry-After` in seconds or as a date; no longer than a day, whatever it says.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok(),
-    }
+    let pause = match text.bytes().all(|b| b.is_ascii_digit()) {
+        true => Duration::from_secs(text.parse().unwrap_or(u64::MAX)),
+        false => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()?,
+    };
+    Some(pause.min(Duration::from_secs(limit::RETRY_AFTER_SECONDS)))
 }
 
 fn clock_is_off(headers: &HeaderMap) -> Option<Duration> {
@@ -191,6 +210,18 @@ mod tests {
         let pause = refusal(503, &[("retry-after", &later)], "").retry_after.unwrap();
         assert!((50..=60).contains(&pause.as_secs()));
         assert_eq!(refusal(503, &[("retry-after", "soon")], "").retry_after, None);
+    }
+
+    /// Pauses are added to times: one that no clock reaches must not overflow.
+    #[test]
+    fn an_absurd_pause_is_a_long_one() {
+        let day = Some(Duration::from_secs(limit::RETRY_AFTER_SECONDS));
+        for absurd in ["18446744073709551615", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(refusal(503, &[("retry-after", absurd)], "").retry_after, day, "{absurd}");
+        }
+        for none in ["-1", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+            assert_eq!(refusal(503, &[("retry-after", none)], "").retry_after, None, "{none}");
+        }
     }
 
     #[test]

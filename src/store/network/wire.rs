@@ -38,6 +38,22 @@ pub(super) enum Redirects {
     Follow,
 }
 
+/// The answer to a request has at most so many bytes: what was asked for. Stands in the request's extensions; an answer
+/// to a request without it has at most [`limit::ANSWER_BYTES`].
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct AnswerBytes(pub u64);
+
+/// An answer has more bytes than was asked for. It isn't asked for again.
+pub(in crate::store) fn too_long(most_bytes: u64) -> object_store::Error {
+    object_store::Error::Generic { store: "answer", source: Box::new(longer(most_bytes)) }
+}
+
+fn longer(most_bytes: u64) -> Error {
+    Error::corrupt(format!("the answer has more than {most_bytes} bytes")).remedy(
+        "check that this is the store that is meant, and restore that file from a backup of the store",
+    )
+}
+
 /// The way to a service: pooled connections, through the proxy that the environment names, trusting the
 /// system's certificate authorities.
 #[derive(Clone, Debug)]
@@ -55,6 +71,10 @@ struct Inner {
     metadata_client: reqwest::Client,
     gate: Arc<Gate>,
     window: Duration,
+    /// Most bytes of an answer if the request doesn't say.
+    answer_bytes: u64,
+    /// No service is left alone for longer than its requests are tried again.
+    longest_pause: Duration,
 }
 
 impl Wire {
@@ -88,6 +108,12 @@ impl Wire {
             metadata_client: metadata.build().map_err(failed)?,
             gate: Gate::new(access.concurrency),
             window,
+            answer_bytes: match redirects {
+                Redirects::Refuse => limit::ANSWER_BYTES,
+                // nothing but files is asked for there, and who asks counts what comes
+                Redirects::Follow => u64::MAX,
+            },
+            longest_pause: access.retry_time,
         })))
     }
 }
@@ -137,6 +163,7 @@ impl HttpService for Line {
         let is_post = parts.method == http::Method::POST;
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+        let most = parts.extensions.get::<AnswerBytes>().map_or(inner.answer_bytes, |most| most.0);
         let moved = parts.extensions.get::<Moved>().cloned().unwrap_or_default();
         let sent = Arc::new(Sent::new(body.content_length() as u64, moved));
         let mut outgoing = reqwest::Request::new(parts.method, url);
@@ -157,7 +184,10 @@ impl HttpService for Line {
         tracing::debug!("{what}: {}", response.status());
         let status = response.status();
         let (mut parts, body) = response.into_parts();
-        let body = WatchedBody::new(body, inner.window, pass);
+        let body = WatchedBody::new(body, inner.window, most, pass);
+        if parts.headers.get(CONTENT_RANGE).is_some_and(|value| !is_sound_range(value)) {
+            parts.headers.remove(CONTENT_RANGE);
+        }
         if status == StatusCode::OK && parts.headers.contains_key(CONTENT_RANGE) {
             // `rclone serve s3` says so of a range
             parts.status = StatusCode::PARTIAL_CONTENT;
@@ -175,7 +205,7 @@ impl HttpService for Line {
             return Ok(HttpResponse::from_parts(parts, text.into()));
         }
         if refusal.is_throttling() {
-            inner.gate.throttled(refusal.retry_after);
+            inner.gate.throttled(refusal.retry_after.map(|pause| pause.min(inner.longest_pause)));
         }
         match refusal.is_an_answer() {
             true => Ok(HttpResponse::from_parts(parts, text.into())),
@@ -324,13 +354,17 @@ struct WatchedBody {
     window: Duration,
     end_of_window: Pin<Box<Sleep>>,
     bytes_in_window: u64,
+    /// So many bytes may still come.
+    left_bytes: u64,
+    most_bytes: u64,
     _pass: Pass,
 }
 
 impl WatchedBody {
-    fn new(body: reqwest::Body, window: Duration, pass: Pass) -> Self {
+    fn new(body: reqwest::Body, window: Duration, most_bytes: u64, pass: Pass) -> Self {
         let end_of_window = Box::pin(tokio::time::sleep(window));
-        Self { body, window, end_of_window, bytes_in_window: 0, _pass: pass }
+        let (bytes_in_window, left_bytes) = (0, most_bytes);
+        Self { body, window, end_of_window, bytes_in_window, left_bytes, most_bytes, _pass: pass }
     }
 }
 
@@ -345,7 +379,15 @@ impl Body for WatchedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             let frame = frame.map(|frame| frame.map_err(transport));
             if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
-                self.bytes_in_window += data.len() as u64;
+                let bytes = data.len() as u64;
+                self.bytes_in_window += bytes;
+                match self.left_bytes.checked_sub(bytes) {
+                    Some(left) => self.left_bytes = left,
+                    None => {
+                        let error = HttpError::new(HttpErrorKind::Unknown, longer(self.most_bytes));
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
             }
             return Poll::Ready(frame);
         }
@@ -363,6 +405,14 @@ impl Body for WatchedBody {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Whether the numbers of a `Content-Range` can be reckoned with.
+fn is_sound_range(value: &http::HeaderValue) -> bool {
+    let numbers = value.to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+    numbers
+        .filter(|digits| !digits.is_empty())
+        .all(|digits| digits.parse::<u64>().is_ok_and(|n| n < u64::MAX))
 }
 
 /// The beginning of a refusal's body: more than that says nothing more.

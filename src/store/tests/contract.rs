@@ -69,7 +69,8 @@ fn keeps_the_contract(store: &Store) {
     // shards
     let shard = ShardId { hash: ContentHash::of(&content), nonce: Nonce::random().unwrap() };
     store.put_shard(&shard, content.clone().into()).wait().unwrap();
-    assert!(store.get_shard(&shard).wait().unwrap() == content);
+    let shard_bytes = content.len() as u32;
+    assert!(store.get_shard(&shard, shard_bytes).wait().unwrap() == content);
 
     // segments and condemned lists are listed as soon as they are written
     let before = store.list_segments().unwrap();
@@ -81,13 +82,20 @@ fn keeps_the_contract(store: &Store) {
         expected.push((id, length as u64));
         expected.sort();
         assert_eq!(store.list_segments().unwrap(), expected);
-        assert!(store.get_segment(&id).wait().unwrap() == content);
+        assert!(store.get_segment(&id, length as u64).wait().unwrap() == content);
+        // one that has another size than was listed is not what was listed
+        for other in
+            [length as u64 + 1, length as u64 + 5_000_000].into_iter().chain((length as u64).checked_sub(1))
+        {
+            let error = store.get_segment(&id, other).wait().unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt, "{other} instead of {length}: {error}");
+        }
     }
     assert_eq!(store.list_condemned().unwrap(), []);
     let condemned = CondemnedId { id: CommitId::new(1).unwrap(), hash: ContentHash::of(b"list") };
     store.put_condemned(&condemned, b"list".to_vec()).unwrap();
     assert_eq!(store.list_condemned().unwrap(), [(condemned, 4)]);
-    assert_eq!(&store.get_condemned(&condemned).wait().unwrap()[..], b"list");
+    assert_eq!(&store.get_condemned(&condemned, 4).wait().unwrap()[..], b"list");
 
     // the manifest is no segment, and is the one name that is written again
     for listed in [&before, &expected] {
@@ -113,7 +121,7 @@ fn keeps_the_contract(store: &Store) {
         store.remove_segments(&replaced).unwrap();
         store.remove_shards(&[shard]).unwrap();
         assert_eq!(store.list_segments().unwrap(), [(id, 40_000)]);
-        assert_eq!(store.get_shard(&shard).wait().unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(store.get_shard(&shard, shard_bytes).wait().unwrap_err().kind(), Kind::NotFound);
     }
 }
 

@@ -19,6 +19,7 @@ use std::thread;
 pub use self::answer::Answer;
 pub use self::fault::{Fault, Hits, Pace};
 use self::fault::{Matcher, Rule};
+pub use self::http::Head;
 pub use self::record::{Exchange, overwritten, summary};
 pub use self::request::{Request, Thing};
 use crate::scan::Secrets;

@@ -116,7 +116,7 @@ fn carrying_contents() -> Contents {
 }
 
 /// What the golden patch is made from: a chunk in each of two blocks.
-fn bases() -> Bases {
+pub fn bases() -> Bases {
     let parts = [content(Flavour::Text, 6, 9_000), content(Flavour::Noise, 7, 4_000)];
     let mut bases = Bases { blocks: vec![block_id(1), block_id(2)], ..Bases::default() };
     bases.needs.depth = 2;

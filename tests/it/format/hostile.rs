@@ -174,6 +174,57 @@ fn segment() {
 }
 
 #[test]
+fn head() {
+    let files = ["segment-v1.bin", "segment-v1-delta.bin", "segment-v1-carrying.bin"].map(golden::read);
+    attack(targets::head, files.to_vec(), 3 * MIB);
+}
+
+#[test]
+fn merge_shards() {
+    let files = ["shard-v1.bin", "shard-v1-delta.bin"].map(golden::read);
+    attack(targets::merge_shards, files.to_vec(), 65 * MIB);
+}
+
+#[test]
+fn delta() {
+    let with_base = [golden::delta_frame(), golden::bases().content].concat();
+    attack(targets::delta, vec![with_base], 3 * MIB);
+}
+
+#[test]
+fn request() {
+    let lines = [
+        r#"{"event":"init","operation":"upload","remote":"origin","concurrent":true,"concurrenttransfers":8}"#,
+        r#"{"event":"upload","oid":"aa","size":18446744073709551615,"path":"/a","action":null}"#,
+        r#"{"event":"terminate"}"#,
+    ];
+    attack(targets::request, lines.map(|line| line.as_bytes().to_vec()).to_vec(), 64 * KIB);
+}
+
+#[test]
+fn reply() {
+    let oid = "07".repeat(32);
+    let lines = [
+        format!("{{}}\n{{\"event\":\"progress\",\"oid\":\"{oid}\",\"bytesSoFar\":9,\"bytesSinceLast\":9}}\n"),
+        format!("{{}}\n{{\"event\":\"complete\",\"oid\":\"{oid}\",\"path\":\"/a\"}}\n"),
+        format!(
+            "{{}}\n{{\"event\":\"complete\",\"oid\":\"{oid}\",\"error\":{{\"code\":5,\"message\":\"it; try\"}}}}\n"
+        ),
+    ];
+    attack(targets::reply, lines.map(String::into_bytes).to_vec(), 64 * KIB);
+}
+
+#[test]
+fn refusal() {
+    let bodies = [
+        "67\n<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>a</Message></Error>",
+        "6718446744073709551615\n{\"error\":{\"status\":\"a\",\"message\":\"b\"}}",
+        "67Fri, 31 Dec 9999 23:59:59 GMT\n<html>",
+    ];
+    attack(targets::refusal, bodies.map(|body| body.as_bytes().to_vec()).to_vec(), 64 * KIB);
+}
+
+#[test]
 fn condemned() {
     attack(targets::condemned, vec![golden::read("condemned-v1.bin")], 64 * KIB);
 }

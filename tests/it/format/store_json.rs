@@ -10,7 +10,7 @@ use proptest::prelude::*;
 proptest! {
     #[test]
     fn everything_comes_back(
-        id in any::<[u8; 16]>(), words in any::<[u32; 2]>(), file_mode in proptest::option::of(0u32..=0o777),
+        id in any::<[u8; 16]>(), words in any::<[u32; 2]>(), file_mode in proptest::option::of((0u32..=0o66).prop_map(|others| 0o600 | others & 0o66)),
         creates in any::<bool>()
     ) {
         let features = Features { ignorable: words[0], read_only: words[1], incompatible: 0 };
@@ -61,6 +61,10 @@ fn what_is_not_one_is_refused() {
         with("\"version\":1,", ""),
         with("}", r#","shared_file_mode":"9"}"#),
         with("}", r#","shared_file_mode":"1777"}"#),
+        with("}", r#","shared_file_mode":"4660"}"#),
+        with("}", r#","shared_file_mode":"0777"}"#),
+        with("}", r#","shared_file_mode":"0000"}"#),
+        with("}", r#","shared_file_mode":"0066"}"#),
         with("}", &format!("}}{}", " ".repeat(64 * 1024))),
         "[".repeat(10_000),
     ] {

@@ -2,17 +2,27 @@
 //! property tests in `hostile.rs` are these same functions. Each tries the bytes as they are, and once
 //! more with their checksums put right, so that the code behind the checksums is reached too.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
+use git_lfs_cdc::agent::{self, Client, Object};
+use git_lfs_cdc::error::Result;
+use git_lfs_cdc::flow::Progress;
 use git_lfs_cdc::format::block::Directory;
 use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::Condemned;
+use git_lfs_cdc::format::find::{Head, Source};
 use git_lfs_cdc::format::frame::{Decoder, Frame};
 use git_lfs_cdc::format::manifest;
 use git_lfs_cdc::format::merge::Merge;
+use git_lfs_cdc::format::merge_shards::MergeShards;
 use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::format::shard::{self, Recipes, Shard};
 use git_lfs_cdc::format::store_json::StoreDescription;
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::store::StoreUrl;
+use git_lfs_cdc::limit;
+use git_lfs_cdc::repo::Direction;
+use git_lfs_cdc::store::{self, StoreUrl};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Bytes of an entry of each paged section of an index segment, by kind.
@@ -110,7 +120,7 @@ pub fn segment(data: &[u8]) {
 }
 
 /// Reads everything that a segment has, as far as it can be read.
-fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> git_lfs_cdc::error::Result<()> {
+fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> Result<()> {
     let blocks = segment.block_count()?;
     for record in segment.records()?.take(RECORDS_LOOKED_AT) {
         let Ok(record) = record else { continue };
@@ -147,6 +157,94 @@ fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> git_lfs_cdc::error::Result<()
     assert!(merged.records().expect("they are there").all(|record| record.is_ok()));
     assert!(merged.block_count()? <= blocks && merged.record_count()? <= segment.record_count()?);
     Ok(())
+}
+
+/// The beginning of a segment, as long as the data, of a segment of 1 TB: what a reader has before it knows more.
+pub fn head(data: &[u8]) {
+    let mut mended = data.to_vec();
+    mend(&mut mended);
+    for bytes in [data, &mended] {
+        for segment_bytes in [bytes.len(), 1 << 40] {
+            let Ok(needed) = Head::bytes(bytes, segment_bytes) else { continue };
+            assert!(needed <= segment_bytes.min(limit::HEAD_AT_MOST_BYTES));
+            let Ok(head) = Head::parse(bytes, segment_bytes) else { continue };
+            for oid in [[0; 32], [0x20; 32], [0xFF; 32]] {
+                _ = head.find(&Zeros, &Oid(oid));
+            }
+            _ = (head.shards(&Zeros), head.keys(&Zeros), head.can_merge());
+        }
+    }
+}
+
+/// A segment whose tables are as long as its head says, and empty. Nothing large is asked for.
+struct Zeros;
+
+impl Source for Zeros {
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
+        let all: usize = ranges.iter().map(Range::len).sum();
+        assert!(all <= limit::SPANS_BYTES, "{all} bytes at a time");
+        // no page of zeros has the right checksum: the first one ends it
+        Ok(ranges.iter().map(|range| Cow::Owned(vec![0; range.len().min(4096)])).collect())
+    }
+}
+
+/// A shard is merged with itself and with another one: nothing is said twice, and what was said before still is.
+pub fn merge_shards(data: &[u8]) {
+    let mut mended = data.to_vec();
+    mend(&mut mended);
+    for bytes in [data, &mended] {
+        let mut merge = MergeShards::default();
+        for _ in 0..2 {
+            if let (Ok(shard), Ok(recipes)) = (Shard::parse(bytes), Recipes::parse(bytes)) {
+                _ = merge.add(shard, recipes);
+            }
+        }
+        let (blocks, recipes) = merge.finish();
+        let (written, _) = shard::write(&blocks, &recipes).expect("what was merged can be written");
+        assert_eq!(Shard::parse(&written).map(|shard| shard.blocks).ok(), Some(blocks));
+        assert_eq!(Recipes::parse(&written).ok(), Some(recipes));
+    }
+}
+
+/// A delta frame, and behind it the content that it was made from: as much of that as it asks for.
+pub fn delta(data: &[u8]) {
+    let Ok(frame) = Frame::first(data) else { return };
+    let Ok(delta) = frame.delta() else { return };
+    assert!(delta.base_bytes() <= limit::DELTA_BASE_BYTES);
+    let rest = &data[frame.stored.len()..];
+    let mut base = rest[..rest.len().min(delta.base_bytes())].to_vec();
+    base.resize(delta.base_bytes(), 0);
+    let mut decoder = Decoder::new().expect("Zstandard can be used");
+    if let Ok(content) = decoder.decode_over(&frame, &base) {
+        assert_eq!(content.len(), frame.content_bytes);
+    }
+}
+
+/// A line that git-lfs sends, or one who claims to be it.
+pub fn request(data: &[u8]) {
+    _ = agent::is_understood(data);
+}
+
+/// What another agent answers, line by line.
+pub fn reply(data: &[u8]) {
+    let begun = Client::begin(data, std::io::sink(), Direction::Download, || false);
+    let Ok(mut client) = begun else { return };
+    let object = Object { oid: &Oid([7; 32]), size_bytes: 1, path: None };
+    _ = client.ask(object, &Progress::default());
+}
+
+/// A service's refusal: two bytes of its status, a field that says how long to wait up to a line's end, and a body.
+pub fn refusal(data: &[u8]) {
+    let Some((status, rest)) = data.split_first_chunk::<2>() else { return };
+    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+    let (pause, body) = rest.split_at(end);
+    let fields = [("retry-after", pause), ("date", pause), ("x-ms-error-code", pause)];
+    let status = 400 + u16::from_le_bytes(*status) % 200;
+    if let Some((words, pause)) = store::read_refusal(status, &fields, body) {
+        assert!(words.chars().count() < 1000, "{words}");
+        // clocks are reckoned with it
+        _ = std::time::Instant::now() + pause.unwrap_or_default();
+    }
 }
 
 pub fn condemned(data: &[u8]) {
