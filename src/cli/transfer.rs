@@ -108,7 +108,7 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     };
     let chosen_by = settings::chosen_by(&repo.config, remote, direction);
     let access = settings::access(&repo.config, &configured, chosen_by, intent)?;
-    let store = Store::open_looking(&url, &repo.top, &access)?;
+    let store = Store::open_looking(&url, settings::top(repo, &url)?, &access)?;
     if direction == Direction::Upload {
         store.prepare_writing()?;
     }
