@@ -58,6 +58,7 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         compression_level: of.number("compressionLevel", 1..=22)?.unwrap_or(usual.compression_level),
         delta: of.yes_or_no("delta")?.unwrap_or(true).then(DeltaRule::default),
         shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(usual.shard_cache_bytes),
+        modes: repo.modes,
         sources: of.paths("source", repo.base()),
         clones: Clones::of_user(),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(usual.writes_manifest),

@@ -73,7 +73,7 @@ fn open(direction: Direction, remote: &str) -> Opened {
         Err(error) => return Opened { engine: Err(error), log: None },
     };
     // a log that can't be written is no reason not to move objects
-    let log = log::start(&repo.git_dir).ok();
+    let log = log::start(&repo.git_dir, repo.modes).ok();
     let engine = open_engine(&repo, direction, remote);
     Opened { engine, log: log.map(|log| shorten(&log)) }
 }

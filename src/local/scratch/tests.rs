@@ -15,7 +15,7 @@ fn files(scratch: &Scratch) -> Vec<String> {
 #[test]
 fn a_large_download_goes_on_where_the_last_one_ended() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let oid = Oid([7; 32]);
     let first = scratch.create(&oid, LARGE).unwrap();
     assert!(!first.has_content());
@@ -23,7 +23,7 @@ fn a_large_download_goes_on_where_the_last_one_ended() {
     drop(first);
     assert_eq!(files(&scratch), [format!("{oid}.partial")]);
 
-    let second = Scratch::open(storage.path(), None).unwrap().create(&oid, LARGE).unwrap();
+    let second = Scratch::open(storage.path(), Modes::default(), None).unwrap().create(&oid, LARGE).unwrap();
     let mut read = [0; 4];
     second.read_at(&mut read, 1000).unwrap();
     assert!(second.has_content() && &read == b"here");
@@ -41,7 +41,7 @@ fn a_large_download_goes_on_where_the_last_one_ended() {
 #[test]
 fn what_git_lfs_does_not_take_is_kept_if_it_is_large() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let finished = |oid: &Oid, size_bytes: u64| {
         let file = scratch.create(oid, size_bytes).unwrap();
         file.write_at(b"here", 2).unwrap();
@@ -70,7 +70,7 @@ fn what_git_lfs_does_not_take_is_kept_if_it_is_large() {
 #[test]
 fn a_finished_download_that_nobody_holds_is_gone_on_with() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let oid = Oid([7; 32]);
     let left = || {
         let file = scratch.create(&oid, LARGE).unwrap();
@@ -110,7 +110,7 @@ fn a_finished_download_that_nobody_holds_is_gone_on_with() {
 #[test]
 fn room_is_made_of_what_nobody_holds() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     drop(scratch.create(&Oid([1; 32]), LARGE).unwrap());
     let held = scratch.create(&Oid([2; 32]), LARGE).unwrap();
     let small = scratch.create(&Oid([3; 32]), 10).unwrap();
@@ -122,7 +122,7 @@ fn room_is_made_of_what_nobody_holds() {
 #[test]
 fn what_dead_processes_left_is_removed_and_nothing_else() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let oid = Oid([7; 32]);
     let held = scratch.create(&oid, 10).unwrap();
     let finished = scratch.create(&oid, 10).unwrap().hand_over().unwrap();
@@ -140,7 +140,7 @@ fn what_dead_processes_left_is_removed_and_nothing_else() {
     let old = left("old.partial", limit::PARTIAL_STALE_SECONDS);
     let yesterdays = left("yesterdays.partial", 24 * 60 * 60);
     held.file.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).unwrap();
-    Scratch::open(storage.path(), None).unwrap();
+    Scratch::open(storage.path(), Modes::default(), None).unwrap();
     assert!(!killed.exists() && !ignored.exists() && !old.exists() && yesterdays.exists());
     assert!(just_created.exists() && checked.exists() && finished.exists() && held.path().exists());
     let path = held.path().to_path_buf();
