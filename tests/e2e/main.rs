@@ -22,6 +22,7 @@ mod dedup;
 mod deltas;
 mod evil_service;
 mod hostile_store;
+mod downloads;
 mod install;
 #[cfg(target_os = "linux")]
 mod kill;
@@ -30,6 +31,7 @@ mod least_privilege;
 #[cfg(target_os = "linux")]
 mod limits;
 mod machine;
+mod modes;
 mod network_faults;
 mod process;
 mod proxy;
@@ -51,3 +53,4 @@ mod trust;
 mod urls;
 mod users;
 mod web;
+mod work_trees;
