@@ -259,6 +259,26 @@ mod tests {
         assert!(!folder.path().join("index/other").exists());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_no_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        let hash = ContentHash::of(b"content");
+        let path = folder.path().join("index/name");
+        fs::create_dir(folder.path().join("index")).unwrap();
+        let link = || std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let pipe = || assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let huge = || File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        for put in [&link as &dyn Fn(), &pipe, &huge] {
+            put();
+            assert_eq!(cache.find(Kept::Index, "name", &hash), None);
+            cache.keep(Kept::Index, "name", &hash, Bytes::from_static(b"content")).unwrap();
+            assert_eq!(cache.find(Kept::Index, "name", &hash).unwrap(), &b"content"[..]);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
     #[test]
     fn a_large_copy_is_opened_only_if_all_of_it_is_what_its_name_says() {
         let folder = tempfile::tempdir().unwrap();

@@ -312,6 +312,15 @@ mod tests {
         fs::write(folder.join(STORE), b"{}").unwrap();
         let store = &stores(root.path())[0];
         assert!(store.id.is_none() && store.location.is_none() && store.last_use.is_some());
+        #[cfg(unix)]
+        {
+            let path = folder.join(STORE);
+            fs::remove_file(&path).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            assert!(stores(root.path())[0].id.is_none(), "a pipe was read");
+            note(&folder, &StoreId([1; 16]), "anywhere");
+            assert!(stores(root.path())[0].id.is_some());
+        }
         let file = root.path().join("file");
         fs::write(&file, b"").unwrap();
         note(&file, &StoreId([1; 16]), "anywhere");

@@ -147,3 +147,45 @@ fn what_dead_processes_left_is_removed_and_nothing_else() {
     drop(held);
     assert!(!path.exists(), "a failed download leaves nothing");
 }
+
+/// Others who can write to the folder may have put anything there.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_neither_waited_for_nor_in_the_way() {
+    let storage = tempfile::tempdir().unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
+    let oid = Oid([7; 32]);
+    let (partial, elsewhere) =
+        (scratch.folder.join(format!("{oid}.partial")), storage.path().join("elsewhere"));
+    fs::write(&elsewhere, b"content").unwrap();
+    let link = || std::os::unix::fs::symlink(&elsewhere, &partial).unwrap();
+    let pipe = || assert!(std::process::Command::new("mkfifo").arg(&partial).status().unwrap().success());
+    let folder = || fs::create_dir(&partial).unwrap();
+    for put in [&link as &dyn Fn(), &pipe, &folder] {
+        put();
+        let file = scratch.create(&oid, LARGE).unwrap();
+        assert!(!file.has_content());
+        file.write_at(b"here", 2).unwrap();
+        drop(Finished::at(file.hand_over().unwrap()));
+        assert_eq!(scratch.sweep(|_| Some(Duration::ZERO)), 0);
+        assert_eq!(files(&scratch), [format!("{oid}.partial")]);
+        fs::remove_file(&partial).or_else(|_| fs::remove_dir(&partial)).unwrap();
+    }
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"content");
+}
+
+#[cfg(unix)]
+#[test]
+fn downloads_have_the_mode_that_git_lfs_gives() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (setting, file_mode, folder_mode) in [("group", 0o660, 0o770), ("0640", 0o640, 0o750)] {
+        let storage = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(storage.path(), Modes::of(Some(setting)), None).unwrap();
+        for size_bytes in [10, LARGE] {
+            let finished = scratch.create(&Oid([7; 32]), size_bytes).unwrap().hand_over().unwrap();
+            assert_eq!(mode(&finished), file_mode, "{setting}, {size_bytes} bytes");
+        }
+        assert_eq!(mode(&scratch.folder), folder_mode);
+    }
+}
