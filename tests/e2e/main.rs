@@ -9,6 +9,7 @@
 //! * `GIT_LFS_CDC_TEST_RCLONE`: an S3 server that takes any session token.
 //! * `GIT_LFS_CDC_TEST_HTTP`, `GIT_LFS_CDC_TEST_HTTP_ROOT`: a web server, and the folder that it serves.
 //! * `GIT_LFS_CDC_TEST_HTTPS`, `GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE`: the same with TLS, and a certificate that no authority knows.
+//! * `GIT_LFS_CDC_TEST_FUSE`: a Python with mfusepy, where file systems may be mounted; without it `file_systems` is skipped.
 //! * `GIT_LFS_CDC_TEST_STORE=s3`: all stores are made there instead of in folders.
 
 mod cache;
@@ -20,9 +21,10 @@ mod damage;
 mod data;
 mod dedup;
 mod deltas;
-mod evil_service;
-mod hostile_store;
 mod downloads;
+mod evil_service;
+mod file_systems;
+mod hostile_store;
 mod install;
 #[cfg(target_os = "linux")]
 mod kill;
