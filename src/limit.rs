@@ -352,6 +352,8 @@ pub const JOURNAL_SECONDS: u64 = 3 * 24 * 60 * 60;
 pub const CLONES: usize = 16;
 /// A clone that was not used for so long is forgotten.
 pub const CLONE_SECONDS: u64 = 90 * 24 * 60 * 60;
+/// A note of whose copies a folder holds is never larger.
+pub const CACHE_STORE_BYTES: u64 = 64 * KIB as u64;
 /// No path of a clone is longer.
 pub const CLONE_PATH_BYTES: u64 = 4096;
 /// The folders that one source may consist of: as many repositories of a Hugging Face cache.
@@ -393,6 +395,10 @@ pub const PARTIAL_STALE_SECONDS: u64 = 3 * 24 * 60 * 60;
 pub const HAND_OVER_MS: u64 = 1000;
 /// A finished download that git-lfs did not take is removed at this age.
 pub const SCRATCH_STALE_SECONDS: u64 = 60 * 60;
+/// Tries to lock the file that stands at a path, where others put another one there meanwhile.
+pub const LOCK_TRIES: usize = 10;
+/// Age from which a file in the making counts as abandoned where nothing can be locked.
+pub const UNLOCKED_STALE_SECONDS: u64 = 24 * 60 * 60;
 
 const _: () = assert!(BLOCK_CHUNKS <= u16::MAX as usize);
 const _: () = assert!(BLOCK_BYTES <= u32::MAX as usize);

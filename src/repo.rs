@@ -1,11 +1,14 @@
 //! The repository and its configuration. Git itself is asked: nothing else knows `git -c`,
 //! includes, worktrees and extensions as it does.
 
+mod main_work_tree;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
+use crate::modes::Modes;
 
 /// Which way objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +31,16 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Repo {
     /// Where relative store paths are taken from: the top of the main work tree, or a bare
-    /// repository itself.
-    pub top: PathBuf,
+    /// repository itself. None where nothing says where the main work tree is.
+    pub top: Option<PathBuf>,
     /// The git directory that all work trees share.
     pub git_dir: PathBuf,
     /// Where git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
-    /// The work tree's top, unless the repository is bare.
+    /// The top of the work tree that git works in, if there is one.
     pub work_tree: Option<PathBuf>,
+    /// The modes of what is made in the git directory.
+    pub modes: Modes,
     /// Git's configuration, and below it what `.lfsconfig` may set.
     pub config: Config,
 }
@@ -82,31 +87,37 @@ impl Repo {
         let (own_dir, common_dir, bare) = (PathBuf::from(line()), PathBuf::from(line()), line() == "true");
         let failed = |e| Error::io(format!("opening {}", common_dir.display()), &e);
         let git_dir = std::path::absolute(&common_dir).map_err(failed)?;
-        let work_tree = match bare {
-            true => None,
-            false => Some(PathBuf::from(git(&["rev-parse", "--show-toplevel"])?.trim_end_matches('\n'))),
-        };
-        let top = match &work_tree {
-            Some(_) if !same(&own_dir, &git_dir) => main_work_tree()?,
-            Some(top) => top.clone(),
-            None => git_dir.clone(),
-        };
+        let work_tree = if bare { None } else { work_tree() };
         let mut config = Config::here()?;
+        let modes = Modes::of(config.get("core.sharedrepository"));
+        let main_config = if is_same(&own_dir, &git_dir) { None } else { Config::of_main(&git_dir) };
+        let shared = main_config.as_ref().unwrap_or(&config);
+        let top = main_work_tree::find(&git_dir, shared, work_tree.as_deref(), modes);
         config.add_below(lfsconfig(work_tree.as_deref()));
-        let lfs_storage = git_dir.join(config.get("lfs.storage").unwrap_or("lfs"));
-        Ok(Self { top, git_dir, lfs_storage, work_tree, config })
+        let storage = config.get("lfs.storage").filter(|storage| !storage.is_empty());
+        let lfs_storage = git_dir.join(storage.unwrap_or("lfs"));
+        Ok(Self { top, git_dir, lfs_storage, work_tree, modes, config })
+    }
+
+    /// Where relative paths are taken from that are no stores.
+    pub fn base(&self) -> &Path {
+        self.top.as_ref().unwrap_or(&self.git_dir)
     }
 }
 
-fn same(a: &Path, b: &Path) -> bool {
+/// The top of the work tree that git works in. Inside a git directory there is none: git and git-lfs go on without.
+fn work_tree() -> Option<PathBuf> {
+    let top = git(&["rev-parse", "--show-toplevel"]).ok()?;
+    Some(PathBuf::from(top.trim_end_matches('\n')))
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The first work tree that git lists is the main one; for a bare repository it is that itself.
-fn main_work_tree() -> Result<PathBuf> {
-    let listed = git(&["worktree", "list", "--porcelain"])?;
-    let first = listed.lines().find_map(|line| line.strip_prefix("worktree "));
-    Ok(PathBuf::from(first.unwrap_or(".")))
+/// Whether git takes a value for true.
+fn is_true(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "1")
 }
 
 /// `.lfsconfig` from the work tree, else from the index, else from HEAD, as git-lfs reads it, and of
@@ -137,6 +148,11 @@ impl Config {
     /// Git's configuration where this process is, which may be outside of any repository.
     pub fn here() -> Result<Self> {
         Self::read(&["config", "-z", "--list"])
+    }
+
+    /// The configuration as the main work tree has it, for the git directory that all work trees share.
+    fn of_main(git_dir: &Path) -> Option<Self> {
+        Self::read(&["--git-dir", git_dir.to_str()?, "config", "-z", "--list"]).ok()
     }
 
     fn read(arguments: &[&str]) -> Result<Self> {

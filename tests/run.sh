@@ -45,6 +45,11 @@ case $code in
   *) fail "the newer git-lfs could not be fetched" "see apt's message above; with no network, run this again while you have one" ;;
 esac
 
+step "A file system without locks"
+fuse='' # where none may be mounted, those tests are skipped
+fuse=$(bash "$setup/fuse.sh" "$cache/fuse") || step "Skipped: clones and caches on such a file system"
+[ -z "$fuse" ] || export GIT_LFS_CDC_TEST_FUSE=$fuse
+
 form=short
 [ $full = no ] || form=full
 step "Corpora, the $form form, in $cache/corpora"

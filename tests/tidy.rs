@@ -8,6 +8,8 @@ const RANKS: &[(&str, u32)] = &[
     ("id", 0),
     ("limit", 0),
     ("error", 0),
+    ("modes", 0),
+    ("regular_file", 0),
     ("threads", 1),
     ("format", 1),
     ("store", 2),

@@ -47,7 +47,8 @@ impl Init {
     pub(super) fn run(self) -> Result<Outcome> {
         let repo = Repo::discover()?;
         let url = self.named(&repo)?;
-        if let Some(place) = url.directory(&repo.top) {
+        let top = settings::top(&repo, &url)?;
+        if let Some(place) = url.directory(top) {
             self.check_place(&place, &repo)?;
         }
         if let Some(file) = repo.work_tree.as_ref().map(|top| top.join(".lfsconfig")).filter(|f| f.exists()) {
@@ -58,7 +59,7 @@ impl Init {
         let text = url.to_string();
         let access = settings::access(&repo.config, &text, ChosenBy::User, Intent::Write)?;
         let creation = Creation { sharing, force: self.force };
-        let (store, created) = Store::create_or_join(&url, &repo.top, &access, creation)?;
+        let (store, created) = Store::create_or_join(&url, top, &access, creation)?;
         print::line(format!(
             "{} the store {} (id {})",
             if created { "created" } else { "joined" },
@@ -102,7 +103,7 @@ impl Init {
     fn check_place(&self, place: &Path, repo: &Repo) -> Result<()> {
         let resolved = resolve(place);
         let within = |folder: &Path| resolved.starts_with(resolve(folder));
-        let in_work_tree = repo.work_tree.iter().any(|top| within(top) || within(&repo.top));
+        let in_work_tree = repo.work_tree.iter().any(|top| within(top) || within(repo.base()));
         if self.force || !in_work_tree || within(&repo.git_dir) {
             return Ok(());
         }
@@ -122,12 +123,12 @@ impl Init {
         }
         let configured = repo.config.lfs_url("origin", Direction::Upload);
         if let Some(old) = configured.and_then(|text| StoreUrl::parse(&text).ok())
-            && old.is_same_place(&url, &repo.top)
+            && old.is_same_place(&url, repo.base())
             && !old.repository().is_empty()
         {
             return url.with_repository(old.repository());
         }
-        let folder = repo.top.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = repo.base().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let readable: String = folder
             .trim_end_matches(".git")
             .chars()

@@ -14,7 +14,9 @@ pub(super) fn open(argument: Option<&str>, intent: Intent) -> Result<Store> {
         None => {
             let repo = Repo::discover()?;
             let chosen_by = settings::chosen_by(&repo.config, "origin", Direction::Upload);
-            (configured(&repo)?, repo.top, repo.config, chosen_by)
+            let text = configured(&repo)?;
+            let top = settings::top(&repo, &StoreUrl::parse(&text)?)?.to_owned();
+            (text, top, repo.config, chosen_by)
         }
     };
     let url = StoreUrl::parse(&text)?;

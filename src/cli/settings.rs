@@ -58,7 +58,8 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         compression_level: of.number("compressionLevel", 1..=22)?.unwrap_or(usual.compression_level),
         delta: of.yes_or_no("delta")?.unwrap_or(true).then(DeltaRule::default),
         shard_cache_bytes: of.bytes("shardCache", 0)?.unwrap_or(usual.shard_cache_bytes),
-        sources: of.paths("source", &repo.top),
+        modes: repo.modes,
+        sources: of.paths("source", repo.base()),
         clones: Clones::of_user(),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(usual.writes_manifest),
         memory_bytes: match of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)? {
@@ -86,6 +87,18 @@ fn usual_memory(limit: Option<Limit>) -> Result<u64> {
         tracing::info!("blocks and buffers take {} MiB, because {by} is {mib} MiB", share >> 20);
     }
     Ok(share.min(limit::MEMORY_BYTES))
+}
+
+/// Where the store is taken from if its path is relative. Fails where that is needed and not known.
+pub(super) fn top<'r>(repo: &'r Repo, url: &StoreUrl) -> Result<&'r Path> {
+    if repo.top.is_none() && url.is_relative() {
+        let git_dir = repo.git_dir.display();
+        return Err(Error::invalid(format!(
+            "the store's path is relative to the main work tree of {git_dir}, and where that is is not known"
+        ))
+        .remedy("run `git lfs-cdc status` once in the main work tree"));
+    }
+    Ok(repo.base())
 }
 
 fn cache_bytes_of(of: &Of<'_>) -> Result<u64> {

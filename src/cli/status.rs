@@ -201,7 +201,7 @@ fn look_at(
         findings.extend(settings::passed_over(&repo.config, &configured));
         let chosen_by = settings::chosen_by(&repo.config, name, direction);
         let access = settings::access(&repo.config, &configured, chosen_by, Intent::Read)?;
-        let store = Store::open(&url, &repo.top, &access)?;
+        let store = Store::open(&url, settings::top(repo, &url)?, &access)?;
         let health = health::look(&store)?;
         Ok((store, health))
     });

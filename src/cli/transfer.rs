@@ -73,7 +73,7 @@ fn open(direction: Direction, remote: &str) -> Opened {
         Err(error) => return Opened { engine: Err(error), log: None },
     };
     // a log that can't be written is no reason not to move objects
-    let log = log::start(&repo.git_dir).ok();
+    let log = log::start(&repo.git_dir, repo.modes).ok();
     let engine = open_engine(&repo, direction, remote);
     Opened { engine, log: log.map(|log| shorten(&log)) }
 }
@@ -108,7 +108,7 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     };
     let chosen_by = settings::chosen_by(&repo.config, remote, direction);
     let access = settings::access(&repo.config, &configured, chosen_by, intent)?;
-    let store = Store::open_looking(&url, &repo.top, &access)?;
+    let store = Store::open_looking(&url, settings::top(repo, &url)?, &access)?;
     if direction == Direction::Upload {
         store.prepare_writing()?;
     }

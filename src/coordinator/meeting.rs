@@ -15,7 +15,7 @@ use super::command::Command;
 use super::relay::{self, Connection};
 use crate::error::{Error, Result};
 use crate::limit;
-use crate::local::lock;
+use crate::local::lock::{self, Attempt};
 use crate::repo::Direction;
 
 /// Counts what agents say to each other; those of different numbers don't meet.
@@ -148,8 +148,16 @@ impl Meeting {
 
     fn try_sit(&self) -> Result<Option<Seat>> {
         let locked = lock::try_lock(&lock_options(), &self.lock);
-        let file = locked.map_err(|e| Error::io(format!("locking {}", self.lock.display()), &e))?;
-        Ok(file.map(|file| Seat { file, lock: self.lock.clone(), socket: self.socket.clone() }))
+        match locked.map_err(|e| Error::io(format!("locking {}", self.lock.display()), &e))? {
+            Attempt::Held(file) => {
+                Ok(Some(Seat { file, lock: self.lock.clone(), socket: self.socket.clone() }))
+            }
+            Attempt::Taken => Ok(None),
+            Attempt::NoLocks(_) => {
+                Err(Error::invalid(format!("{} is on a file system without locks", self.folder.display()))
+                    .remedy("set XDG_RUNTIME_DIR to a folder on a local disk"))
+            }
+        }
     }
 
     /// Only the one with the seat comes here: a socket that is there was left by one that was killed.
@@ -181,7 +189,7 @@ impl Meeting {
             if lock.extension().is_none_or(|e| e != "lock") || lock == self.lock {
                 continue;
             }
-            if let Ok(Some(file)) = lock::try_lock(File::options().write(true), &lock) {
+            if let Ok(Attempt::Held(file)) = lock::try_lock(File::options().write(true), &lock) {
                 let socket = lock.with_extension("sock");
                 Seat { file, lock, socket }.leave();
             }

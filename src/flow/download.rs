@@ -156,10 +156,10 @@ fn scratch(engine: &Engine) -> Result<Scratch> {
     if let Some(scratch) = &*scratch {
         return Ok(scratch.clone());
     }
-    let Settings { lfs_storage, cache_bytes, .. } = &engine.settings;
+    let Settings { lfs_storage, modes, cache_bytes, .. } = &engine.settings;
     let root = if *cache_bytes > 0 { kept::root() } else { None };
     let ranges = root.map(|root| Room::new(root, *cache_bytes));
-    Ok(scratch.insert(Scratch::open(lfs_storage, ranges)?).clone())
+    Ok(scratch.insert(Scratch::open(lfs_storage, *modes, ranges)?).clone())
 }
 
 /// Every record of the object: those without condemned blocks first, then the newest. By any look, or by one

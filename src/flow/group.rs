@@ -5,7 +5,6 @@
 //! while it packs, and commits that together. Then it answers, and another may lead.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +16,7 @@ use super::silence::Silence;
 use crate::error::{Error, Result};
 use crate::id::Oid;
 use crate::limit;
+use crate::regular_file::{self, Links};
 
 /// An object that somebody waits for.
 pub(super) struct Wanted {
@@ -38,7 +38,8 @@ impl Wanted {
     /// Opens the object's file; one byte more than there should be shows that it is too long.
     pub(super) fn open(&self) -> Result<impl Read + use<>> {
         let failed = |e| Error::io(format!("opening {}", self.path.display()), &e);
-        Ok(File::open(&self.path).map_err(failed)?.take(self.size_bytes.saturating_add(1)))
+        let file = regular_file::open(&self.path, Links::Followed).map_err(failed)?;
+        Ok(file.take(self.size_bytes.saturating_add(1)))
     }
 
     fn answer(&self) -> MutexGuard<'_, Option<Result<()>>> {

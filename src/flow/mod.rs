@@ -58,6 +58,7 @@ use crate::limit;
 use crate::local::cache::Cache;
 use crate::local::clones::Clones;
 use crate::local::journal::Journal;
+use crate::modes::Modes;
 use crate::repo::Direction;
 use crate::store::Store;
 use crate::threads;
@@ -94,6 +95,8 @@ pub struct Settings {
     pub compression_level: i32,
     /// Where git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
+    /// The modes of what is made there.
+    pub modes: Modes,
     /// When frames are stored as patches to what is on this machine; never without.
     pub delta: Option<DeltaRule>,
     /// While a store's shards are no more bytes than this, all are read, and deduplication is exact.
@@ -121,6 +124,7 @@ impl Settings {
             compression_level: 3,
             delta: Some(DeltaRule::default()),
             lfs_storage,
+            modes: Modes::default(),
             shard_cache_bytes: limit::SHARD_CACHE_BYTES,
             guards_reading: true,
             sources: Vec::new(),

@@ -2,7 +2,6 @@
 //! common, their bytes are read from the local file, and the term's checksum says whether that was right.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +20,7 @@ use crate::id::{BlockId, Oid};
 use crate::limit;
 use crate::local::objects::{self, Object};
 use crate::local::scratch::ScratchFile;
+use crate::regular_file::{self, Links};
 use crate::threads;
 
 /// A file that holds an object, or is believed to.
@@ -40,8 +40,9 @@ impl LocalFile {
 
     /// Fills `buffer` from an offset. Nothing comes of it if the file isn't there, with its size.
     pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Option<()> {
-        let mut file = self.paths.iter().find_map(|path| File::open(path).ok())?;
-        file.metadata().ok().filter(|about| about.is_file() && about.len() == self.size_bytes)?;
+        let open = |path: &PathBuf| regular_file::open(path, Links::Refused).ok();
+        let mut file = self.paths.iter().find_map(open)?;
+        file.metadata().ok().filter(|found| found.len() == self.size_bytes)?;
         file.seek(SeekFrom::Start(offset)).ok()?;
         file.read_exact(buffer).ok()
     }

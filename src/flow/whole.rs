@@ -1,7 +1,6 @@
 //! Objects that stand on this machine as whole files: shared where the file system can, else copied, and verified either
 //! way. Neither the index nor a block is needed for them.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -14,6 +13,7 @@ use crate::id::Oid;
 use crate::limit;
 use crate::local::scratch::{Scratch, ScratchFile};
 use crate::local::sources::Sources;
+use crate::regular_file::{self, Links};
 
 /// The object from the first source that has it right. A file that is damaged, or can't be read, is warned of and passed
 /// over. Fails if the object can't be written, or is not wanted any more.
@@ -46,7 +46,7 @@ fn take(
     progress: &Progress,
 ) -> Result<Result<&'static str>> {
     let failed = |e| Error::io("reading it", &e);
-    let mut open = match File::open(source) {
+    let mut open = match regular_file::open(source, Links::Refused) {
         Ok(open) => open,
         Err(e) => return Ok(Err(failed(e))),
     };

@@ -11,6 +11,8 @@ use super::kept;
 use super::room::listed;
 use crate::error::{Error, Result};
 use crate::id::{ContentHash, StoreId};
+use crate::limit;
+use crate::regular_file::{self, Links};
 
 /// What copies are kept of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,16 @@ impl Kept {
             Self::Shards => "shards",
             Self::Condemned => "condemned",
         }
+    }
+
+    /// No copy has more bytes.
+    fn most_bytes(self) -> u64 {
+        let most = match self {
+            Self::Index => limit::SEGMENT_READ_BYTES,
+            Self::Shards => limit::SHARD_READ_BYTES,
+            Self::Condemned => limit::CONDEMNED_READ_BYTES,
+        };
+        most as u64
     }
 }
 
@@ -66,7 +78,7 @@ impl Cache {
     /// The file `name`, if there is a copy whose bytes hash to `hash`.
     pub fn find(&self, kind: Kept, name: &str, hash: &ContentHash) -> Option<Bytes> {
         let file = self.folder.as_ref()?.join(kind.folder()).join(name);
-        let bytes = fs::read(file).ok()?;
+        let bytes = regular_file::read(&file, Links::Refused, kind.most_bytes()).ok()?;
         (ContentHash::of(&bytes) == *hash).then(|| bytes.into())
     }
 
@@ -74,7 +86,7 @@ impl Cache {
     /// that is something else is removed.
     pub fn open(&self, kind: Kept, name: &str, size_bytes: u64, hash: &ContentHash) -> Option<File> {
         let path = self.folder.as_ref()?.join(kind.folder()).join(name);
-        let file = File::open(&path).ok()?;
+        let file = regular_file::open(&path, Links::Refused).ok()?;
         match is_copy(&file, size_bytes, hash) {
             Ok(true) => return Some(file),
             Ok(false) => tracing::warn!("{} is not what its name says", path.display()),
@@ -245,6 +257,26 @@ mod tests {
         let wrong = keep("other", b"damaged");
         assert_eq!(wrong.unwrap_err().kind(), crate::error::Kind::Corrupt);
         assert!(!folder.path().join("index/other").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_no_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        let hash = ContentHash::of(b"content");
+        let path = folder.path().join("index/name");
+        fs::create_dir(folder.path().join("index")).unwrap();
+        let link = || std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let pipe = || assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let huge = || File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        for put in [&link as &dyn Fn(), &pipe, &huge] {
+            put();
+            assert_eq!(cache.find(Kept::Index, "name", &hash), None);
+            cache.keep(Kept::Index, "name", &hash, Bytes::from_static(b"content")).unwrap();
+            assert_eq!(cache.find(Kept::Index, "name", &hash).unwrap(), &b"content"[..]);
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

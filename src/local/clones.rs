@@ -1,12 +1,12 @@
 //! The clones that this program has worked for on this machine: what they have, others need not fetch. Only hints.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::cache;
 use crate::limit;
+use crate::regular_file::{self, Links};
 
 /// Digits of a hash that a file is called by.
 const NAME_DIGITS: usize = 32;
@@ -84,10 +84,9 @@ fn name(path: &str) -> String {
 
 /// The path that a file holds; none if it can't be one.
 fn read(file: &Path) -> Option<PathBuf> {
-    let mut text = String::new();
-    fs::File::open(file).ok()?.take(limit::CLONE_PATH_BYTES + 1).read_to_string(&mut text).ok()?;
-    let path = PathBuf::from(text);
-    (path.as_os_str().len() as u64 <= limit::CLONE_PATH_BYTES && path.is_absolute()).then_some(path)
+    let text = regular_file::read(file, Links::Refused, limit::CLONE_PATH_BYTES).ok()?;
+    let path = PathBuf::from(String::from_utf8(text).ok()?);
+    path.is_absolute().then_some(path)
 }
 
 #[cfg(test)]

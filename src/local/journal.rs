@@ -2,8 +2,7 @@
 //! the next push goes on with what an interrupted one has stored. Only hints: a block may never have arrived, and what is
 //! in it stands in the block itself, where nobody can forge it who can only write to this machine.
 
-use std::fs::{self, DirEntry, File};
-use std::io::Read;
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::block::{SUMMARY_WIDTH, Summary};
 use crate::id::{BlockId, StoreId};
 use crate::limit;
+use crate::regular_file::{self, Links};
 
 /// One file for each block, called as the block is: its summary. Any number of processes may write, read and remove the
 /// same entries at the same time.
@@ -96,13 +96,10 @@ fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf)> {
 
 /// An entry, or nothing if another process has removed it meanwhile.
 fn read_entry(path: &Path, block: &BlockId) -> Result<Option<Summary>> {
-    let failed = |e| Error::io("reading it", &e);
-    let file = match File::open(path) {
+    let bytes = match regular_file::read(path, Links::Refused, SUMMARY_WIDTH as u64) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(failed)?,
+        bytes => bytes.map_err(|e| Error::io("reading it", &e))?,
     };
-    let mut bytes = Vec::new();
-    file.take(SUMMARY_WIDTH as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     let entry = Summary::parse(&bytes)?;
     match entry.id == *block {
         true if entry.directory_bytes() <= limit::DIRECTORY_READ_BYTES => Ok(Some(entry)),
@@ -113,6 +110,8 @@ fn read_entry(path: &Path, block: &BlockId) -> Result<Option<Summary>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::format::block::{Builder, Chunk};
     use crate::format::frame::Encoder;

@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::cache;
 use super::room::{self, RANGES, folders, is_part, listed};
-use super::{cache, lock};
 use crate::error::{Error, Result};
 use crate::id::StoreId;
 use crate::limit;
+use crate::regular_file::{self, Links};
 
 /// Whose a folder is: a file in it of this name says so.
 const STORE: &str = "store";
@@ -28,14 +29,14 @@ struct Whose {
 /// Notes whose the folder is, and that it is used. Never fails: without it, nobody can say whose it was.
 pub(super) fn note(folder: &Path, id: &StoreId, location: &str) {
     let path = folder.join(STORE);
-    let noted = match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
-        Ok(dated) => {
+    let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
+    let noted = match found.and_then(|found| found.modified().ok()) {
+        Some(dated) => {
             let is_old =
                 dated.elapsed().unwrap_or_default() > Duration::from_secs(limit::CACHE_STORE_DATED_SECONDS);
-            let date = |file: fs::File| file.set_modified(SystemTime::now());
-            if is_old { fs::File::options().write(true).open(&path).and_then(date) } else { Ok(()) }
+            if is_old { date_anew(&path) } else { Ok(()) }
         }
-        Err(_) => {
+        None => {
             let whose = Whose { id: id.to_string(), location: location.to_owned() };
             serde_json::to_vec(&whose)
                 .map_err(Into::into)
@@ -45,6 +46,11 @@ pub(super) fn note(folder: &Path, id: &StoreId, location: &str) {
     if let Err(e) = noted {
         tracing::debug!("{} is not written: {e}", path.display());
     }
+}
+
+fn date_anew(path: &Path) -> std::io::Result<()> {
+    let file = regular_file::open_with(fs::File::options().write(true), path, Links::Refused)?;
+    file.set_modified(SystemTime::now())
 }
 
 /// Files of one kind.
@@ -120,9 +126,10 @@ pub fn stores(root: &Path) -> Vec<KeptStore> {
 
 fn read(folder: PathBuf) -> KeptStore {
     let note = folder.join(STORE);
-    let whose = fs::read(&note).ok().and_then(|json| serde_json::from_slice::<Whose>(&json).ok());
+    let json = regular_file::read(&note, Links::Refused, limit::CACHE_STORE_BYTES);
+    let whose = json.ok().and_then(|json| serde_json::from_slice::<Whose>(&json).ok());
     let (id, location) = whose.map(|whose| (whose.id, whose.location)).unzip();
-    let last_use = fs::metadata(&note).and_then(|note| note.modified()).ok().map(seconds);
+    let last_use = fs::symlink_metadata(&note).and_then(|note| note.modified()).ok().map(seconds);
     let mut store =
         KeptStore { folder, id, location, last_use, kinds: BTreeMap::new(), blocks: BTreeMap::new() };
     for kind in folders(&store.folder) {
@@ -191,8 +198,7 @@ pub fn prune(store: &KeptStore, before: SystemTime) -> Result<()> {
     remove_files(&store.folder.join(RANGES), &|path, metadata| !is_part(path) && is_older(metadata, before))?;
     // what was being written beside its place when its process died
     let left = |path: &Path, metadata: &fs::Metadata| {
-        let is_beside = file_name(path).starts_with(".tmp");
-        is_beside && is_older(metadata, stale) && lock::try_lock(fs::File::options().read(true), path).is_ok()
+        file_name(path).starts_with(".tmp") && is_older(metadata, stale)
     };
     remove_files(&store.folder, &left)
 }
@@ -306,6 +312,15 @@ mod tests {
         fs::write(folder.join(STORE), b"{}").unwrap();
         let store = &stores(root.path())[0];
         assert!(store.id.is_none() && store.location.is_none() && store.last_use.is_some());
+        #[cfg(unix)]
+        {
+            let path = folder.join(STORE);
+            fs::remove_file(&path).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            assert!(stores(root.path())[0].id.is_none(), "a pipe was read");
+            note(&folder, &StoreId([1; 16]), "anywhere");
+            assert!(stores(root.path())[0].id.is_some());
+        }
         let file = root.path().join("file");
         fs::write(&file, b"").unwrap();
         note(&file, &StoreId([1; 16]), "anywhere");

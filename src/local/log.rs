@@ -14,17 +14,19 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::{Error, Result};
 use crate::limit;
+use crate::modes::Modes;
+use crate::regular_file::{self, Links};
 
 /// The variable that says how much is logged, in tracing's syntax (`debug`, `git_lfs_cdc=trace`).
 pub const LEVEL_VARIABLE: &str = "GIT_LFS_CDC_LOG";
 
 /// Sends this process's log to `lfs/cdc/log` below the git directory, and returns its path.
-pub fn start(git_dir: &Path) -> Result<PathBuf> {
+pub fn start(git_dir: &Path, modes: Modes) -> Result<PathBuf> {
     let folder = git_dir.join("lfs").join("cdc");
     let path = folder.join("log");
     let failed = |e| Error::io(format!("opening the log {}", path.display()), &e);
-    fs::create_dir_all(&folder).map_err(failed)?;
-    let writer = LogFile::open(path.clone()).map_err(failed)?;
+    modes.make_folders(&folder).map_err(failed)?;
+    let writer = LogFile::open(path.clone(), modes).map_err(failed)?;
     let level = EnvFilter::try_from_env(LEVEL_VARIABLE);
     let level = level.unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer()
@@ -67,13 +69,20 @@ impl tracing_subscriber::fmt::time::FormatTime for Clock {
 /// A file that is renamed away when it has grown too large.
 struct LogFile {
     path: PathBuf,
+    modes: Modes,
     file: File,
 }
 
 impl LogFile {
-    fn open(path: PathBuf) -> io::Result<Self> {
-        let file = File::options().append(true).create(true).open(&path)?;
-        Ok(Self { path, file })
+    fn open(path: PathBuf, modes: Modes) -> io::Result<Self> {
+        let mut options = File::options();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, modes.file());
+        // a link that somebody else of a shared repository has put there might lead to any file of this user
+        let file = regular_file::open_with(&options, &path, Links::Refused)?;
+        modes.give(&file);
+        Ok(Self { path, modes, file })
     }
 
     /// Agents of one command share the file: whoever finds it full renames it, and the others, whose
@@ -85,7 +94,7 @@ impl LogFile {
         if fs::metadata(&self.path).is_ok_and(|m| m.len() >= limit::LOG_BYTES) {
             fs::rename(&self.path, self.path.with_extension("old"))?;
         }
-        *self = Self::open(self.path.clone())?;
+        *self = Self::open(self.path.clone(), self.modes)?;
         Ok(())
     }
 }
@@ -121,8 +130,9 @@ mod tests {
     fn the_log_is_bounded_and_two_writers_share_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut writers: Vec<_> =
-            (0..2).map(|_| LogWriter(Arc::new(Mutex::new(LogFile::open(path.clone()).unwrap())))).collect();
+        let mut writers: Vec<_> = (0..2)
+            .map(|_| LogWriter(Arc::new(Mutex::new(LogFile::open(path.clone(), Modes::default()).unwrap()))))
+            .collect();
         let line = [b'x'; 1024];
         for _ in 0..2 * limit::LOG_BYTES / 1024 {
             writers.iter_mut().for_each(|w| w.write_all(&line).unwrap());

@@ -8,10 +8,11 @@
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::lock;
+use super::lock::{self, Attempt};
 use crate::error::{Error, Kind, Result};
 use crate::limit;
 
@@ -29,6 +30,8 @@ pub struct Room {
     most_bytes: u64,
     /// Whether this process has counted for itself what is there.
     is_counted: Mutex<bool>,
+    /// Whether it was said already that nothing can be locked here.
+    has_warned: AtomicBool,
 }
 
 /// A range that is kept.
@@ -46,7 +49,7 @@ pub fn cost_bytes(bytes: u64) -> u64 {
 impl Room {
     /// Room for `most_bytes` below `root`, which holds a folder for each store.
     pub fn new(root: PathBuf, most_bytes: u64) -> Self {
-        Self { root, most_bytes, is_counted: Mutex::new(false) }
+        Self { root, most_bytes, is_counted: Mutex::new(false), has_warned: AtomicBool::new(false) }
     }
 
     /// Makes room for a file of `bytes` and has it begun, at its full length: from then on it counts. Fails if there is
@@ -113,20 +116,34 @@ impl Room {
         cost_bytes(bytes) <= self.most_bytes
     }
 
-    /// Waits for the lock, but not for ever: its holder may be stopped.
+    /// Waits for the lock, but not for ever: its holder may be stopped. Where there are no locks, it goes on without.
     pub(super) fn lock(&self) -> Result<Ledger> {
         let failed = |e| Error::io(format!("locking {}", self.root.join(LOCK).display()), &e);
         let (path, begun) = (self.root.join(LOCK), Instant::now());
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         loop {
-            if let Some(file) = lock::try_lock(&options, &path).map_err(failed)? {
-                return Ok(Ledger(file));
+            match lock::try_lock(&options, &path).map_err(failed)? {
+                Attempt::Held(file) => return Ok(Ledger(file)),
+                Attempt::NoLocks(file) => {
+                    self.warn_of_no_locks();
+                    return Ok(Ledger(file));
+                }
+                Attempt::Taken => {}
             }
             if begun.elapsed() > Duration::from_millis(limit::CACHE_LOCK_MS) {
                 return Err(Error::busy(format!("{} is locked by another process", path.display())));
             }
             std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn warn_of_no_locks(&self) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "{} is on a file system without locks: several commands at once may keep more there than lfs-cdc.cacheSize",
+                self.root.display()
+            );
         }
     }
 
@@ -205,13 +222,23 @@ pub(super) fn is_part(path: &Path) -> bool {
 fn entry(file: &DirEntry) -> Option<Entry> {
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let path = file.path();
-    // whoever writes one holds its lock
-    if is_part(&path) && File::open(&path).ok()?.try_lock().is_ok() {
+    let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    if is_part(&path) && is_abandoned(&path, used) {
         let _ = fs::remove_file(&path);
         return None;
     }
-    let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     Some(Entry { used, path, cost_bytes: cost_bytes(metadata.len()) })
+}
+
+/// Whether the process is dead that began to write a range: it would hold the lock.
+fn is_abandoned(path: &Path, written: SystemTime) -> bool {
+    match lock::try_lock(File::options().read(true).write(true), path) {
+        Ok(Attempt::Held(_)) => true,
+        Ok(Attempt::NoLocks(_)) => {
+            written.elapsed().unwrap_or_default() >= Duration::from_secs(limit::UNLOCKED_STALE_SECONDS)
+        }
+        Ok(Attempt::Taken) | Err(_) => false,
+    }
 }
 
 /// What stands in a folder; nothing if it can't be read.

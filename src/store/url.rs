@@ -115,6 +115,11 @@ impl StoreUrl {
         endpoint::foreign_origin(endpoint)
     }
 
+    /// Whether it is a directory that is taken from the top of a work tree.
+    pub fn is_relative(&self) -> bool {
+        matches!(&self.target, Target::Directory(path) if path.is_relative() && !path.starts_with("~"))
+    }
+
     /// Whether nothing can be written there.
     pub fn is_read_only(&self) -> bool {
         matches!(self.target, Target::Web(_))

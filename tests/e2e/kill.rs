@@ -130,6 +130,6 @@ fn interrupted_pull_goes_on() {
     copy.must(["merge", "--quiet", "origin/main"]);
     assert_same_tree(&work.path, &copy.path);
     let leftovers =
-        Command::new("find").arg(copy.file(".git/lfs/tmp")).args(["-type", "f"]).output().unwrap();
+        Command::new("find").arg(copy.file(".git/lfs/cdc/downloads")).args(["-type", "f"]).output().unwrap();
     assert!(leftovers.stdout.is_empty(), "{}", String::from_utf8_lossy(&leftovers.stdout));
 }

@@ -9,6 +9,7 @@
 //! * `GIT_LFS_CDC_TEST_RCLONE`: an S3 server that takes any session token.
 //! * `GIT_LFS_CDC_TEST_HTTP`, `GIT_LFS_CDC_TEST_HTTP_ROOT`: a web server, and the folder that it serves.
 //! * `GIT_LFS_CDC_TEST_HTTPS`, `GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE`: the same with TLS, and a certificate that no authority knows.
+//! * `GIT_LFS_CDC_TEST_FUSE`: a Python with mfusepy, where file systems may be mounted; without it `file_systems` is skipped.
 //! * `GIT_LFS_CDC_TEST_STORE=s3`: all stores are made there instead of in folders.
 
 mod cache;
@@ -20,7 +21,9 @@ mod damage;
 mod data;
 mod dedup;
 mod deltas;
+mod downloads;
 mod evil_service;
+mod file_systems;
 mod hostile_store;
 mod install;
 #[cfg(target_os = "linux")]
@@ -30,6 +33,7 @@ mod least_privilege;
 #[cfg(target_os = "linux")]
 mod limits;
 mod machine;
+mod modes;
 mod network_faults;
 mod process;
 mod proxy;
@@ -51,3 +55,4 @@ mod trust;
 mod urls;
 mod users;
 mod web;
+mod work_trees;

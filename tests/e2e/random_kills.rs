@@ -126,7 +126,7 @@ fn agents_killed_at_random_moments() {
         copy.must(["reset", "--quiet", "--hard"]);
         assert_same_tree(&work.path, &copy.path);
         assert!(
-            listing(&copy.path.join(".git/lfs/tmp")).keys().all(|file| !path_str(file).ends_with(".part"))
+            listing(&copy.path.join(".git/lfs/cdc")).keys().all(|file| !path_str(file).ends_with(".part"))
         );
         fs::remove_dir_all(sandbox.path(&label)).unwrap();
     }

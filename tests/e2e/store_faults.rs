@@ -253,7 +253,7 @@ fn full_disk_of_a_clone() {
     let Some(disk) = SmallDisk::mount(copy.file(".git/lfs"), "size=12m,mode=755") else {
         return say("skipped: full_disk_of_a_clone, mounting is not allowed here");
     };
-    let left = copy.file(".git/lfs/tmp/cdc").join(format!("{}.partial", "0".repeat(64)));
+    let left = copy.file(".git/lfs/cdc/downloads").join(format!("{}.partial", "0".repeat(64)));
     fs::create_dir_all(left.parent().unwrap()).unwrap();
     let leave = || fs::write(&left, noise(3, 8_400_000)).unwrap();
     leave();

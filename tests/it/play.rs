@@ -76,7 +76,7 @@ impl Sandbox {
     }
 
     pub fn scratch_files(&self) -> usize {
-        let folder = self.repository().join(".git/lfs/tmp/cdc");
+        let folder = self.repository().join(".git/lfs/cdc/downloads");
         std::fs::read_dir(folder).map_or(0, Iterator::count)
     }
 }

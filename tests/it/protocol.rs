@@ -38,7 +38,7 @@ fn objects_go_up_and_come_back() {
         assert_progress(&progress, object.size);
         let path = Path::new(answer["path"].as_str().unwrap());
         assert!(
-            path.starts_with(sandbox.repository().canonicalize().unwrap().join(".git/lfs/tmp/cdc")),
+            path.starts_with(sandbox.repository().canonicalize().unwrap().join(".git/lfs/cdc/downloads")),
             "{path:?}"
         );
         assert!(std::fs::read(path).unwrap() == std::fs::read(&object.path).unwrap());

@@ -256,7 +256,7 @@ fn a_damaged_block_is_named_and_nothing_is_left_behind() {
         text.contains(name) && text.contains(&object.oid.to_string()) && text.contains("frame"),
         "{text}"
     );
-    let left = std::fs::read_dir(place.folder.path().join("lfs/tmp/cdc")).unwrap().count();
+    let left = std::fs::read_dir(place.folder.path().join("lfs/cdc/downloads")).unwrap().count();
     assert_eq!(left, 0);
     // condemned and pushed again, it is healed
     let id = BlockId::parse(name).unwrap();

@@ -28,7 +28,7 @@ fn reads_of_a_whole_pull(place: &Place, object: &Object) -> usize {
 }
 
 fn partial(place: &Place, object: &Object) -> PathBuf {
-    place.folder.path().join(format!("lfs/tmp/cdc/{}.partial", object.oid))
+    place.folder.path().join(format!("lfs/cdc/downloads/{}.partial", object.oid))
 }
 
 #[test]

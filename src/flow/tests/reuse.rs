@@ -73,7 +73,7 @@ fn what_other_objects_have_is_not_fetched() {
 
 /// Neither what was downloaded before nor what of it git-lfs did not take is in the way of the next pull.
 fn forget_downloads(place: &Place) {
-    let _ = std::fs::remove_dir_all(place.folder.path().join("lfs/tmp"));
+    let _ = std::fs::remove_dir_all(place.folder.path().join("lfs/cdc"));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_partial_download_and_other_objects_make_up_the_rest() {
     let half = |content: &[u8]| content[..BYTES / 2].to_vec();
     keep(&place, &first.oid, &first.content);
     keep(&place, &second.oid, &second.content);
-    let partial = place.folder.path().join(format!("lfs/tmp/cdc/{}.partial", third.oid));
+    let partial = place.folder.path().join(format!("lfs/cdc/downloads/{}.partial", third.oid));
     std::fs::create_dir_all(partial.parent().unwrap()).unwrap();
     std::fs::write(&partial, half(&third.content)).unwrap();
     let (engine, reads) = counting(&place, "blocks/");
@@ -189,6 +189,6 @@ fn a_copy_that_is_not_wanted_any_more_ends() {
     cancelled.cancel();
     let engine = with_source(&place, Arc::new(|_, _| true));
     assert_eq!(engine.download(&object.oid, 300_000, &cancelled).unwrap_err().kind(), Kind::Busy);
-    let left = std::fs::read_dir(place.folder.path().join("lfs/tmp/cdc")).unwrap().count();
+    let left = std::fs::read_dir(place.folder.path().join("lfs/cdc/downloads")).unwrap().count();
     assert_eq!(left, 0);
 }

@@ -13,11 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
-use super::cache;
 use super::room::{PART, RANGES, Room, listed};
+use super::{cache, lock};
 use crate::error::{Kind, Result};
 use crate::id::{BlockId, StoreId};
 use crate::limit;
+use crate::regular_file::{self, Links};
 
 /// What is kept of the blocks of one store: one file `<block>/<start>-<end>` for each range. Any number of processes may
 /// read, write and remove them at the same time.
@@ -51,7 +52,8 @@ impl Kept {
     }
 
     fn in_folder(folder: &Path) -> Self {
-        Self::of(listed(folder).filter_map(|file| parse(file.file_name().to_str()?)).collect())
+        let files = listed(folder).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        Self::of(files.filter_map(|file| parse(file.file_name().to_str()?)).collect())
     }
 
     /// How many bytes of `wanted` lie in them.
@@ -196,7 +198,7 @@ impl Place {
 fn begin_file(folder: &Path, range: &Range<u32>, bytes: u64) -> io::Result<NamedTempFile> {
     let prefix = format!("{}.", name(range));
     let file = tempfile::Builder::new().prefix(&prefix).suffix(&format!(".{PART}")).tempfile_in(folder)?;
-    file.as_file().try_lock()?;
+    lock::hold_new(file.as_file())?;
     file.as_file().set_len(bytes)?;
     Ok(file)
 }
@@ -207,7 +209,7 @@ fn read_piece(path: &Path, kept: &Range<u32>, start: u32, into: &mut [u8]) -> io
     // who can't write can't date there
     #[cfg(windows)]
     options.write(true);
-    let mut file = options.open(path)?;
+    let mut file = regular_file::open_with(&options, path, Links::Refused)?;
     let metadata = file.metadata()?;
     if metadata.len() != kept.len() as u64 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is cut short"));

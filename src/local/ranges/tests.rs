@@ -346,3 +346,30 @@ fn the_cap_is_held_while_eight_write_at_once() {
     assert!(peak > most / 2 && peak <= most, "{peak} of {most}");
     assert!(counted(root.path()) <= most);
 }
+
+/// A folder of the user's own may have been restored, or filled by another program.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_read_and_a_lock_that_is_a_link_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let ranges = Ranges::at(root.path(), "one", 1 << 30);
+    keep(&ranges, 1, 0..4 * KIB);
+    let path = ranges.folder(&block(1)).unwrap().join(name(&(0..4 * KIB)));
+    let link = || std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    let pipe = || assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    for put in [&link as &dyn Fn(), &pipe] {
+        fs::remove_file(&path).unwrap();
+        put();
+        assert!(read(&ranges, 1, 0..4 * KIB).is_none());
+        keep(&ranges, 1, 0..4 * KIB);
+        assert!(read(&ranges, 1, 0..4 * KIB).is_some());
+    }
+
+    let (lock, elsewhere) = (root.path().join("ranges.lock"), root.path().join("elsewhere"));
+    fs::rename(&lock, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
+    keep(&ranges, 2, 0..4 * KIB);
+    assert!(read(&ranges, 2, 0..4 * KIB).is_none() && read(&ranges, 1, 0..4 * KIB).is_some());
+    let refused = Room::new(root.path().to_owned(), 1 << 30).shrink().unwrap_err().to_string();
+    assert!(refused.contains("ranges.lock") && refused.contains("symbolic link"), "{refused}");
+}

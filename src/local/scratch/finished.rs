@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{PARTIAL, lock_partial};
 use crate::limit;
 use crate::local::lock;
+use crate::modes::Modes;
 
 /// A finished download that git-lfs was told of. It is git-lfs's as soon as that renames it. If it never does, it was
 /// interrupted or did not want it, and nobody will come for it: then a large one is kept for the next download, and
@@ -32,7 +33,7 @@ impl Drop for Finished {
 
 #[cfg(unix)]
 pub(super) fn hold(path: &Path) -> Option<File> {
-    lock::try_lock(File::options().read(true), path).ok().flatten()
+    lock::try_lock(File::options().read(true).write(true), path).ok()?.held()
 }
 
 /// There a lock would keep git-lfs from reading it; and while git-lfs reads it, it can't be moved away.
@@ -43,7 +44,7 @@ pub(super) fn hold(_: &Path) -> Option<File> {
 
 /// Takes a finished download back that nobody was told of, or that git-lfs has not taken.
 pub fn give_back(path: &Path) {
-    let Ok(about) = fs::metadata(path) else { return };
+    let Some(about) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) else { return };
     if about.len() >= limit::PARTIAL_BYTES && keep_for_next(path).unwrap_or(false) {
         tracing::info!("kept {} for the next download, as git-lfs did not take it", path.display());
     } else if fs::remove_file(path).is_ok() {
@@ -56,7 +57,10 @@ fn keep_for_next(finished: &Path) -> std::io::Result<bool> {
     let name = finished.file_name().and_then(|n| n.to_str());
     let Some((oid, _)) = name.and_then(|n| n.split_once('-')) else { return Ok(false) };
     let path = finished.with_file_name(format!("{oid}.{PARTIAL}"));
-    let Some(file) = lock_partial(&path)? else { return Ok(false) };
+    if !path.parent().is_some_and(lock::are_in) {
+        return Ok(false);
+    }
+    let Some(file) = lock_partial(&path, Modes::default())? else { return Ok(false) };
     if file.metadata()?.len() > 0 {
         return Ok(false);
     }

@@ -1,32 +1,37 @@
-//! Downloads in the making: files beside the LFS objects, where git-lfs can rename them from.
+//! Downloads in the making: files in a folder on the disk of the LFS objects, so that git-lfs can rename them.
 
 mod finished;
 mod share;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 pub use self::finished::{Finished, give_back};
-use super::lock;
+use super::lock::{self, Attempt};
 use super::room::Room;
 use crate::error::{Error, Result};
 use crate::id::{Nonce, Oid};
 use crate::limit;
+use crate::modes::Modes;
 
 /// How the names of downloads end that nobody goes on with.
 const PART: &str = "part";
 /// How those of downloads end that the next one goes on with.
 const PARTIAL: &str = "partial";
 
-/// `tmp/cdc` in the LFS storage: a folder of our own, which git-lfs does not sweep.
+/// `cdc/downloads` in the LFS storage. git-lfs removes files from `tmp` beside it, at any command and in all folders below, but
+/// leaves this folder alone.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     folder: PathBuf,
+    modes: Modes,
+    /// Whether files can be locked there; found out when a large download begins.
+    has_locks: Arc<OnceLock<bool>>,
     /// How often room was made.
     rooms: Arc<Mutex<u64>>,
     /// The ranges of blocks that are kept, which give way to objects.
@@ -36,11 +41,12 @@ pub struct Scratch {
 impl Scratch {
     /// Opens the folder in the LFS storage `storage`, makes it if need be, and removes what dead
     /// processes left there. Where the disk is full, `ranges` give way.
-    pub fn open(storage: &Path, ranges: Option<Room>) -> Result<Self> {
-        let folder = storage.join("tmp").join("cdc");
+    pub fn open(storage: &Path, modes: Modes, ranges: Option<Room>) -> Result<Self> {
+        let folder = storage.join("cdc").join("downloads");
         let failed = |e| Error::io(format!("making the folder {}", folder.display()), &e);
-        fs::create_dir_all(&folder).map_err(failed)?;
-        let scratch = Self { folder, rooms: Arc::default(), ranges: ranges.map(Arc::new) };
+        modes.make_folders(&folder).map_err(failed)?;
+        let has_locks = Arc::default();
+        let scratch = Self { folder, modes, has_locks, rooms: Arc::default(), ranges: ranges.map(Arc::new) };
         scratch.sweep(|extension| match extension {
             Some(PART) => Some(Duration::from_secs(limit::SCRATCH_PART_STALE_SECONDS)),
             Some(PARTIAL) => Some(Duration::from_secs(limit::PARTIAL_STALE_SECONDS)),
@@ -54,14 +60,9 @@ impl Scratch {
     /// files those were.
     fn sweep(&self, stale: impl Fn(Option<&str>) -> Option<Duration>) -> usize {
         let Ok(entries) = fs::read_dir(&self.folder) else { return 0 };
-        let is_stale = |path: &Path| -> std::io::Result<bool> {
-            let Some(limit) = stale(path.extension().and_then(|e| e.to_str())) else { return Ok(false) };
-            let file = File::options().write(true).open(path)?;
-            let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-            Ok(age >= limit && file.try_lock().is_ok())
-        };
         let removed = entries.flatten().map(|e| e.path()).filter(|path| {
-            let removed = is_stale(path).unwrap_or(false) && fs::remove_file(path).is_ok();
+            let Some(limit) = stale(path.extension().and_then(|e| e.to_str())) else { return false };
+            let removed = remove_abandoned(path, limit).unwrap_or(false);
             if removed {
                 tracing::info!("removed {}, left by an earlier download", path.display());
             }
@@ -74,24 +75,51 @@ impl Scratch {
     /// for the next one unless it is handed over; others vanish.
     pub fn create(&self, oid: &Oid, size_bytes: u64) -> Result<ScratchFile> {
         let failed = |e| Error::io(format!("creating a file in {}", self.folder.display()), &e);
-        let (file, kept) = match self.open_partial(oid, size_bytes).map_err(failed)? {
+        let (file, kept) = match self.open_partial(oid, size_bytes) {
             Some((file, path)) => (file, Kept::ForNext(Partial::new(path))),
             None => self.create_part(oid).map_err(failed).map(|(file, path)| (file, Kept::Not(path)))?,
         };
+        // git-lfs takes it as it is
+        self.modes.give(&file);
         let has_content = file.metadata().map_err(failed)?.len() > 0;
         file.set_len(size_bytes).map_err(failed)?;
         Ok(ScratchFile { kept, file, has_content, scratch: self.clone(), oid: *oid })
     }
 
-    /// The file that downloads of a large object go on with, unless another one is at it.
-    fn open_partial(&self, oid: &Oid, size_bytes: u64) -> std::io::Result<Option<(File, PathBuf)>> {
-        if size_bytes < limit::PARTIAL_BYTES {
-            return Ok(None);
+    /// The file that downloads of a large object go on with. None if another download is at it, or where it can't be
+    /// used: another user's may not be opened, and without locks nobody knows who else is at it.
+    fn open_partial(&self, oid: &Oid, size_bytes: u64) -> Option<(File, PathBuf)> {
+        if size_bytes < limit::PARTIAL_BYTES || !self.has_locks() {
+            return None;
         }
         let path = self.folder.join(format!("{oid}.{PARTIAL}"));
-        let Some(file) = lock_partial(&path)? else { return Ok(None) };
-        let found = if file.metadata()?.len() == 0 { self.adopt(oid, size_bytes, &path) } else { None };
-        Ok(Some((found.unwrap_or(file), path)))
+        let locked = lock_partial(&path, self.modes).and_then(|file| {
+            let size_bytes = file.as_ref().map(File::metadata).transpose()?.map(|found| found.len());
+            Ok(file.zip(size_bytes))
+        });
+        match locked {
+            Ok(None) => None,
+            Ok(Some((file, 0))) => Some((self.adopt(oid, size_bytes, &path).unwrap_or(file), path)),
+            Ok(Some((file, _))) => Some((file, path)),
+            Err(e) => {
+                tracing::info!("object {oid}: this download can't go on with {}: {e}", path.display());
+                None
+            }
+        }
+    }
+
+    /// Whether files can be locked here. Says once where they can't.
+    fn has_locks(&self) -> bool {
+        *self.has_locks.get_or_init(|| {
+            let has_locks = lock::are_in(&self.folder);
+            if !has_locks {
+                let folder = self.folder.display();
+                tracing::warn!(
+                    "{folder} is on a file system without locks: an interrupted download begins anew"
+                );
+            }
+            has_locks
+        })
     }
 
     /// Puts a finished download at `path`, whose lock is held, if there is one of which nobody knows any more: git-lfs
@@ -100,7 +128,7 @@ impl Scratch {
         let prefix = format!("{oid}-");
         let is_finished = |name: &str| name.starts_with(&prefix) && !name.contains('.');
         let adopted = |finished: &Path| -> std::io::Result<Option<File>> {
-            let held = || lock::try_lock(File::options().read(true).write(true), finished);
+            let held = || lock::try_lock(File::options().read(true).write(true), finished).map(Attempt::held);
             let Some(mut file) = held()? else { return Ok(None) };
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
             if let Some(rest) = Duration::from_millis(limit::HAND_OVER_MS).checked_sub(age) {
@@ -135,15 +163,12 @@ impl Scratch {
         builder.prefix(&prefix).suffix(".part");
         #[cfg(unix)]
         {
-            // what is created here becomes the LFS object: like git-lfs, leave its mode to the umask
             use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
+            builder.permissions(fs::Permissions::from_mode(self.modes.file()));
         }
         let (file, path) = builder.tempfile_in(&self.folder)?.into_parts();
-        match file.try_lock() {
-            Ok(()) | Err(TryLockError::Error(_)) => Ok((file, path)),
-            Err(TryLockError::WouldBlock) => Err(std::io::ErrorKind::ResourceBusy.into()),
-        }
+        lock::hold_new(&file)?;
+        Ok((file, path))
     }
 
     fn rooms(&self) -> MutexGuard<'_, u64> {
@@ -288,12 +313,35 @@ impl ScratchFile {
     }
 }
 
-/// Opens what a download goes on with, or makes it, unless another download is at it.
-fn lock_partial(path: &Path) -> std::io::Result<Option<File>> {
-    // git-lfs takes it as it is: like its own files, it has the mode that the umask leaves
+/// Opens the file that a download goes on with, or makes it, unless another download is at it.
+fn lock_partial(path: &Path, modes: Modes) -> std::io::Result<Option<File>> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
-    lock::try_lock(&options, path)
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, modes.file());
+    #[cfg(not(unix))]
+    let _ = modes;
+    lock::try_lock(&options, path).map(Attempt::held)
+}
+
+/// Removes a file of at least this age that no process holds. Says whether it did.
+fn remove_abandoned(path: &Path, at_age: Duration) -> std::io::Result<bool> {
+    let found = fs::symlink_metadata(path)?;
+    let age = found.modified()?.elapsed().unwrap_or_default();
+    if age < at_age || found.is_dir() {
+        return Ok(false);
+    }
+    let attempt = lock::try_lock(File::options().write(true), path)?;
+    let is_abandoned = match attempt {
+        Attempt::Held(_) => true,
+        Attempt::Taken => false,
+        // a process that writes to it dates it
+        Attempt::NoLocks(_) => age >= Duration::from_secs(limit::UNLOCKED_STALE_SECONDS),
+    };
+    if is_abandoned {
+        fs::remove_file(path)?;
+    }
+    Ok(is_abandoned)
 }
 
 fn is_full(e: &std::io::Error) -> bool {

@@ -34,7 +34,7 @@ impl ScratchFile {
         let taken = reflink_copy::reflink_file_to_path(source, &clone).and_then(|()| {
             std::fs::set_permissions(&clone, self.file.metadata()?.permissions())?;
             let file = File::options().read(true).write(true).open(&clone)?;
-            file.try_lock()?;
+            crate::local::lock::hold_new(&file)?;
             std::fs::rename(&clone, self.path())?;
             Ok(file)
         });

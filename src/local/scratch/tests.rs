@@ -15,7 +15,7 @@ fn files(scratch: &Scratch) -> Vec<String> {
 #[test]
 fn a_large_download_goes_on_where_the_last_one_ended() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let oid = Oid([7; 32]);
     let first = scratch.create(&oid, LARGE).unwrap();
     assert!(!first.has_content());
@@ -23,7 +23,7 @@ fn a_large_download_goes_on_where_the_last_one_ended() {
     drop(first);
     assert_eq!(files(&scratch), [format!("{oid}.partial")]);
 
-    let second = Scratch::open(storage.path(), None).unwrap().create(&oid, LARGE).unwrap();
+    let second = Scratch::open(storage.path(), Modes::default(), None).unwrap().create(&oid, LARGE).unwrap();
     let mut read = [0; 4];
     second.read_at(&mut read, 1000).unwrap();
     assert!(second.has_content() && &read == b"here");
@@ -41,7 +41,7 @@ fn a_large_download_goes_on_where_the_last_one_ended() {
 #[test]
 fn what_git_lfs_does_not_take_is_kept_if_it_is_large() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let finished = |oid: &Oid, size_bytes: u64| {
         let file = scratch.create(oid, size_bytes).unwrap();
         file.write_at(b"here", 2).unwrap();
@@ -70,7 +70,7 @@ fn what_git_lfs_does_not_take_is_kept_if_it_is_large() {
 #[test]
 fn a_finished_download_that_nobody_holds_is_gone_on_with() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let oid = Oid([7; 32]);
     let left = || {
         let file = scratch.create(&oid, LARGE).unwrap();
@@ -110,7 +110,7 @@ fn a_finished_download_that_nobody_holds_is_gone_on_with() {
 #[test]
 fn room_is_made_of_what_nobody_holds() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     drop(scratch.create(&Oid([1; 32]), LARGE).unwrap());
     let held = scratch.create(&Oid([2; 32]), LARGE).unwrap();
     let small = scratch.create(&Oid([3; 32]), 10).unwrap();
@@ -122,7 +122,7 @@ fn room_is_made_of_what_nobody_holds() {
 #[test]
 fn what_dead_processes_left_is_removed_and_nothing_else() {
     let storage = tempfile::tempdir().unwrap();
-    let scratch = Scratch::open(storage.path(), None).unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
     let oid = Oid([7; 32]);
     let held = scratch.create(&oid, 10).unwrap();
     let finished = scratch.create(&oid, 10).unwrap().hand_over().unwrap();
@@ -140,10 +140,52 @@ fn what_dead_processes_left_is_removed_and_nothing_else() {
     let old = left("old.partial", limit::PARTIAL_STALE_SECONDS);
     let yesterdays = left("yesterdays.partial", 24 * 60 * 60);
     held.file.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).unwrap();
-    Scratch::open(storage.path(), None).unwrap();
+    Scratch::open(storage.path(), Modes::default(), None).unwrap();
     assert!(!killed.exists() && !ignored.exists() && !old.exists() && yesterdays.exists());
     assert!(just_created.exists() && checked.exists() && finished.exists() && held.path().exists());
     let path = held.path().to_path_buf();
     drop(held);
     assert!(!path.exists(), "a failed download leaves nothing");
+}
+
+/// Others who can write to the folder may have put anything there.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_neither_waited_for_nor_in_the_way() {
+    let storage = tempfile::tempdir().unwrap();
+    let scratch = Scratch::open(storage.path(), Modes::default(), None).unwrap();
+    let oid = Oid([7; 32]);
+    let (partial, elsewhere) =
+        (scratch.folder.join(format!("{oid}.partial")), storage.path().join("elsewhere"));
+    fs::write(&elsewhere, b"content").unwrap();
+    let link = || std::os::unix::fs::symlink(&elsewhere, &partial).unwrap();
+    let pipe = || assert!(std::process::Command::new("mkfifo").arg(&partial).status().unwrap().success());
+    let folder = || fs::create_dir(&partial).unwrap();
+    for put in [&link as &dyn Fn(), &pipe, &folder] {
+        put();
+        let file = scratch.create(&oid, LARGE).unwrap();
+        assert!(!file.has_content());
+        file.write_at(b"here", 2).unwrap();
+        drop(Finished::at(file.hand_over().unwrap()));
+        assert_eq!(scratch.sweep(|_| Some(Duration::ZERO)), 0);
+        assert_eq!(files(&scratch), [format!("{oid}.partial")]);
+        fs::remove_file(&partial).or_else(|_| fs::remove_dir(&partial)).unwrap();
+    }
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"content");
+}
+
+#[cfg(unix)]
+#[test]
+fn downloads_have_the_mode_that_git_lfs_gives() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (setting, file_mode, folder_mode) in [("group", 0o660, 0o770), ("0640", 0o640, 0o750)] {
+        let storage = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(storage.path(), Modes::of(Some(setting)), None).unwrap();
+        for size_bytes in [10, LARGE] {
+            let finished = scratch.create(&Oid([7; 32]), size_bytes).unwrap().hand_over().unwrap();
+            assert_eq!(mode(&finished), file_mode, "{setting}, {size_bytes} bytes");
+        }
+        assert_eq!(mode(&scratch.folder), folder_mode);
+    }
 }
