@@ -17,6 +17,7 @@ use crate::id::{BlockId, ContentHash, Oid, SegmentId};
 use crate::limit;
 use crate::local::cache::Cache;
 use crate::store::Store;
+use crate::threads;
 
 /// Fails if a replaced segment has a record that `find` doesn't find, unless it is condemned: a collector drops it, and
 /// nobody relies on it. So many of its records are looked for, evenly spread.
@@ -64,15 +65,14 @@ pub(super) fn look(
     condemned: &CondemnedNames,
 ) -> Result<Vec<Error>> {
     let mut findings = Vec::new();
-    let chosen: Vec<_> = chosen(index).into_iter().collect();
-    for part in chosen.chunks(limit::COPIES_IN_FLIGHT) {
+    for part in chosen(index).chunks(limit::COPIES_IN_FLIGHT) {
         let checked: Vec<Result<()>> = std::thread::scope(|scope| {
-            let check = |(id, by)| move || check(store, cache, id, by, condemned);
-            // where no more threads are to be had, fewer are looked at
-            let begin = |entry: &(SegmentId, Vec<Arc<Standing>>)| {
-                std::thread::Builder::new().spawn_scoped(scope, check((entry.0, entry.1.clone())))
+            let begin = |replaced| {
+                let work = move || check(store, cache, replaced, condemned);
+                threads::spawn_scoped(scope, "replaced", work)
             };
-            let begun: Vec<_> = part.iter().filter_map(|entry| begin(entry).ok()).collect();
+            // where the system refuses a thread, fewer are looked at
+            let begun: Vec<_> = part.iter().filter_map(|replaced| begin(replaced).ok()).collect();
             let panicked = |_| Err(Error::internal("reading an index segment panicked"));
             begun.into_iter().map(|checking| checking.join().unwrap_or_else(panicked)).collect()
         });
@@ -87,8 +87,15 @@ pub(super) fn look(
     Ok(findings)
 }
 
+/// A segment that others have replaced, and that still stands in the store.
+struct Replaced {
+    id: SegmentId,
+    size_bytes: u64,
+    by: Vec<Arc<Standing>>,
+}
+
 /// Of what each segment replaces: the newest, the oldest, and some between them.
-fn chosen(index: &Index) -> BTreeMap<SegmentId, Vec<Arc<Standing>>> {
+fn chosen(index: &Index) -> Vec<Replaced> {
     let mut replaced = index.replaced_by();
     let is_small =
         |id: &SegmentId| index.listed().get(id).is_some_and(|b| *b <= limit::REPLACED_CHECKED_BYTES);
@@ -103,18 +110,18 @@ fn chosen(index: &Index) -> BTreeMap<SegmentId, Vec<Arc<Standing>>> {
         let spread = spread.filter_map(|place| named.get(place));
         chosen.extend(spread.filter_map(|id| Some((*id, replaced.get(id)?.clone()))));
     }
-    chosen
+    let sized = |(id, by)| Some(Replaced { id, size_bytes: *index.listed().get(&id)?, by });
+    chosen.into_iter().filter_map(sized).collect()
 }
 
 /// Fails if one replaced segment isn't said by those that replace it, or what it carries is nowhere else.
 fn check(
     store: &Store,
     cache: &Cache,
-    id: SegmentId,
-    by: Vec<Arc<Standing>>,
+    Replaced { id, size_bytes, by }: &Replaced,
     condemned: &CondemnedNames,
 ) -> Result<()> {
-    let bytes = match store.get_segment(&id).wait() {
+    let bytes = match store.get_segment(id, *size_bytes).wait() {
         Ok(bytes) if ContentHash::of(&bytes) == id.hash => bytes,
         // somebody has deleted it meanwhile; or it says nothing, and is not needed
         Ok(_) => return Ok(()),

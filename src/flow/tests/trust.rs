@@ -68,7 +68,8 @@ fn what_is_merged_without_what_it_carries_is_seen_and_pulled_all_the_same() {
     let object = place.object(&noise(50_100, 3000));
     object.push(&place.engine()).unwrap();
     let carrier = place.segments()[0];
-    let segment = Segment::open(place.store().get_segment(&carrier).wait().unwrap()).unwrap();
+    let bytes = place.store().get_segment(&carrier, place.listed_bytes(&carrier)).wait().unwrap();
+    let segment = Segment::open(bytes).unwrap();
     let mut merge = Merge::default();
     merge.add(&segment).unwrap();
     merge.replace(carrier, &segment, |_| true);
