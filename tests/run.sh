@@ -33,6 +33,9 @@ step "Looking for what the tests need: Rust, a C compiler, git, git-lfs, zstd"
 need_rust Cargo.toml
 need_git_lfs
 need zstd zstd zstd zstd
+if [ "$(uname)" = Linux ]; then
+  (need faketime faketime libfaketime -) || step "Clocks that are off will be skipped"
+fi
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then # who may mount a file system tries sharing on these
   (need mkfs.xfs xfsprogs xfsprogs - && need mkfs.btrfs btrfs-progs btrfs-progs -) || step "Sharing on XFS or btrfs will be skipped"
 fi

@@ -118,6 +118,13 @@ impl Machine {
         self.home.join(".gitconfig")
     }
 
+    /// Adds a setting, without a process for it: the last one counts.
+    pub fn configure(&self, name: &str, value: &str) {
+        let (section, key) = name.split_once('.').unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(self.config_file()).unwrap();
+        writeln!(file, "[{section}]\n\t{key} = {value}").unwrap();
+    }
+
     /// A command of this machine, with nothing of the caller's environment but `PATH`.
     pub fn command<A: AsRef<OsStr>>(
         &self,
