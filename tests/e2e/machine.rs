@@ -96,8 +96,7 @@ impl Machine {
 
     /// Has requests to a service signed, whoever names it: the machine's user trusts it.
     pub fn trusts(&self, endpoint: &str) {
-        let mut config = fs::OpenOptions::new().append(true).open(self.config_file()).unwrap();
-        writeln!(config, "[lfs-cdc]\n\ttrustedEndpoint = {endpoint}").unwrap();
+        self.configure("lfs-cdc.trustedEndpoint", endpoint);
     }
 
     /// Another user may not reach the build folder: copies of the binaries go into the machine's own `bin`.
@@ -107,6 +106,11 @@ impl Machine {
         for binary in binaries {
             fs::copy(&binary, self.home.join("bin").join(binary.file_name().unwrap())).unwrap();
         }
+    }
+
+    /// Whether its binaries are copies in a folder of its own.
+    pub fn has_own_binaries(&self) -> bool {
+        self.identity.is_some()
     }
 
     /// The binary that this machine uses.
