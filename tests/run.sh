@@ -5,7 +5,7 @@
 # and integration tests, and the end-to-end tests: with the git-lfs of this system and stores in directories, and again
 # with a newer git-lfs and stores in S3.
 #   --full   the large forms too: all corpora, an object of 1 GB, the memory of an agent with one of 4 GB, a slow link,
-#            the large form of the model, and either kind of store with either git-lfs
+#            the large form of the model, a torture of ten minutes, and either kind of store with either git-lfs
 # What it downloads it keeps in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -33,9 +33,29 @@ step "Looking for what the tests need: Rust, a C compiler, git, git-lfs, zstd"
 need_rust Cargo.toml
 need_git_lfs
 need zstd zstd zstd zstd
+if [ "$(uname)" = Linux ]; then
+  (need faketime faketime libfaketime -) || step "Clocks that are off will be skipped"
+fi
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then # who may mount a file system tries sharing on these
   (need mkfs.xfs xfsprogs xfsprogs - && need mkfs.btrfs btrfs-progs btrfs-progs -) || step "Sharing on XFS or btrfs will be skipped"
 fi
+
+scratch=$(mktemp -d)
+servers=$scratch/servers
+mkdir "$servers"
+# Downloads wait for the network while the compiler works.
+step "Building, while the rest is fetched"
+cargo test --release --locked --no-run >"$scratch/build.log" 2>&1 &
+building=$!
+clean_up() {
+  [ -z "$building" ] || kill "$building" 2>/dev/null || true
+  bash "$setup/servers.sh" stop "$servers"
+  rm -rf "$scratch"
+}
+trap clean_up EXIT
+# where a signal ends this script, the servers end too
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 step "A newer git-lfs"
 newer='' code=0
@@ -57,29 +77,24 @@ bash "$setup/corpora.sh" $form "$cache/corpora" ||
   fail "the corpora could not be made" "see the message above; it needs the network once, and about 3 GB on the disk"
 
 step "Storage servers on the loopback interface: SeaweedFS, rclone, Azurite, and one for plain files"
-servers=$(mktemp -d)
-stop_servers() {
-  bash "$setup/servers.sh" stop "$servers"
-  rm -rf "$servers"
-}
-trap stop_servers EXIT
-# where a signal ends this script, the servers end too
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 bash "$setup/servers.sh" start "$servers" || fail "the servers could not be started" "see the messages above"
 # shellcheck source=/dev/null
 . "$servers/env"
 
 [ $full = no ] || export GIT_LFS_CDC_FULL=1
-step "Building"
-cargo test --release --locked --no-run
+step "Waiting for the build"
+built=0
+wait "$building" || built=$?
+building=''
+cat "$scratch/build.log"
+[ $built = 0 ] || exit $built
 
 step "Unit, property, golden and integration tests, and the model"
 # thousands of small stores are synced in these: in memory, where there is room
-scratch=${TMPDIR:-/tmp}
-if [ "$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 4000000 ] 2>/dev/null; then scratch=/dev/shm; fi
+stores=${TMPDIR:-/tmp}
+if [ "$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 4000000 ] 2>/dev/null; then stores=/dev/shm; fi
 # all but e2e
-TMPDIR=$scratch cargo test --release --locked --lib --bins --test '[!e]*'
+TMPDIR=$stores cargo test --release --locked --lib --bins --test '[!e]*'
 cargo test --release --locked --doc
 
 export GIT_LFS_CDC_CORPORA=$cache/corpora

@@ -96,8 +96,7 @@ impl Machine {
 
     /// Has requests to a service signed, whoever names it: the machine's user trusts it.
     pub fn trusts(&self, endpoint: &str) {
-        let mut config = fs::OpenOptions::new().append(true).open(self.config_file()).unwrap();
-        writeln!(config, "[lfs-cdc]\n\ttrustedEndpoint = {endpoint}").unwrap();
+        self.configure("lfs-cdc.trustedEndpoint", endpoint);
     }
 
     /// Another user may not reach the build folder: copies of the binaries go into the machine's own `bin`.
@@ -109,6 +108,11 @@ impl Machine {
         }
     }
 
+    /// Whether its binaries are copies in a folder of its own.
+    pub fn has_own_binaries(&self) -> bool {
+        self.identity.is_some()
+    }
+
     /// The binary that this machine uses.
     pub fn agent(&self) -> PathBuf {
         if self.identity.is_some() { self.home.join("bin/git-lfs-cdc") } else { AGENT.into() }
@@ -116,6 +120,13 @@ impl Machine {
 
     pub fn config_file(&self) -> PathBuf {
         self.home.join(".gitconfig")
+    }
+
+    /// Adds a setting, without a process for it: the last one counts.
+    pub fn configure(&self, name: &str, value: &str) {
+        let (section, key) = name.split_once('.').unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(self.config_file()).unwrap();
+        writeln!(file, "[{section}]\n\t{key} = {value}").unwrap();
     }
 
     /// A command of this machine, with nothing of the caller's environment but `PATH`.

@@ -5,6 +5,7 @@
 //! * `GIT_LFS_CDC_TEST_GIT_LFS`: a folder with the `git-lfs` to use instead of the one on `PATH`.
 //! * `GIT_LFS_CDC_CORPORA`: a folder made by `tests/setup/corpora.sh`; without it `corpora` is skipped.
 //! * `GIT_LFS_CDC_FULL=1`: the large forms of the tests that have one.
+//! * `GIT_LFS_CDC_TORTURE_SEED`: the number that drives the choices of `torture`; by itself each run has another.
 //! * `GIT_LFS_CDC_TEST_S3` and the keys that `tests/setup/servers.sh` writes along with it: an S3 server.
 //! * `GIT_LFS_CDC_TEST_RCLONE`: an S3 server that takes any session token.
 //! * `GIT_LFS_CDC_TEST_HTTP`, `GIT_LFS_CDC_TEST_HTTP_ROOT`: a web server, and the folder that it serves.
@@ -21,6 +22,7 @@ mod damage;
 mod data;
 mod dedup;
 mod deltas;
+mod dice;
 mod downloads;
 mod evil_service;
 mod file_systems;
@@ -50,6 +52,8 @@ mod secrets;
 mod storage;
 mod store_faults;
 mod token_server;
+#[cfg(target_os = "linux")]
+mod torture;
 mod transfer;
 mod trust;
 mod urls;

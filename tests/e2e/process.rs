@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::scan::Secrets;
+use crate::scan::{Secrets, strangers};
 
 /// Nothing in these tests takes this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -47,6 +48,8 @@ impl Running {
     /// Starts a command that must not show any of the secrets.
     pub fn start(mut command: Command, secrets: Secrets) -> Running {
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        // found out before there is one of these tests'
+        strangers();
         let child = command
             .stdin(Stdio::null())
             .stdout(stdout.try_clone().unwrap())
@@ -67,18 +70,41 @@ impl Running {
         signal("KILL", &format!("-{}", self.child.id()));
     }
 
+    /// The processes of its group with their names, the oldest first.
+    #[cfg(target_os = "linux")]
+    pub fn members(&self) -> Vec<(u32, String)> {
+        let group = self.child.id().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        let member = |process: PathBuf| {
+            // number, name in brackets, state, parent, group; a process may be gone by now
+            let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+            let (start, rest) = stat.rsplit_once(") ")?;
+            let (id, name) = start.split_once(" (")?;
+            let is_member = rest.split(' ').nth(2) == Some(&group) && !rest.starts_with('Z');
+            if is_member { Some((id.parse().ok()?, name.to_owned())) } else { None }
+        };
+        let mut members: Vec<_> = processes.filter_map(member).collect();
+        members.sort_unstable();
+        members
+    }
+
     pub fn finished(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    pub fn wait(mut self) -> Outcome {
+    pub fn wait(self) -> Outcome {
+        self.wait_within(DEADLINE)
+    }
+
+    /// Panics if the command takes longer.
+    pub fn wait_within(mut self, deadline: Duration) -> Outcome {
         let started = Instant::now();
         let mut next_look = Duration::ZERO;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if started.elapsed() > DEADLINE {
+            if started.elapsed() > deadline {
                 self.kill();
                 panic!("{} hangs; so far:\n{}", self.command, read_again(&mut self.stderr));
             }

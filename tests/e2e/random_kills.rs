@@ -6,23 +6,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::data::{assert_same_tree, listing, noise};
+use crate::dice::Dice;
 use crate::kill::{pushed, start};
 use crate::machine::Machine;
 use crate::process::{Outcome, Running, say, signal};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, full, path_str};
-
-/// Numbers that are the same for the same seed.
-struct Dice {
-    seed: u64,
-}
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.seed += 1;
-        u64::from_le_bytes(noise(self.seed, 8).try_into().unwrap()) % limit
-    }
-}
 
 /// Kills some of the command's agents, at some moment of the time that it took before.
 fn kill_some(machine: &Machine, mut running: Running, usual: Duration, dice: &mut Dice) -> (Outcome, bool) {
@@ -40,13 +29,13 @@ fn kill_some(machine: &Machine, mut running: Running, usual: Duration, dice: &mu
     (running.wait(), has_hit)
 }
 
-/// The oids that git-lfs was told of as being in the store, from its trace.
-fn acknowledged(outcome: &Outcome) -> Vec<String> {
+/// The oids that git-lfs was told of as being in the store, from its trace. A line that a kill has cut short doesn't count.
+pub fn acknowledged(outcome: &Outcome) -> Vec<String> {
     let oid_of = |line: &str| {
         let answer = line.split_once("received response: ")?.1;
-        let is_good = answer.contains(r#""event":"complete""#) && !answer.contains(r#""error""#);
-        let oid = answer.split_once(r#""oid":""#)?.1.split('"').next()?;
-        is_good.then(|| oid.to_owned())
+        let answer: serde_json::Value = serde_json::from_str(answer).ok()?;
+        let is_good = answer["event"] == "complete" && answer["error"].is_null();
+        answer["oid"].as_str().filter(|_| is_good).map(str::to_owned)
     };
     outcome.stderr.lines().filter_map(oid_of).collect()
 }
@@ -96,7 +85,7 @@ fn clone_of<'a>(remote: &'a Path, copy: &'a Path) -> [&'a str; 4] {
 #[test]
 fn agents_killed_at_random_moments() {
     let rounds = if full() { 25 } else { 4 };
-    let mut dice = Dice { seed: 20_261_126 };
+    let mut dice = Dice::new(20_261_126);
     let sandbox = Sandbox::new();
     let mut work = sandbox.repository("killed");
     work.machine = work.machine.clone().with_variable("GIT_TRANSFER_TRACE", "1");

@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use crate::machine::{Identity, Machine};
 use crate::process::say;
@@ -78,8 +78,12 @@ impl Sandbox {
     /// A machine with the agent. Where stores are in S3 it may push, but not delete: nothing needs more.
     fn equip(&self, machine: Machine) -> Machine {
         let machine = if self.kind == Kind::S3 { machine.with_keys(Role::Push) } else { machine };
+        if machine.has_own_binaries() {
+            machine.install();
+        } else {
+            install_like_the_first(&machine);
+        }
         self.services.lock().unwrap().iter().for_each(|endpoint| machine.trusts(endpoint));
-        machine.install();
         machine
     }
 
@@ -138,6 +142,16 @@ impl Sandbox {
         let label = (0..).map(|i| format!("elsewhere-{i}")).find(|label| !self.path(label).exists()).unwrap();
         self.other_machine(&label).clone_of(&self.remote(name), &format!("{label}/{name}"))
     }
+}
+
+/// All machines that use the same binary get the same configuration: the first is installed, the others get a copy.
+fn install_like_the_first(machine: &Machine) {
+    static INSTALLED: OnceLock<Vec<u8>> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| {
+        machine.install();
+        fs::read(machine.config_file()).unwrap()
+    });
+    fs::write(machine.config_file(), installed).unwrap();
 }
 
 pub fn path_str(path: &Path) -> &str {

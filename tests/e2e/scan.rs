@@ -2,9 +2,11 @@
 //!
 //! Every command that is run through a machine is looked at, and every sandbox at its end.
 
-use std::fs;
+use std::collections::HashSet;
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -49,18 +51,12 @@ impl Secrets {
         if self.0.is_empty() {
             return None;
         }
-        // Only where there is /proc; processes come and go while it is read.
-        let processes =
-            fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-        let numbers = processes.filter(|path| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        });
-        let shows = |process: &PathBuf| {
-            let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        let shows = |process: &Process| {
+            let line = fs::read(process.folder().join("cmdline")).unwrap_or_default();
             self.stand_in(&String::from_utf8_lossy(&line))
         };
-        let found = numbers.into_iter().find(shows)?;
-        Some(fs::read_to_string(found.join("comm")).unwrap_or_default().trim().to_owned())
+        let found = processes().find(|process| !strangers().contains(process) && shows(process))?;
+        Some(fs::read_to_string(found.folder().join("comm")).unwrap_or_default().trim().to_owned())
     }
 
     /// A file below a folder with a secret in it. Objects and blocks are content: they are left out.
@@ -82,6 +78,34 @@ impl Secrets {
         }
         None
     }
+}
+
+/// A process, told by its inode from a later one with the same number.
+#[derive(PartialEq, Eq, Hash)]
+pub struct Process {
+    number: u32,
+    inode: u64,
+}
+
+impl Process {
+    fn folder(&self) -> PathBuf {
+        Path::new("/proc").join(self.number.to_string())
+    }
+}
+
+/// Every process, where there is /proc. They come and go while it is read.
+fn processes() -> impl Iterator<Item = Process> {
+    let process = |entry: DirEntry| {
+        Some(Process { number: entry.file_name().to_str()?.parse().ok()?, inode: entry.ino() })
+    };
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(process)
+}
+
+/// The processes that ran before these tests started any. There are many: reading their command lines five times for each
+/// command costs more than the rest of a look, by a factor of four.
+pub fn strangers() -> &'static HashSet<Process> {
+    static STRANGERS: OnceLock<HashSet<Process>> = OnceLock::new();
+    STRANGERS.get_or_init(|| processes().collect())
 }
 
 fn is_log(path: &Path) -> bool {

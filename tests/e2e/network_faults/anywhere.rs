@@ -5,20 +5,10 @@ use std::time::Duration;
 
 use super::scene::{Scene, check_out, side_by_side};
 use crate::data::{assert_same_tree, noise};
+use crate::dice::Dice;
 use crate::process::say;
 use crate::proxy::{Answer, Fault, Pace, Request};
 use crate::sandbox::full;
-
-/// Numbers that look random, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 += 1;
-        let bytes = noise(self.0, 8);
-        (u64::from_le_bytes(bytes.try_into().unwrap()) % bound as u64) as usize
-    }
-}
 
 fn any_fault(dice: &mut Dice) -> Fault {
     let pace = Pace { bytes: 3_000, pause: Duration::from_millis(5) };
@@ -44,14 +34,15 @@ fn any_fault(dice: &mut Dice) -> Fault {
         Fault::Replace(Answer::internal_error()),
         Fault::Replace(Answer::access_denied()),
     ];
-    faults[dice.below(faults.len())].clone()
+    dice.pick(&faults).clone()
 }
 
 /// Up to three rules: a fault for some requests in a row, from the n-th on.
-fn spoil(scene: &Scene, dice: &mut Dice, requests: usize) -> Vec<String> {
+fn spoil(scene: &Scene, dice: &mut Dice, requests: u64) -> Vec<String> {
     let rules = 1 + dice.below(3);
     let spoiled = (0..rules).map(|_| {
-        let (skip, times, fault) = (dice.below(requests), 1 + dice.below(4), any_fault(dice));
+        let (skip, times) = (dice.below(requests) as usize, 1 + dice.below(4) as usize);
+        let fault = any_fault(dice);
         let what = format!("{times} times {fault:?} from request {skip} on");
         scene.proxy.from(skip, times, |_: &Request| true, fault);
         what
@@ -63,8 +54,8 @@ fn files(dice: &mut Dice) -> Vec<(String, Vec<u8>)> {
     let largest = if full() { 90_000_000 } else { 1_500_000 };
     let count = 1 + dice.below(4);
     let mut file = |number| {
-        let len = [200, 30_000, 400_000, largest][dice.below(4)];
-        (format!("{number}.bin"), noise(dice.0 + 1_000_000, len))
+        let len = *dice.pick(&[200, 30_000, 400_000, largest]);
+        (format!("{number}.bin"), noise(dice.seed() + 1_000_000, len))
     };
     (0..count).map(&mut file).collect()
 }
@@ -74,7 +65,7 @@ fn anything_may_fail() {
     let seeds: Vec<u64> = (1..=if full() { 60 } else { 6 }).collect();
     side_by_side(&seeds, |seed| {
         let Some(scene) = Scene::new("anything_may_fail") else { return };
-        let mut dice = Dice(seed * 10_000);
+        let mut dice = Dice::new(seed * 10_000);
         scene.usual_agents();
         if full() {
             // a server that stores a large block is silent for a while

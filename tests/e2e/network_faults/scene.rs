@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -107,13 +106,13 @@ impl Scene {
 
     fn equip(&self, machine: &Machine) {
         for (name, value) in self.settings.lock().unwrap().iter() {
-            configure(machine, name, value);
+            machine.configure(name, value);
         }
     }
 
     fn set(&self, name: &'static str, value: &str) {
         self.settings.lock().unwrap().insert(name, value.to_owned());
-        configure(&self.work.machine, name, value);
+        self.work.machine.configure(name, value);
     }
 
     /// How long one request is tried again from now on.
@@ -280,13 +279,6 @@ impl Scene {
 #[track_caller]
 pub fn check_out(copy: &Repo) {
     copy.must(["-c", PATIENTLY, "reset", "--quiet", "--hard"]);
-}
-
-/// Adds a setting, without a process for it: the last one counts.
-fn configure(machine: &Machine, name: &str, value: &str) {
-    let (section, key) = name.split_once('.').unwrap();
-    let mut file = fs::OpenOptions::new().append(true).open(machine.config_file()).unwrap();
-    writeln!(file, "[{section}]\n\t{key} = {value}").unwrap();
 }
 
 fn with_variables(machine: Machine, variables: &[(&str, String)]) -> Machine {
