@@ -64,10 +64,15 @@ enum Command {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    // for wrong arguments clap prints what is right, and exits with 2
-    let command = Arguments::parse().command;
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(answer) => {
+            print::arguments(&answer);
+            return ExitCode::from(if answer.use_stderr() { EXIT_FAILED } else { 0 });
+        }
+    };
     if !matches!(command, Command::Transfer(_)) {
-        log::to_terminal();
+        log::to_terminal(print::warning);
     }
     let outcome = match command {
         Command::Install(command) => command.run(),
