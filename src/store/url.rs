@@ -90,6 +90,16 @@ impl StoreUrl {
         self.repository.as_deref().unwrap_or_default()
     }
 
+    /// The place alone, whosever objects are meant.
+    pub fn place(&self) -> Self {
+        Self { target: self.target.clone(), repository: None }
+    }
+
+    /// The place as a person would type it.
+    pub fn shown(&self) -> String {
+        self.place().to_string().trim_start_matches(SCHEME).to_owned()
+    }
+
     /// Whether both name the same place, whosever objects are meant.
     pub fn is_same_place(&self, other: &Self, top: &Path) -> bool {
         match (self.directory(top), other.directory(top)) {
@@ -131,11 +141,24 @@ impl StoreUrl {
 }
 
 fn parse_place(place: &str) -> Result<Target, String> {
+    if let Some((word, rest)) = place.split_once(':')
+        && word.eq_ignore_ascii_case("cdc")
+    {
+        let rest = rest.trim_start_matches(':');
+        return Err(format!(
+            "did you mean {SCHEME}{}?",
+            rest.strip_prefix('/').filter(|_| rest.starts_with("//")).unwrap_or(rest)
+        ));
+    }
     let Some((scheme, rest)) = place.split_once("://") else {
-        return directory(place.to_owned());
+        return match misspelt(place) {
+            None => directory(place.to_owned()),
+            Some(meant) => Err(meant),
+        };
     };
-    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
-        return Err("names and passwords don't belong in it".into());
+    let scheme = scheme.to_ascii_lowercase();
+    if has_user(rest) {
+        return Err(NO_SECRETS.into());
     }
     let bucket = || -> Result<(String, Prefix), String> {
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -148,7 +171,7 @@ fn parse_place(place: &str) -> Result<Target, String> {
         };
         Ok((name.to_owned(), prefix))
     };
-    match scheme {
+    match scheme.as_str() {
         "file" => {
             let path = rest.strip_prefix("localhost").unwrap_or(rest);
             if !path.starts_with('/') {
@@ -164,10 +187,65 @@ fn parse_place(place: &str) -> Result<Target, String> {
         "az" => bucket().map(|(container, prefix)| Target::Azure { container, prefix, account: None }),
         "http" | "https" => match rest.split('/').next() {
             None | Some("") => Err("it names no host".into()),
-            Some(_) => Ok(Target::Web(place.trim_end_matches('/').to_owned())),
+            Some(_) => Ok(Target::Web(format!("{scheme}://{rest}").trim_end_matches('/').to_owned())),
         },
-        _ => Err(format!("{scheme}:// is not known")),
+        _ => Err(match meant_scheme(scheme.trim()) {
+            Some(known) => format!("did you mean {known}://{rest}?"),
+            None => format!("{scheme}:// is not known"),
+        }),
     }
+}
+
+const NO_SECRETS: &str = "names and passwords don't belong in it";
+
+fn has_user(behind_scheme: &str) -> bool {
+    behind_scheme.split('/').next().is_some_and(|authority| authority.contains('@'))
+}
+
+const SCHEMES: [&str; 6] = ["s3", "gs", "az", "https", "http", "file"];
+
+/// The scheme that is called so elsewhere.
+fn meant_scheme(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        "s3a" | "s3n" | "minio" | "r2" | "b2" | "aws" => Some("s3"),
+        "gcs" | "google" | "gcp" => Some("gs"),
+        "azure" | "azblob" | "azblobs" | "wasb" | "wasbs" | "abfs" | "abfss" => Some("az"),
+        known => SCHEMES.into_iter().find(|scheme| *scheme == known),
+    }
+}
+
+/// What is wrong with a place that would be a folder with a strange name, and hardly is meant as one: a URL with a slash
+/// or a colon too few, another machine's folder, a path of another system.
+fn misspelt(place: &str) -> Option<String> {
+    let end = place.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(place.len());
+    let (word, rest) = (place[..end].to_ascii_lowercase(), &place[end..]);
+    let is_url = rest.starts_with(':') || rest.starts_with("//");
+    if let (true, Some(scheme)) = (is_url, meant_scheme(&word)) {
+        let rest = rest.trim_start_matches([':', '/']);
+        if has_user(rest) {
+            return Some(NO_SECRETS.into());
+        }
+        let root = if scheme == "file" { "/" } else { "" };
+        return Some(format!("did you mean {scheme}://{root}{rest}?"));
+    }
+    if let Some(named) = place.strip_prefix('~').filter(|rest| !rest.is_empty() && !rest.starts_with('/')) {
+        return Some(format!("~{named} is not looked up; write the path of that user's folder"));
+    }
+    if place.starts_with('$') || place.starts_with('%') {
+        return Some("variables have no value here; write the path itself".into());
+    }
+    let first = place.split('/').next().unwrap_or_default();
+    let (drive, share) = (end == 1 && rest.starts_with(':'), place.starts_with(r"\\"));
+    if cfg!(windows) && (drive || share) || !first.contains([':', '@', '\\']) {
+        return None;
+    }
+    Some(match (drive || first.contains('\\'), first.contains(['@', ':'])) {
+        (true, _) => format!("that is a path of Windows; a folder of that name would be ./{place}"),
+        (false, true) => format!(
+            "nothing is stored over SSH, nor on another machine by its name; mount the folder, or write ./{place}"
+        ),
+        _ => format!("a folder of that name would be ./{place}"),
+    })
 }
 
 fn directory(path: String) -> Result<Target, String> {
@@ -212,6 +290,7 @@ fn endpoint_in(url: &str) -> Option<String> {
 fn without_secrets(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        (None, Some((secret, host))) if secret.contains(':') => format!("…@{host}"),
         _ => text.to_owned(),
     }
 }
@@ -397,10 +476,60 @@ mod tests {
     }
 
     #[test]
+    fn urls_with_typos_are_answered_with_what_was_meant() {
+        for (text, meant) in [
+            ("s3:/team/x", "s3://team/x"),
+            ("s3//team/x", "s3://team/x"),
+            ("cdc::s3:team/x", "s3://team/x"),
+            ("S3:///team/x", "can't be the name"),
+            ("Gs:/team", "gs://team"),
+            ("gcs://team/x", "gs://team/x"),
+            ("azure://box/x?account=acme1", "az://box/x"),
+            ("http:/host/x", "http://host/x"),
+            ("HTTPS:host/x", "https://host/x"),
+            ("https//host/x", "https://host/x"),
+            ("file:/srv/x", "file:///srv/x"),
+            ("cdc:s3://team/x", "cdc::s3://team/x"),
+            ("cdc:/srv/x", "cdc::/srv/x"),
+            ("cdc://srv/x", "cdc::/srv/x"),
+            ("CDC::/srv/x", "cdc::/srv/x"),
+            (" s3://team/x", "s3://team/x"),
+            ("git@host:team/x", "SSH"),
+            ("me@host:/srv/x", "SSH"),
+            ("nas:/srv/x", "mount"),
+            ("localhost:9000/team", "./localhost:9000/team"),
+            ("~bob/lfs", "~bob"),
+            ("$HOME/lfs", "variables"),
+            ("%USERPROFILE%/lfs", "variables"),
+        ] {
+            let error = StoreUrl::parse(text).unwrap_err().to_string();
+            let (answer, _) = error.split_once("; the form is").unwrap_or((&error, ""));
+            let answer = answer.split_once(": ").unwrap().1;
+            assert!(answer.contains(meant), "{text}: {error}");
+        }
+        #[cfg(unix)]
+        for text in [r"C:\lfs", "c:/lfs", r"\\nas\lfs", r"..\lfs"] {
+            let error = StoreUrl::parse(text).unwrap_err().to_string();
+            assert!(error.contains("Windows") && error.contains("./"), "{text}: {error}");
+        }
+        for folder in
+            ["./nas:/x", "./a@b", "/a:b", "../a:b", "~/a:b", "x/a:b", "s3", "s3/x", "file", "azure-x"]
+        {
+            assert!(StoreUrl::parse(folder).unwrap().directory(Path::new("/")).is_some(), "{folder}");
+        }
+        let url = StoreUrl::parse("S3://team/X").unwrap();
+        assert_eq!((url.to_string().as_str(), url.shown().as_str()), ("cdc::s3://team/X", "s3://team/X"));
+        let url = StoreUrl::parse("HTTPS://host/X?repository=r").unwrap();
+        assert_eq!(url.shown(), "https://host/X");
+    }
+
+    #[test]
     fn passwords_are_refused_and_not_repeated() {
         for text in [
             "https://me:hunter2@host/lfs",
             "s3://AKIA:hunter2@bucket/x",
+            "https:me:hunter2@host/lfs",
+            "cdc::s3//AKIA:hunter2@bucket/x",
             "s3://bucket?endpoint=https://me:hunter2@host",
         ] {
             let error = StoreUrl::parse(text).unwrap_err().to_string();
