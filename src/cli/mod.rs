@@ -2,6 +2,7 @@
 
 mod cache;
 mod compact;
+mod hook;
 mod init;
 mod install;
 mod manifest;

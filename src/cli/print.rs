@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::text::{visible, visible_json};
+use crate::threads;
 
 /// How long a person waits without being told for what.
 const WAIT_IN_SILENCE: Duration = Duration::from_secs(1);
@@ -48,16 +49,21 @@ pub(super) fn progress(text: impl Display) {
 pub(super) fn while_waiting<T>(what: impl Display, work: impl FnOnce() -> T) -> T {
     let (done, ended) = crossbeam_channel::bounded::<()>(0);
     let text = format!("waiting for {what} …");
-    let watch = std::thread::Builder::new().spawn(move || {
+    let watch = move || {
         if ended.recv_timeout(WAIT_IN_SILENCE) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
             complain(&text);
         }
-    });
-    let result = work();
-    drop(done);
+    };
     // without a thread nothing is said
-    let _ = watch.map(std::thread::JoinHandle::join);
-    result
+    let here = move || {
+        let result = work();
+        drop(done);
+        result
+    };
+    std::thread::scope(|scope| {
+        let _ = threads::spawn_scoped(scope, "watch", watch);
+        here()
+    })
 }
 
 /// Why the command failed.

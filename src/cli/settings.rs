@@ -137,6 +137,20 @@ pub(super) fn access(
     })
 }
 
+/// The same for a command that a person waits for: it gives up soon, unless the user has said when.
+pub(super) fn hurried_access(
+    config: &Config,
+    configured: &str,
+    chosen_by: ChosenBy,
+    intent: Intent,
+) -> Result<Access> {
+    let mut access = access(config, configured, chosen_by, intent)?;
+    if (Of { config, store: configured }).text("retryTime").is_none() {
+        access.retry_time = Duration::from_secs(limit::HURRIED_RETRY_SECONDS);
+    }
+    Ok(access)
+}
+
 /// Endpoints that the user trusts with signed requests.
 pub(super) fn trusted_endpoints(config: &Config) -> Vec<String> {
     config.settings("trustedendpoint", "").into_iter().map(str::to_owned).collect()

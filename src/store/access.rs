@@ -25,7 +25,7 @@ pub enum Intent {
 }
 
 /// Settings that a committed URL has no say in, or less than these.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Who has chosen the store's URL.
     pub chosen_by: ChosenBy,
