@@ -33,6 +33,7 @@ mod least_privilege;
 #[cfg(target_os = "linux")]
 mod limits;
 mod machine;
+mod mistakes;
 mod modes;
 mod network_faults;
 mod process;
