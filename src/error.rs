@@ -139,7 +139,7 @@ impl Error {
     pub fn tried(mut self, times: u32, time: std::time::Duration) -> Self {
         self.is_lasting = true;
         if times > 1 {
-            self.message = format!("{} (tried {times} times in {} s)", self.message, time.as_secs());
+            self.message = format!("{} (tried {times} times in {} s)", self.message, time.as_secs().max(1));
         }
         self
     }

@@ -5,7 +5,7 @@ mod main_work_tree;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ pub fn git(arguments: &[&str]) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(complaint(arguments, &output.stderr))
+    Err(complaint(arguments, &output))
 }
 
 /// Asks git something that it can't answer outside of a repository.
@@ -66,7 +66,7 @@ fn ask(arguments: &[&str]) -> Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     if !String::from_utf8_lossy(&output.stderr).contains("not a git repository") {
-        return Err(complaint(arguments, &output.stderr));
+        return Err(complaint(arguments, &output));
     }
     Err(match std::env::var_os("GIT_DIR") {
         Some(named) => {
@@ -98,8 +98,10 @@ pub fn version_of(program: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
 }
 
-fn complaint(arguments: &[&str], stderr: &[u8]) -> Error {
-    let words = String::from_utf8_lossy(stderr);
+fn complaint(arguments: &[&str], output: &Output) -> Error {
+    // git-lfs complains where others report
+    let words = if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr };
+    let words = String::from_utf8_lossy(words);
     Error::invalid(format!("git {}: {}", arguments.join(" "), words.trim()))
 }
 
@@ -112,7 +114,7 @@ pub fn config_value(scope: Option<&str>, key: &str) -> Result<Option<String>> {
     match output.status.code() {
         Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())),
         Some(1) => Ok(None),
-        _ => Err(complaint(&arguments, &output.stderr)),
+        _ => Err(complaint(&arguments, &output)),
     }
 }
 
@@ -151,6 +153,14 @@ impl Repo {
 fn work_tree() -> Option<PathBuf> {
     let top = git(&["rev-parse", "--show-toplevel"]).ok()?;
     Some(PathBuf::from(top.trim_end_matches('\n')))
+}
+
+/// The LFS URL that `.lfsconfig` has on a remote's main branch, as far as this clone knows it. A commit that is checked
+/// out may be older than that file.
+pub fn newest_lfs_url(remote: &str) -> Option<String> {
+    let blob = format!("refs/remotes/{remote}/HEAD:.lfsconfig");
+    let config = Config::read(&["config", "-z", "--list", "--blob", &blob]).ok()?;
+    config.get("lfs.url").map(str::to_owned)
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Outcome, print};
 use crate::error::{Error, Result};
-use crate::repo::{Config, config_value, git, version_of};
+use crate::repo::{Config, Repo, config_value, git, version_of};
 
 const PATH_KEY: &str = "lfs.customtransfer.cdc.path";
 const ARGUMENTS_KEY: &str = "lfs.customtransfer.cdc.args";
@@ -32,12 +32,15 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    fn flag(&self) -> &'static str {
-        match self {
-            Self { local: true, .. } => "--local",
+    fn flag(&self) -> Result<&'static str> {
+        Ok(match self {
+            Self { local: true, .. } => {
+                Repo::discover()?;
+                "--local"
+            }
             Self { system: true, .. } => "--system",
             _ => "--global",
-        }
+        })
     }
 }
 
@@ -55,7 +58,7 @@ pub(super) struct Install {
 
 impl Install {
     pub(super) fn run(self) -> Result<Outcome> {
-        let scope = self.scope.flag();
+        let scope = self.scope.flag()?;
         let program = lasting_path()?;
         let program = program.to_str().ok_or_else(|| {
             Error::invalid(format!("git can't be told the path {}", program.display()))
@@ -94,7 +97,7 @@ pub(super) struct Uninstall {
 
 impl Uninstall {
     pub(super) fn run(self) -> Result<Outcome> {
-        let scope = self.scope.flag();
+        let scope = self.scope.flag()?;
         let mut removed = 0;
         for key in [PATH_KEY, ARGUMENTS_KEY, AGENT_KEY] {
             if config_value(Some(scope), key)?.is_some() {

@@ -68,8 +68,8 @@ pub fn main() -> ExitCode {
     let command = match Arguments::try_parse() {
         Ok(arguments) => arguments.command,
         Err(answer) => {
-            print::arguments(&answer);
-            return ExitCode::from(if answer.use_stderr() { EXIT_FAILED } else { 0 });
+            let is_wrong = print::arguments(&answer);
+            return ExitCode::from(if is_wrong { EXIT_FAILED } else { 0 });
         }
     };
     if !matches!(command, Command::Transfer(_)) {

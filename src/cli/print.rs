@@ -80,10 +80,11 @@ fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{}", visible(text));
 }
 
-/// What the reader of the arguments has to say: help, the version, or what is wrong with them.
-pub(super) fn arguments(answer: &clap::Error) {
+/// Shows help, the version, or what is wrong with the arguments. Returns whether something is.
+pub(super) fn arguments(answer: &clap::Error) -> bool {
     let text = answer.render();
-    if answer.use_stderr() {
+    let is_wrong = answer.use_stderr();
+    if is_wrong {
         // it repeats what was typed, or pasted
         text.to_string().trim_end().lines().for_each(complain);
     } else if io::stdout().is_terminal() {
@@ -91,6 +92,7 @@ pub(super) fn arguments(answer: &clap::Error) {
     } else {
         let _ = write!(io::stdout(), "{text}");
     }
+    is_wrong
 }
 
 /// Where the protocol's answers go, and nothing else.

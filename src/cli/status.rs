@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::flow::health::{self, Health};
 use crate::limit;
 use crate::local::limits;
-use crate::repo::{Config, Direction, Repo, git};
+use crate::repo::{Config, Direction, Repo, git, newest_lfs_url};
 use crate::store::{self, Access, Intent, SCHEME, Store, StoreUrl, UNSYNCED};
+use crate::text::{is_hidden, shell_word};
 use crate::threads;
 
 /// Show which store each remote leads to, and whether it works
@@ -224,7 +225,20 @@ fn target(
 ) -> Option<Target> {
     let name = &remote.remote;
     let Some(configured) = remote.lfs_url.clone() else {
-        findings.push(format!("remote {name} has no LFS URL of ours; run `git lfs-cdc init URL`"));
+        let newest = newest_lfs_url(name).filter(|url| url.starts_with(SCHEME) && !url.contains(is_hidden));
+        findings.push(match newest {
+            // what stands in git's own configuration is the user's choice, and an endpoint there is trusted
+            Some(url) if url.contains("endpoint=") => format!(
+                "this commit is older than .lfsconfig, which names the store; check out the newest commit of {name} first"
+            ),
+            // it is pasted
+            Some(url) => format!(
+                "this commit is older than .lfsconfig, which names the store; run `git config lfs.url {}`, and `git \
+                 reset --hard` for files that are missing",
+                shell_word(&url)
+            ),
+            None => format!("remote {name} has no LFS URL of ours; run `git lfs-cdc init URL`"),
+        });
         return None;
     };
     if !configured.starts_with(SCHEME) {

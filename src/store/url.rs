@@ -65,6 +65,12 @@ impl StoreUrl {
                 .remedy(RIGHT_FORM)
         };
         let bare = text.strip_prefix(SCHEME).unwrap_or(text);
+        if let Some(answer) = misspelt(bare) {
+            return Err(Error::invalid(format!(
+                "{:?} is not the URL of a store: {answer}",
+                without_secrets(text)
+            )));
+        }
         let (place, query) = bare.split_once('?').unwrap_or((bare, ""));
         let mut target = parse_place(place).map_err(wrong)?;
         let mut repository = None;
@@ -141,20 +147,8 @@ impl StoreUrl {
 }
 
 fn parse_place(place: &str) -> Result<Target, String> {
-    if let Some((word, rest)) = place.split_once(':')
-        && word.eq_ignore_ascii_case("cdc")
-    {
-        let rest = rest.trim_start_matches(':');
-        return Err(format!(
-            "did you mean {SCHEME}{}?",
-            rest.strip_prefix('/').filter(|_| rest.starts_with("//")).unwrap_or(rest)
-        ));
-    }
     let Some((scheme, rest)) = place.split_once("://") else {
-        return match misspelt(place) {
-            None => directory(place.to_owned()),
-            Some(meant) => Err(meant),
-        };
+        return directory(place.to_owned());
     };
     let scheme = scheme.to_ascii_lowercase();
     if has_user(rest) {
@@ -189,10 +183,7 @@ fn parse_place(place: &str) -> Result<Target, String> {
             None | Some("") => Err("it names no host".into()),
             Some(_) => Ok(Target::Web(format!("{scheme}://{rest}").trim_end_matches('/').to_owned())),
         },
-        _ => Err(match meant_scheme(scheme.trim()) {
-            Some(known) => format!("did you mean {known}://{rest}?"),
-            None => format!("{scheme}:// is not known"),
-        }),
+        _ => Err(format!("{scheme}:// is not known")),
     }
 }
 
@@ -214,19 +205,24 @@ fn meant_scheme(scheme: &str) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a place that would be a folder with a strange name, and hardly is meant as one: a URL with a slash
-/// or a colon too few, another machine's folder, a path of another system.
-fn misspelt(place: &str) -> Option<String> {
-    let end = place.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(place.len());
-    let (word, rest) = (place[..end].to_ascii_lowercase(), &place[end..]);
+/// What is wrong with a text that would be a folder with a strange name, and hardly is meant as one: a URL with a slash
+/// or a colon too few, one of another scheme's name, another machine's folder, a path of another system.
+fn misspelt(text: &str) -> Option<String> {
+    let place = text.split('?').next().unwrap_or_default();
+    if let Some((word, rest)) = text.split_once(':')
+        && word.eq_ignore_ascii_case("cdc")
+    {
+        let rest = rest.trim_start_matches(':');
+        let rest = rest.strip_prefix('/').filter(|path| path.starts_with('/')).unwrap_or(rest);
+        return Some(format!("did you mean {SCHEME}{rest}?"));
+    }
+    let name = place.trim_start();
+    let word = &name[..name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len())];
+    let rest = &text.trim_start()[word.len()..];
     let is_url = rest.starts_with(':') || rest.starts_with("//");
-    if let (true, Some(scheme)) = (is_url, meant_scheme(&word)) {
-        let rest = rest.trim_start_matches([':', '/']);
-        if has_user(rest) {
-            return Some(NO_SECRETS.into());
-        }
-        let root = if scheme == "file" { "/" } else { "" };
-        return Some(format!("did you mean {scheme}://{root}{rest}?"));
+    if is_url && let Some(scheme) = meant_scheme(&word.to_ascii_lowercase()) {
+        let is_right = text.starts_with(word) && rest.starts_with("://");
+        return if is_right && scheme.eq_ignore_ascii_case(word) { None } else { Some(meant(scheme, rest)) };
     }
     if let Some(named) = place.strip_prefix('~').filter(|rest| !rest.is_empty() && !rest.starts_with('/')) {
         return Some(format!("~{named} is not looked up; write the path of that user's folder"));
@@ -234,17 +230,33 @@ fn misspelt(place: &str) -> Option<String> {
     if place.starts_with('$') || place.starts_with('%') {
         return Some("variables have no value here; write the path itself".into());
     }
+    if place.contains("://") { None } else { foreign_path(place) }
+}
+
+/// The URL that was meant by what stands behind a scheme.
+fn meant(scheme: &str, behind: &str) -> String {
+    let behind = behind.trim_start_matches([':', '/']);
+    if has_user(behind) {
+        return NO_SECRETS.into();
+    }
+    let root = if scheme == "file" { "/" } else { "" };
+    format!("did you mean {scheme}://{root}{behind}?")
+}
+
+/// What is wrong with a path that names another machine, or is one of Windows.
+fn foreign_path(place: &str) -> Option<String> {
     let first = place.split('/').next().unwrap_or_default();
-    let (drive, share) = (end == 1 && rest.starts_with(':'), place.starts_with(r"\\"));
-    if cfg!(windows) && (drive || share) || !first.contains([':', '@', '\\']) {
+    let has_drive = first.len() >= 2 && first.as_bytes()[1] == b':';
+    let is_of_windows = has_drive || first.contains('\\');
+    if !first.contains([':', '@', '\\']) || (cfg!(windows) && is_of_windows) {
         return None;
     }
-    Some(match (drive || first.contains('\\'), first.contains(['@', ':'])) {
-        (true, _) => format!("that is a path of Windows; a folder of that name would be ./{place}"),
-        (false, true) => format!(
+    Some(if is_of_windows {
+        format!("that is a path of Windows; a folder of that name would be ./{place}")
+    } else {
+        format!(
             "nothing is stored over SSH, nor on another machine by its name; mount the folder, or write ./{place}"
-        ),
-        _ => format!("a folder of that name would be ./{place}"),
+        )
     })
 }
 
@@ -478,10 +490,12 @@ mod tests {
     #[test]
     fn urls_with_typos_are_answered_with_what_was_meant() {
         for (text, meant) in [
-            ("s3:/team/x", "s3://team/x"),
+            ("s3:/team/x", "s3://team/x?"),
+            ("s3:team/x?region=eu-1", "s3://team/x?region=eu-1?"),
             ("s3//team/x", "s3://team/x"),
             ("cdc::s3:team/x", "s3://team/x"),
             ("S3:///team/x", "can't be the name"),
+            ("s3a://team/x", "s3://team/x"),
             ("Gs:/team", "gs://team"),
             ("gcs://team/x", "gs://team/x"),
             ("azure://box/x?account=acme1", "az://box/x"),
@@ -503,8 +517,7 @@ mod tests {
             ("%USERPROFILE%/lfs", "variables"),
         ] {
             let error = StoreUrl::parse(text).unwrap_err().to_string();
-            let (answer, _) = error.split_once("; the form is").unwrap_or((&error, ""));
-            let answer = answer.split_once(": ").unwrap().1;
+            let answer = error.split_once("a store: ").unwrap().1;
             assert!(answer.contains(meant), "{text}: {error}");
         }
         #[cfg(unix)]
@@ -530,6 +543,7 @@ mod tests {
             "s3://AKIA:hunter2@bucket/x",
             "https:me:hunter2@host/lfs",
             "cdc::s3//AKIA:hunter2@bucket/x",
+            "s3a://AKIA:hunter2@bucket/x",
             "s3://bucket?endpoint=https://me:hunter2@host",
         ] {
             let error = StoreUrl::parse(text).unwrap_err().to_string();

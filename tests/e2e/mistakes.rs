@@ -129,7 +129,8 @@ fn commands_in_the_wrong_place_say_so_in_words_of_their_own() {
     let sandbox = in_folders();
     let (machine, nowhere) = (&sandbox.machine, sandbox.path("nowhere"));
     fs::create_dir(&nowhere).unwrap();
-    for command in [&["status"][..], &["stats"], &["compact"], &["init", "/srv/x"], &["init", "s3://team/x"]]
+    for command in
+        [&["status"][..], &["stats"], &["compact"], &["init", "s3://team/x"], &["install", "--local"]]
     {
         let outcome = machine.cdc(&nowhere, command.iter().copied());
         assert_eq!(outcome.code, Some(2), "{}", outcome.text());
@@ -199,6 +200,34 @@ fn init_has_git_lfs_put_its_hook_there() {
     work.init(path_str(&sandbox.path("store")));
     assert!(fs::read_to_string(&hook).unwrap().contains("git lfs pre-push"));
     is_well(&work);
+}
+
+#[test]
+fn in_a_clone_of_a_commit_before_the_store_status_says_what_helps() {
+    let sandbox = in_folders();
+    let work = sandbox.repository_without_store("work");
+    work.write("a.bin", &noise(1, 3000));
+    work.commit("before the store");
+    work.must(["branch", "old"]);
+    work.init(path_str(&sandbox.path("store's")));
+    work.commit("store");
+    work.must(["lfs", "push", "--all", "origin"]);
+    work.must(["push", "--quiet", "origin", "HEAD", "old"]);
+
+    let other = sandbox.other_machine("other");
+    let remote = sandbox.remote("work");
+    let clone = ["clone", "--branch", "old", path_str(&remote), "copy"];
+    assert!(!other.git(&sandbox.path("other"), clone).success());
+    let copy = other.repo_at("other/copy");
+    let outcome = copy.cdc(["status"]);
+    let finding = outcome.stdout.lines().find(|line| line.contains("older than .lfsconfig")).unwrap();
+    let commands: Vec<&str> = finding.split('`').skip(1).step_by(2).collect();
+    assert_eq!(commands.len(), 2, "{finding}");
+    for command in commands {
+        other.expect_success(other.run(&copy.path, "sh", ["-c", command]));
+    }
+    assert!(fs::read(copy.file("a.bin")).unwrap() == noise(1, 3000));
+    is_well(&copy);
 }
 
 #[test]

@@ -248,7 +248,9 @@ fn a_fork_takes_what_is_new() {
     copy.write("b.bin", &noise(9, 3000));
     copy.commit("feature");
     let run = |script: &str| copy.machine.run(&copy.path, "bash", ["-e", "-c", script]);
-    for (name, prepared) in [("fork", &["clone", "--bare", "--quiet", &remote][..]), ("empty", &["init", "--bare"])] {
+    for (name, prepared) in
+        [("fork", &["clone", "--bare", "--quiet", &remote][..]), ("empty", &["init", "--bare"])]
+    {
         let there = sandbox.path(name);
         copy.machine.must(&sandbox.path(""), prepared.iter().copied().chain([path_str(&there)]));
         copy.must(["remote", "add", name, path_str(&there)]);
