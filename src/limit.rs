@@ -290,6 +290,8 @@ pub const LIST_PAUSE_MS: u64 = 100;
 pub const RETRY_SECONDS: u64 = 120;
 /// The same for a command that a person waits for: with what the last try takes, it ends within ten seconds.
 pub const HURRIED_RETRY_SECONDS: u64 = 8;
+/// And a service may be silent for so long there, twice.
+pub const HURRIED_STALL_SECONDS: u64 = 5;
 /// A request that takes long by itself is tried so often even if that takes longer.
 pub const TRIES_AT_LEAST: u32 = 3;
 /// The first pause between two tries.

@@ -132,6 +132,7 @@ pub(super) fn access(
         allow_http: of.yes_or_no("allowHttp")?.unwrap_or_default(),
         retry_time: of.number("retryTime", 1..=86_400)?.map_or(default.retry_time, Duration::from_secs),
         sse_kms_key_id: of.text("sseKmsKeyId"),
+        stall_time: None,
         storage_class: of.text("storageClass"),
         acl: of.text("acl"),
     })
@@ -147,6 +148,7 @@ pub(super) fn hurried_access(
     let mut access = access(config, configured, chosen_by, intent)?;
     if (Of { config, store: configured }).text("retryTime").is_none() {
         access.retry_time = Duration::from_secs(limit::HURRIED_RETRY_SECONDS);
+        access.stall_time = Some(Duration::from_secs(limit::HURRIED_STALL_SECONDS));
     }
     Ok(access)
 }
