@@ -306,9 +306,7 @@ impl Look {
             std::thread::scope(|scope| {
                 let begun: Vec<_> = distinct
                     .iter()
-                    .map(|asked| {
-                        (asked, threads::spawn_scoped(scope, "look", move || look(asked)))
-                    })
+                    .map(|asked| (asked, threads::spawn_scoped(scope, "look", move || look(asked))))
                     .collect();
                 let finished = begun.into_iter().map(|(asked, thread)| match thread {
                     Ok(thread) => thread.join().unwrap_or_else(|_| Self::failed(asked)),
