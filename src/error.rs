@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text;
+
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -50,12 +52,14 @@ pub struct Error {
     kind: Kind,
     message: String,
     remedy: Option<String>,
+    /// It was tried again, and failed for the same passing reason until the time was over.
+    is_lasting: bool,
 }
 
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: one_line(message.into()), remedy: None }
+        Self { kind, message: one_line(message.into()), remedy: None, is_lasting: false }
     }
 
     /// [`Kind::NotFound`].
@@ -133,10 +137,16 @@ impl Error {
 
     /// Says how often it was tried, and for how long.
     pub fn tried(mut self, times: u32, time: std::time::Duration) -> Self {
+        self.is_lasting = true;
         if times > 1 {
-            self.message = format!("{} (tried {times} times in {} s)", self.message, time.as_secs());
+            self.message = format!("{} (tried {times} times in {} s)", self.message, time.as_secs().max(1));
         }
         self
+    }
+
+    /// Whether it was tried until the time for that was over: the next request there will fare no better.
+    pub fn is_lasting(&self) -> bool {
+        self.is_lasting
     }
 
     /// What a caller can do about it.
@@ -145,13 +155,13 @@ impl Error {
     }
 }
 
-/// Control characters would break the one-line promise, and the terminal.
+/// Several lines become one, and what a terminal would obey is written out.
 fn one_line(text: String) -> String {
-    if text.contains(char::is_control) {
-        text.split(char::is_control).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
-    } else {
-        text
+    if !text.contains(text::is_hidden) {
+        return text;
     }
+    let lines: Vec<&str> = text.split(['\n', '\r', '\t']).filter(|line| !line.is_empty()).collect();
+    text::visible(&lines.join(" ")).into_owned()
 }
 
 impl fmt::Display for Error {
@@ -165,3 +175,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_a_terminal_shows_as_it_is() {
+        let error =
+            Error::invalid("git: one\ntwo\r\n\u{1b}[2Jall is well").context("x\u{202e}y").remedy("do\nthis");
+        assert_eq!(error.to_string(), r"x\u{202e}y: git: one two \u{1b}[2Jall is well; do this");
+    }
+}

@@ -5,7 +5,7 @@
 //!
 //! | rank | modules | knows |
 //! | --- | --- | --- |
-//! | 0 | [`id`], [`limit`], [`error`], [`modes`], [`regular_file`] | typed ids, every size with its unit, the error kinds; modes of new files, opening files that others can replace |
+//! | 0 | [`id`], [`limit`], [`text`], [`error`], [`modes`], [`regular_file`] | typed ids, every size with its unit, text that may be shown, the error kinds; modes of new files, opening files that others can replace |
 //! | 1 | [`threads`] | starting threads |
 //! | 1 | [`mod@format`] | bytes ↔ values |
 //! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
@@ -30,4 +30,5 @@ pub mod modes;
 pub mod regular_file;
 pub mod repo;
 pub mod store;
+pub mod text;
 pub mod threads;

@@ -288,6 +288,10 @@ pub const LIST_PAUSE_MS: u64 = 100;
 
 /// How long a failed request to a service is tried again, unless it is set.
 pub const RETRY_SECONDS: u64 = 120;
+/// The same for a command that a person waits for: with what the last try takes, it ends within ten seconds.
+pub const HURRIED_RETRY_SECONDS: u64 = 8;
+/// And a service may be silent for so long there, twice.
+pub const HURRIED_STALL_SECONDS: u64 = 5;
 /// A request that takes long by itself is tried so often even if that takes longer.
 pub const TRIES_AT_LEAST: u32 = 3;
 /// The first pause between two tries.
@@ -382,6 +386,10 @@ pub const CACHE_STORE_DATED_SECONDS: u64 = 60 * 60;
 pub const CACHE_LOCK_MS: u64 = 1000;
 /// What was not used for so long is removed by `cache prune`.
 pub const CACHE_UNUSED_DAYS: u64 = 30;
+/// A larger file is no hook that anybody has written.
+pub const HOOK_BYTES: u64 = MIB as u64;
+/// A program that is asked for its version answers within this time.
+pub const VERSION_SECONDS: u64 = 5;
 /// The agent's log is rotated beyond this size; one older file is kept.
 pub const LOG_BYTES: u64 = MIB as u64;
 /// An unfinished download that no running process holds is removed at this age: it is locked soon after

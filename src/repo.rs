@@ -5,10 +5,12 @@ mod main_work_tree;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::modes::Modes;
+use crate::limit;
 
 /// Which way objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +54,54 @@ pub fn git(arguments: &[&str]) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(complaint(arguments, &output.stderr))
+    Err(complaint(arguments, &output))
 }
 
-fn complaint(arguments: &[&str], stderr: &[u8]) -> Error {
-    let words = String::from_utf8_lossy(stderr);
+/// Asks git something that it can't answer outside of a repository.
+fn ask(arguments: &[&str]) -> Result<String> {
+    // its words are looked at, so they must be the English ones
+    let output = Command::new("git").args(arguments).env("LC_ALL", "C").output();
+    let output = output.map_err(|e| Error::io("running git", &e).remedy("install git"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    if !String::from_utf8_lossy(&output.stderr).contains("not a git repository") {
+        return Err(complaint(arguments, &output));
+    }
+    Err(match std::env::var_os("GIT_DIR") {
+        Some(named) => {
+            let named = PathBuf::from(named);
+            Error::invalid(format!("GIT_DIR is {}, which is no git repository", named.display()))
+                .remedy("correct it, or unset it")
+        }
+        None => Error::invalid("no git repository is here")
+            .remedy("change to the folder of one, or make one with `git init`"),
+    })
+}
+
+/// The first line that a program prints for `--version`. Fails if it can't be run, or doesn't end soon.
+pub fn version_of(program: &str) -> Result<String> {
+    let failed = |e| Error::io(format!("running {program}"), &e);
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
+    let deadline = Instant::now() + Duration::from_secs(limit::VERSION_SECONDS);
+    while child.try_wait().map_err(failed)?.is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Error::busy(format!("{program} --version doesn't end")));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+fn complaint(arguments: &[&str], output: &Output) -> Error {
+    // git-lfs complains where others report
+    let words = if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr };
+    let words = String::from_utf8_lossy(words);
     Error::invalid(format!("git {}: {}", arguments.join(" "), words.trim()))
 }
 
@@ -69,15 +114,14 @@ pub fn config_value(scope: Option<&str>, key: &str) -> Result<Option<String>> {
     match output.status.code() {
         Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())),
         Some(1) => Ok(None),
-        _ => Err(complaint(&arguments, &output.stderr)),
+        _ => Err(complaint(&arguments, &output)),
     }
 }
 
 impl Repo {
     /// The repository that the current directory, or `GIT_DIR`, belongs to.
     pub fn discover() -> Result<Self> {
-        let asked = git(&["rev-parse", "--absolute-git-dir", "--git-common-dir", "--is-bare-repository"])
-            .map_err(|e| e.context("no git repository is here").remedy("run this inside one"))?;
+        let asked = ask(&["rev-parse", "--absolute-git-dir", "--git-common-dir", "--is-bare-repository"])?;
         if asked.contains(char::REPLACEMENT_CHARACTER) {
             return Err(Error::invalid("the repository's path is not UTF-8, which git-lfs can't pass on")
                 .remedy("move it to a path that is"));
@@ -109,6 +153,14 @@ impl Repo {
 fn work_tree() -> Option<PathBuf> {
     let top = git(&["rev-parse", "--show-toplevel"]).ok()?;
     Some(PathBuf::from(top.trim_end_matches('\n')))
+}
+
+/// The LFS URL that `.lfsconfig` has on a remote's main branch, as far as this clone knows it. A commit that is checked
+/// out may be older than that file.
+pub fn newest_lfs_url(remote: &str) -> Option<String> {
+    let blob = format!("refs/remotes/{remote}/HEAD:.lfsconfig");
+    let config = Config::read(&["config", "-z", "--list", "--blob", &blob]).ok()?;
+    config.get("lfs.url").map(str::to_owned)
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {

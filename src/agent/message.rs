@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::id::Oid;
 use crate::repo::Direction;
+use crate::text;
 
 /// How git-lfs begins a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +164,7 @@ impl Failure {
     /// The error's line, and where more is to be found.
     pub(super) fn new(error: &Error, log: Option<&std::path::Path>) -> Self {
         let message = match log {
-            Some(log) => format!("{PREFIX}{error} (log: {})", log.display()),
+            Some(log) => format!("{PREFIX}{error} (log: {})", text::visible(&log.to_string_lossy())),
             None => format!("{PREFIX}{error}"),
         };
         Self { code: code(error.kind()), message }

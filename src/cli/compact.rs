@@ -8,7 +8,6 @@ use clap::Args;
 use super::{Outcome, named, print};
 use crate::error::Result;
 use crate::flow::compaction::{self, Compaction};
-use crate::store::Intent;
 
 /// Merge a store's index, and delete what was replaced by merging
 ///
@@ -33,7 +32,7 @@ pub(super) struct Compact {
 
 impl Compact {
     pub(super) fn run(self) -> Result<Outcome> {
-        let store = named::open(self.url.as_deref(), Intent::Write)?;
+        let store = named::open_for_long_work(self.url.as_deref())?;
         let last = Cell::new(None::<Instant>);
         let watch = |step: String| {
             if last.get().is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {

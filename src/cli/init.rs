@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 
+use super::hook::PrePush;
 use super::{Outcome, install, print, settings};
 use crate::error::{Error, Result};
 use crate::flow::manifest;
@@ -12,6 +13,7 @@ use crate::limit;
 use crate::local::limits;
 use crate::repo::{Direction, Repo, git};
 use crate::store::{ChosenBy, Creation, Intent, Sharing, Store, StoreUrl, UNSYNCED};
+use crate::text;
 
 /// Keep this repository's LFS objects in a store, which is created if there is none
 ///
@@ -57,9 +59,10 @@ impl Init {
         }
         let sharing = self.shared.as_deref().map(Sharing::parse).transpose()?;
         let text = url.to_string();
-        let access = settings::access(&repo.config, &text, ChosenBy::User, Intent::Write)?;
+        let access = settings::hurried_access(&repo.config, &text, ChosenBy::User, Intent::Write)?;
         let creation = Creation { sharing, force: self.force };
-        let (store, created) = Store::create_or_join(&url, top, &access, creation)?;
+        let (store, created) =
+            print::while_waiting(url.shown(), || Store::create_or_join(&url, top, &access, creation))?;
         print::line(format!(
             "{} the store {} (id {})",
             if created { "created" } else { "joined" },
@@ -95,6 +98,10 @@ impl Init {
         }
         trust_endpoint(&repo, &url);
         set_transfers(&repo)?;
+        if let Some(mut hook) = PrePush::look(&repo)? {
+            hook.install_if_missing();
+            hook.problem(&repo).into_iter().for_each(|problem| print::line(format!("note: {problem}")));
+        }
         print_next(&repo, old.as_deref());
         Ok(Outcome::Fine)
     }
@@ -108,7 +115,10 @@ impl Init {
             return Ok(());
         }
         Err(Error::invalid(format!("{} lies inside the work tree", place.display()))
-            .remedy("name a folder outside of it; if this one is meant, add --force"))
+            .remedy(
+                "name a folder outside of it, or a bucket by its URL (s3://…, gs://…, az://…); if this folder is meant, \
+                 add --force",
+            ))
     }
 
     /// The URL with a repository's name: the one given, else the one this repository has in this store
@@ -205,7 +215,10 @@ fn print_next(repo: &Repo, old: Option<&str>) {
     print::line(
         "to bring over the LFS objects that the repository has already, from where they were before:",
     );
-    let old = old.unwrap_or("OLD_LFS_URL");
-    print::line(format!("  git -c lfs.url={old} lfs fetch --all {remote}   (if this clone lacks some)"));
+    // it is pasted, and may come from whoever wrote the repository
+    let old = old.filter(|old| !old.contains(text::is_hidden)).unwrap_or("OLD_LFS_URL");
+    let (setting, remote) = (format!("lfs.url={old}"), text::shell_word(remote));
+    let setting = text::shell_word(&setting);
+    print::line(format!("  git -c {setting} lfs fetch --all {remote}   (if this clone lacks some)"));
     print::line(format!("  git lfs push --all {remote}"));
 }

@@ -21,9 +21,10 @@ pub(super) struct Manifest {
 
 impl Manifest {
     pub(super) fn run(self) -> Result<Outcome> {
-        let store = named::open(self.url.as_deref(), Intent::Write)?;
-        store.prepare_writing()?;
-        let segments = manifest::write(&store)?;
+        let (store, segments) = named::look(self.url.as_deref(), Intent::Write, |store| {
+            store.prepare_writing()?;
+            manifest::write(store)
+        })?;
         print::line(format!("the manifest of {} names {segments} index segments", store.location()));
         Ok(Outcome::Fine)
     }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod compact;
+mod hook;
 mod init;
 mod install;
 mod manifest;
@@ -64,10 +65,15 @@ enum Command {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    // for wrong arguments clap prints what is right, and exits with 2
-    let command = Arguments::parse().command;
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(answer) => {
+            let is_wrong = print::arguments(&answer);
+            return ExitCode::from(if is_wrong { EXIT_FAILED } else { 0 });
+        }
+    };
     if !matches!(command, Command::Transfer(_)) {
-        log::to_terminal();
+        log::to_terminal(print::warning);
     }
     let outcome = match command {
         Command::Install(command) => command.run(),

@@ -132,9 +132,25 @@ pub(super) fn access(
         allow_http: of.yes_or_no("allowHttp")?.unwrap_or_default(),
         retry_time: of.number("retryTime", 1..=86_400)?.map_or(default.retry_time, Duration::from_secs),
         sse_kms_key_id: of.text("sseKmsKeyId"),
+        stall_time: None,
         storage_class: of.text("storageClass"),
         acl: of.text("acl"),
     })
+}
+
+/// The same for a command that a person waits for: it gives up soon, unless the user has said when.
+pub(super) fn hurried_access(
+    config: &Config,
+    configured: &str,
+    chosen_by: ChosenBy,
+    intent: Intent,
+) -> Result<Access> {
+    let mut access = access(config, configured, chosen_by, intent)?;
+    if (Of { config, store: configured }).text("retryTime").is_none() {
+        access.retry_time = Duration::from_secs(limit::HURRIED_RETRY_SECONDS);
+        access.stall_time = Some(Duration::from_secs(limit::HURRIED_STALL_SECONDS));
+    }
+    Ok(access)
 }
 
 /// Endpoints that the user trusts with signed requests.

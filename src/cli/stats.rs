@@ -22,8 +22,7 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn run(self) -> Result<Outcome> {
-        let store = named::open(self.url.as_deref(), Intent::Read)?;
-        let stats = stats::stats(&store)?;
+        let (store, stats) = named::look(self.url.as_deref(), Intent::Read, stats::stats)?;
         if self.json {
             print::json(&stats)?;
             return Ok(Outcome::Fine);

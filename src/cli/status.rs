@@ -5,14 +5,17 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde::Serialize;
 
+use super::hook::PrePush;
 use super::{Outcome, install, print, settings};
 use crate::coordinator;
 use crate::error::{Error, Result};
-use crate::flow::health;
+use crate::flow::health::{self, Health};
 use crate::limit;
 use crate::local::limits;
-use crate::repo::{Config, Direction, Repo, git};
-use crate::store::{self, Intent, SCHEME, Store, StoreUrl, UNSYNCED};
+use crate::repo::{Config, Direction, Repo, git, newest_lfs_url};
+use crate::store::{self, Access, Intent, SCHEME, Store, StoreUrl, UNSYNCED};
+use crate::text::{is_hidden, shell_word};
+use crate::threads;
 
 /// Show which store each remote leads to, and whether it works
 ///
@@ -65,12 +68,10 @@ struct Remote {
     notes: Vec<String>,
     /// What was found out by trying.
     probe: Option<Probe>,
-    #[serde(skip)]
-    opened: Option<Store>,
 }
 
 /// What a store guarantees to this user's key.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Probe {
     conditional_put: bool,
     overwrite: bool,
@@ -106,6 +107,7 @@ impl Status {
 }
 
 fn report(repo: &Repo, probe: bool) -> Result<Report> {
+    let installed = install::problem(&repo.config);
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         git: git(&["version"])?.trim().to_owned(),
@@ -114,18 +116,20 @@ fn report(repo: &Repo, probe: bool) -> Result<Report> {
         remotes: Vec::new(),
         findings: Vec::new(),
     };
-    if report.git_lfs.is_none() {
-        report.findings.push("git-lfs is not installed; install it (Debian: apt install git-lfs)".into());
-    } else if repo.config.get("filter.lfs.process").is_none() {
-        report.findings.push("git-lfs is not set up; run `git lfs install`".into());
-    }
-    report.findings.extend(install::problem(&repo.config));
+    report.findings.extend(match &report.git_lfs {
+        None => Some("git-lfs is not installed; install it (Debian: apt install git-lfs)".into()),
+        Some(_) if repo.config.get("filter.lfs.process").is_none() => {
+            Some("git-lfs is not set up; run `git lfs install`".into())
+        }
+        Some(version) => install::git_lfs_problem(version),
+    });
+    report.findings.extend(installed.clone());
+    report.findings.extend(PrePush::look(repo)?.and_then(|hook| hook.problem(repo)));
     if report.concurrent_transfers > 1
         && let Err(error) = coordinator::can_meet()
     {
-        report
-            .findings
-            .push(error.context("the agents of a command work one by one, which is slow").to_string());
+        let error = error.context("the agents of a command work one by one, which is slow");
+        report.findings.push(error.to_string());
     }
     for key in repo.config.unknown_settings(settings::KNOWN) {
         report.findings.push(format!("the setting {key} is not known; is it misspelt?"));
@@ -134,15 +138,25 @@ fn report(repo: &Repo, probe: bool) -> Result<Report> {
     if names.is_empty() {
         names.push("origin".into());
     }
-    for name in names {
-        for (direction, word) in [(Direction::Upload, "push"), (Direction::Download, "pull")] {
-            let mut remote = look_at(repo, &name, direction, word, &mut report.findings);
-            if let (true, Some(store)) = (probe && direction == Direction::Upload, remote.opened.take()) {
-                try_out(&store, &mut remote, &mut report.findings);
-            }
-            report.remotes.push(remote);
+    let ways = [(Direction::Upload, "push"), (Direction::Download, "pull")];
+    let mut stores = Vec::new();
+    for (name, (direction, word)) in names.iter().flat_map(|name| ways.map(|way| (name, way))) {
+        let lfs_url = repo.config.lfs_url(name, direction);
+        let mut remote = Remote::new(name, word, lfs_url);
+        let target = target(repo, &mut remote, direction, &mut report.findings);
+        remote.agent = target.is_some() && installed.is_none();
+        let asked = probe && direction == Direction::Upload;
+        stores.push(target.map(|target| Asked { target, probe: asked }));
+        report.remotes.push(remote);
+    }
+    let looks = Look::at_all(repo, stores.iter().flatten());
+    for (remote, asked) in report.remotes.iter_mut().zip(&stores) {
+        let look = asked.as_ref().and_then(|asked| looks.iter().find(|look| look.target == asked.target));
+        if let Some(look) = look {
+            remote.take(look, asked.as_ref().is_some_and(|asked| asked.probe));
         }
     }
+    report.findings.extend(looks.into_iter().flat_map(|look| look.findings));
     // both directions and several remotes may lead to the same fault
     let mut seen = std::collections::HashSet::new();
     report.findings.retain(|finding| seen.insert(finding.clone()));
@@ -155,71 +169,181 @@ fn transfers(config: &Config) -> u32 {
     set.filter(|transfers| *transfers > 0).unwrap_or(limit::TRANSFERS_UNSET)
 }
 
-fn look_at(
+impl Remote {
+    fn new(name: &str, direction: &'static str, lfs_url: Option<String>) -> Self {
+        Self {
+            remote: name.to_owned(),
+            direction,
+            lfs_url,
+            agent: false,
+            store: None,
+            store_id: None,
+            repository: None,
+            segments: None,
+            replaced_segments: None,
+            anonymous: None,
+            unsigned: None,
+            notes: Vec::new(),
+            probe: None,
+        }
+    }
+
+    /// Takes what the look at its store has shown.
+    fn take(&mut self, look: &Look, probed: bool) {
+        let Some(seen) = &look.seen else { return };
+        self.store = Some(seen.location.clone());
+        self.store_id = Some(seen.id.clone());
+        self.segments = Some(seen.health.segments);
+        self.replaced_segments = Some(seen.health.replaced);
+        self.anonymous = seen.anonymous;
+        self.unsigned = seen.unsigned.clone();
+        self.notes = seen.notes.clone();
+        self.probe = seen.probe.clone().filter(|_| probed);
+    }
+}
+
+/// A store as a remote's URL and the settings for it name it.
+#[derive(Clone, PartialEq)]
+struct Target {
+    place: StoreUrl,
+    access: Access,
+}
+
+/// A store that is to be looked at.
+struct Asked {
+    target: Target,
+    /// Whether it is also to be tried.
+    probe: bool,
+}
+
+/// The store that a remote leads to, if its URL says so; what is wrong with URL and settings is found.
+fn target(
     repo: &Repo,
-    name: &str,
+    remote: &mut Remote,
     direction: Direction,
-    word: &'static str,
     findings: &mut Vec<String>,
-) -> Remote {
-    let mut remote = Remote {
-        remote: name.to_owned(),
-        direction: word,
-        lfs_url: repo.config.lfs_url(name, direction),
-        agent: false,
-        store: None,
-        store_id: None,
-        repository: None,
-        segments: None,
-        replaced_segments: None,
-        anonymous: None,
-        unsigned: None,
-        notes: Vec::new(),
-        probe: None,
-        opened: None,
-    };
+) -> Option<Target> {
+    let name = &remote.remote;
     let Some(configured) = remote.lfs_url.clone() else {
-        findings.push(format!("remote {name} has no LFS URL of ours; run `git lfs-cdc init URL`"));
-        return remote;
+        let newest = newest_lfs_url(name).filter(|url| url.starts_with(SCHEME) && !url.contains(is_hidden));
+        findings.push(match newest {
+            // what stands in git's own configuration is the user's choice, and an endpoint there is trusted
+            Some(url) if url.contains("endpoint=") => format!(
+                "this commit is older than .lfsconfig, which names the store; check out the newest commit of {name} first"
+            ),
+            // it is pasted
+            Some(url) => format!(
+                "this commit is older than .lfsconfig, which names the store; run `git config lfs.url {}`, and `git \
+                 reset --hard` for files that are missing",
+                shell_word(&url)
+            ),
+            None => format!("remote {name} has no LFS URL of ours; run `git lfs-cdc init URL`"),
+        });
+        return None;
     };
     if !configured.starts_with(SCHEME) {
         findings.push(format!("remote {name} uses {configured}, which is not a store of ours"));
-        return remote;
+        return None;
     }
-    remote.agent = install::problem(&repo.config).is_none();
-    let opened = StoreUrl::parse(&configured).and_then(|url| {
-        remote.repository = Some(url.repository().to_owned());
-        if url.repository().is_empty() && !url.is_read_only() {
-            findings.push(format!(
-                "{configured} does not say whose objects these are; run `git lfs-cdc init` with it"
-            ));
-        }
+    let read = |findings: &mut Vec<String>| -> Result<(StoreUrl, Access)> {
+        let url = StoreUrl::parse(&configured)?;
         let sources = settings::read(repo, &url, &configured)?.sources;
         findings.extend(sources.iter().filter(|source| !source.is_dir()).map(|source| {
             format!("lfs-cdc.source names {}, which is no folder; mount it, or unset it", source.display())
         }));
         findings.extend(settings::passed_over(&repo.config, &configured));
         let chosen_by = settings::chosen_by(&repo.config, name, direction);
-        let access = settings::access(&repo.config, &configured, chosen_by, Intent::Read)?;
-        let store = Store::open(&url, settings::top(repo, &url)?, &access)?;
-        let health = health::look(&store)?;
-        Ok((store, health))
-    });
-    match opened {
-        Ok((store, health)) => {
-            remote.store = Some(store.location());
-            remote.store_id = Some(store.description().id.to_string());
-            remote.segments = Some(health.segments);
-            remote.replaced_segments = Some(health.replaced);
-            remote.anonymous = store.is_anonymous();
-            remote.unsigned = store.unsigned();
-            remote.notes = notes(&store);
-            findings.extend(health.damage.iter().map(Error::to_string));
-            remote.opened = Some(store);
+        let access = settings::hurried_access(&repo.config, &configured, chosen_by, Intent::Read)?;
+        Ok((url, access))
+    };
+    let (url, access) = match read(findings) {
+        Ok(read) => read,
+        Err(error) => {
+            findings.push(error.to_string());
+            return None;
         }
-        Err(error) => findings.push(error.to_string()),
+    };
+    remote.repository = Some(url.repository().to_owned());
+    if url.repository().is_empty() && !url.is_read_only() {
+        findings.push(format!(
+            "{configured} does not say whose objects these are; run `git lfs-cdc init` with it"
+        ));
     }
-    remote
+    Some(Target { place: url.place(), access })
+}
+
+/// What a store has shown: each is looked at once, whatever the number of remotes that lead there.
+struct Look {
+    target: Target,
+    seen: Option<Seen>,
+    findings: Vec<String>,
+}
+
+/// A store that could be opened.
+struct Seen {
+    location: String,
+    id: String,
+    anonymous: Option<bool>,
+    unsigned: Option<String>,
+    notes: Vec<String>,
+    health: Health,
+    probe: Option<Probe>,
+}
+
+impl Look {
+    /// Looks at all of them at the same time: one that doesn't answer costs no more than its own time.
+    fn at_all<'a>(repo: &Repo, asked: impl Iterator<Item = &'a Asked>) -> Vec<Self> {
+        let mut distinct: Vec<Asked> = Vec::new();
+        for Asked { target, probe } in asked {
+            match distinct.iter_mut().find(|known| known.target == *target) {
+                Some(known) => known.probe |= probe,
+                None => distinct.push(Asked { target: target.clone(), probe: *probe }),
+            }
+        }
+        let places: Vec<String> = distinct.iter().map(|asked| asked.target.place.shown()).collect();
+        let look = |asked: &Asked| Self::at(repo, asked);
+        print::while_waiting(places.join(", "), || {
+            std::thread::scope(|scope| {
+                let begun: Vec<_> = distinct
+                    .iter()
+                    .map(|asked| (asked, threads::spawn_scoped(scope, "look", move || look(asked))))
+                    .collect();
+                let finished = begun.into_iter().map(|(asked, thread)| match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|_| Self::failed(asked)),
+                    // too few threads are allowed
+                    Err(_) => look(asked),
+                });
+                finished.collect()
+            })
+        })
+    }
+
+    fn at(repo: &Repo, asked: &Asked) -> Self {
+        let mut findings = Vec::new();
+        let Target { place, access } = &asked.target;
+        let opened = settings::top(repo, place).and_then(|top| Store::open(place, top, access));
+        let seen = opened.and_then(|store| {
+            let health = health::look(&store)?;
+            findings.extend(health.damage.iter().map(Error::to_string));
+            let probe = if asked.probe { try_out(&store, &mut findings) } else { None };
+            Ok(Seen {
+                location: store.location(),
+                id: store.description().id.to_string(),
+                anonymous: store.is_anonymous(),
+                unsigned: store.unsigned(),
+                notes: notes(&store),
+                health,
+                probe,
+            })
+        });
+        let seen = seen.map_err(|error| findings.push(error.to_string())).ok();
+        Self { target: asked.target.clone(), seen, findings }
+    }
+
+    fn failed(asked: &Asked) -> Self {
+        let finding = Error::internal(format!("looking at {} failed", asked.target.place.shown()));
+        Self { target: asked.target.clone(), seen: None, findings: vec![finding.to_string()] }
+    }
 }
 
 /// What is worth a word, and no fault.
@@ -237,26 +361,28 @@ fn notes(store: &Store) -> Vec<String> {
 }
 
 /// Finds out what the store guarantees to this user's key.
-fn try_out(store: &Store, remote: &mut Remote, findings: &mut Vec<String>) {
-    match store.probe() {
-        Ok(found) => {
-            if !found.lists_at_once {
-                findings.push(format!(
-                    "a listing of {} does not show what was written before it; no store is safe there",
-                    store.location()
-                ));
-            }
-            if store.description().creates && !found.honours_conditions {
-                findings.push(format!(
-                    "{} doesn't honour conditional writes, and its store.json says that it does: nothing is lost, and each \
-                     command asks once in vain; `git lfs-cdc init` with its URL corrects that",
-                    store.location()
-                ));
-            }
-            remote.probe = Some(found.into());
+fn try_out(store: &Store, findings: &mut Vec<String>) -> Option<Probe> {
+    let found = match store.probe() {
+        Ok(found) => found,
+        Err(error) => {
+            findings.push(error.to_string());
+            return None;
         }
-        Err(error) => findings.push(error.to_string()),
+    };
+    if !found.lists_at_once {
+        findings.push(format!(
+            "a listing of {} does not show what was written before it; no store is safe there",
+            store.location()
+        ));
     }
+    if store.description().creates && !found.honours_conditions {
+        findings.push(format!(
+            "{} doesn't honour conditional writes, and its store.json says that it does: nothing is lost, and each \
+             command asks once in vain; `git lfs-cdc init` with its URL corrects that",
+            store.location()
+        ));
+    }
+    Some(found.into())
 }
 
 fn print(report: &Report) {

@@ -1,5 +1,6 @@
 //! `git lfs-cdc transfer`: the agent that git-lfs runs.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +29,12 @@ pub(super) struct Transfer {}
 
 impl Transfer {
     pub(super) fn run(self) -> Result<Outcome> {
+        if std::io::stdin().is_terminal() {
+            return Err(Error::invalid("git-lfs runs this command by itself, and says what is to be moved")
+                .remedy(
+                    "use `git push`, `git pull` or `git lfs pull`; `git lfs-cdc status` shows what is set up",
+                ));
+        }
         // Ctrl-C reaches the whole process group: git-lfs ends by it, and we by the end of our input, which
         // leaves time to clean up
         outlive_interrupts().map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;

@@ -1,5 +1,6 @@
 //! The engine of a command: opened when the first object needs it, and used by all its agents.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use interprocess::local_socket::Stream;
 
 use super::relay;
 use crate::agent::Init;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flow::{Engine, Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     /// Why other agents can't come here.
     alone: Option<Error>,
     engine: OnceLock<Arc<Engine>>,
+    /// What objects have failed by so far.
+    said: Mutex<HashSet<String>>,
     /// Held by whoever opens the engine; what it failed by last, and until when that is believed.
     opening: Mutex<Option<(Error, Instant)>>,
     log: Mutex<Option<PathBuf>>,
@@ -65,6 +68,7 @@ impl Shared {
             open,
             alone,
             engine: OnceLock::new(),
+            said: Mutex::default(),
             opening: Mutex::default(),
             log: Mutex::default(),
             others: Mutex::default(),
@@ -78,14 +82,16 @@ impl Shared {
         self.direction
     }
 
-    /// The engine. Where it can't be opened, all that wait meanwhile hear why, and so does everybody else for as
-    /// long as that took to find out: with thousands of objects each must not wait for it anew.
+    /// The engine. Where it can't be opened, all that wait meanwhile hear why, and so does everybody else: for all of this
+    /// command, or, if that may pass, for as long as it took to find out. With thousands of objects each must not wait
+    /// for it anew.
     fn engine(&self) -> Result<Arc<Engine>> {
         let mut failure = locked(&self.opening);
         if let Some(engine) = self.engine.get() {
             return Ok(engine.clone());
         }
         match &*failure {
+            Some((failure, _)) if !may_pass(failure) => return Err(failure.clone()),
             Some((failure, until)) if Instant::now() < *until => return Err(failure.clone()),
             _ => {}
         }
@@ -99,6 +105,23 @@ impl Shared {
         let engine = engine.inspect_err(|e| *failure = Some((e.clone(), believed)))?;
         engine.set_askers(self.transfers);
         Ok(self.engine.get_or_init(|| Arc::new(engine)).clone())
+    }
+
+    /// git-lfs shows a line for each object that failed. Where all fail by one thing that is outside of them, the first
+    /// says what it is, and the others refer to that.
+    fn once(&self, error: Error) -> Error {
+        if !matches!(error.kind(), Kind::Denied | Kind::Unreachable | Kind::TooNew)
+            && self.engine.get().is_some()
+        {
+            return error;
+        }
+        // names of blocks and times differ where the reason is the same
+        let reason = error.to_string().replace(|c: char| c.is_ascii_hexdigit() || c == '.', "");
+        match locked(&self.said).insert(reason) {
+            true => error,
+            false => Error::new(error.kind(), "failed as another object did")
+                .remedy("the whole message stands with that one"),
+        }
     }
 
     /// Another agent has come; it is gone when what this returns is dropped.
@@ -131,6 +154,11 @@ impl Shared {
         }
         Moves { moving: self.moving.clone(), progress: progress.clone() }
     }
+}
+
+/// Whether the same command may fare better when it tries again.
+fn may_pass(failure: &Error) -> bool {
+    matches!(failure.kind(), Kind::Unreachable | Kind::Busy | Kind::Internal)
 }
 
 /// Tells how far objects are, now and again while there are some.
@@ -183,12 +211,14 @@ impl Transfer for Shared {
 
     fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()> {
         let _moves = self.begin(progress);
-        self.engine()?.upload(oid, size_bytes, path, progress)
+        let done = self.engine().and_then(|engine| engine.upload(oid, size_bytes, path, progress));
+        done.map_err(|error| self.once(error))
     }
 
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf> {
         let _moves = self.begin(progress);
-        self.engine()?.download(oid, size_bytes, progress)
+        let done = self.engine().and_then(|engine| engine.download(oid, size_bytes, progress));
+        done.map_err(|error| self.once(error))
     }
 
     fn finish(&self) {

@@ -67,7 +67,17 @@ pub(super) fn download(
     // what was read of the index may be old: one more look before giving up, after what has failed
     for again in [false, true] {
         let newer_than = again.then(|| if failed.is_some() { looks() } else { at_first });
-        let Lookup { found, damaged } = find(engine, oid, size_bytes, newer_than)?;
+        let Lookup { mut found, damaged } = find(engine, oid, newer_than)?;
+        let another_size = found.iter().map(|f| f.record.size_bytes).find(|size| *size != size_bytes);
+        found.retain(|f| f.record.size_bytes == size_bytes);
+        if let (true, Some(other)) = (found.is_empty(), another_size) {
+            // the oid is the content's own hash, so no other content is meant
+            let what =
+                format!("object {oid} has {other} bytes in the store, and its pointer says {size_bytes}");
+            return Err(
+                Error::invalid(what).remedy("correct the size in the file's pointer, and commit that")
+            );
+        }
         failed = failed.or(damaged);
         if let Some(path) = try_each(engine, &scratch, found, progress, &mut failed)? {
             return Ok(path);
@@ -164,7 +174,7 @@ fn scratch(engine: &Engine) -> Result<Scratch> {
 
 /// Every record of the object: those without condemned blocks first, then the newest. By any look, or by one
 /// that was begun after look number `newer_than`: many that miss something at the same time share one.
-fn find(engine: &Engine, oid: &Oid, size_bytes: u64, newer_than: Option<u64>) -> Result<Lookup> {
+fn find(engine: &Engine, oid: &Oid, newer_than: Option<u64>) -> Result<Lookup> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(e) = view.failed.take() {
         return Err(e);
@@ -178,7 +188,6 @@ fn find(engine: &Engine, oid: &Oid, size_bytes: u64, newer_than: Option<u64>) ->
     drop(view);
     let mut lookup = index.find(&engine.store, &engine.cache, oid);
     let view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
-    lookup.found.retain(|f| f.record.size_bytes == size_bytes);
     lookup.found.sort_by_key(|f| Relied::on(f).is_condemned(&view.condemned));
     Ok(lookup)
 }

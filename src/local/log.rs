@@ -1,5 +1,6 @@
 //! The agent's log: a file, since git-lfs hides what an agent prints. Bounded, and rotated once.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::limit;
 use crate::modes::Modes;
 use crate::regular_file::{self, Links};
+use crate::text;
 
 /// The variable that says how much is logged, in tracing's syntax (`debug`, `git_lfs_cdc=trace`).
 pub const LEVEL_VARIABLE: &str = "GIT_LFS_CDC_LOG";
@@ -40,10 +42,11 @@ pub fn start(git_dir: &Path, modes: Modes) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Shows warnings, as of requests that are tried again, to whoever has typed the command.
-pub fn to_terminal() {
+/// Shows warnings to the user who has typed the command: each once, by `show`.
+pub fn to_terminal(show: fn(&str)) {
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(Terminal { show, shown: Arc::default() })
+        .with_ansi(false)
         .with_target(false)
         .with_level(false)
         .without_time()
@@ -99,6 +102,35 @@ impl LogFile {
     }
 }
 
+/// A terminal that shows each line once.
+#[derive(Clone)]
+struct Terminal {
+    show: fn(&str),
+    shown: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Write for Terminal {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line).trim().to_owned();
+        if self.shown.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            (self.show)(&text);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Terminal {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
 #[derive(Clone)]
 struct LogWriter(Arc<Mutex<LogFile>>);
 
@@ -106,7 +138,11 @@ impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         log.rotate()?;
-        log.file.write(line)
+        // a pager shows it: what a store or a server has said must not steer that, nor look like another line
+        let text = String::from_utf8_lossy(line);
+        let shown = text::visible(text.trim_end_matches('\n'));
+        log.file.write_all(format!("{shown}\n").as_bytes())?;
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -125,6 +161,15 @@ impl<'a> MakeWriter<'a> for LogWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_the_log_is_one_line_and_steers_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut writer = LogWriter(Arc::new(Mutex::new(LogFile::open(path.clone()).unwrap())));
+        writer.write_all("WARN a\u{1b}[2J\nINFO forged\n".as_bytes()).unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "WARN a\\u{1b}[2J\\nINFO forged\n");
+    }
 
     #[test]
     fn the_log_is_bounded_and_two_writers_share_it() {

@@ -25,7 +25,7 @@ pub enum Intent {
 }
 
 /// Settings that a committed URL has no say in, or less than these.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Who has chosen the store's URL.
     pub chosen_by: ChosenBy,
@@ -49,6 +49,8 @@ pub struct Access {
     pub allow_http: bool,
     /// How long a request that fails is tried again.
     pub retry_time: Duration,
+    /// How long a transfer may stand still, if not a part of `retry_time`.
+    pub stall_time: Option<Duration>,
     /// AWS KMS key that encrypts what is stored.
     pub sse_kms_key_id: Option<String>,
     /// Storage class of what is stored (S3 and Google).
@@ -71,6 +73,7 @@ impl Default for Access {
             concurrency: None,
             allow_http: false,
             retry_time: Duration::from_secs(limit::RETRY_SECONDS),
+            stall_time: None,
             sse_kms_key_id: None,
             storage_class: None,
             acl: None,
@@ -81,6 +84,8 @@ impl Default for Access {
 impl Access {
     /// A transfer is given up as stalled when so little moves within this time.
     pub(super) fn stall_window(&self) -> Duration {
-        (self.retry_time / 4).clamp(Duration::from_secs(1), Duration::from_secs(limit::STALL_SECONDS))
+        let part = self.retry_time / 4;
+        let part = part.clamp(Duration::from_secs(1), Duration::from_secs(limit::STALL_SECONDS));
+        self.stall_time.unwrap_or(part)
     }
 }

@@ -10,6 +10,7 @@ mod folders;
 mod layout;
 mod listing;
 mod local_files;
+mod misspelt;
 mod names;
 mod network;
 mod pending;

@@ -39,6 +39,11 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
 
     // a key that must not overwrite may have to say with each write that it doesn't
     let first = put(files, &conditional, PutMode::Create).await;
+    if let Err(error) = &first
+        && error.is_lasting()
+    {
+        return Err(error.clone());
+    }
     let can_ask = first.is_ok();
     probe.honours_conditions = can_ask
         && match files.objects.put_opts(&conditional, CONTENT.into(), PutMode::Create.into()).await {

@@ -52,7 +52,8 @@ impl Retry {
         if is_late && is_enough {
             return Err(error.tried(self.tries, spent));
         }
-        tracing::warn!("{error}; trying again in {:.1} s", pause.as_secs_f32());
+        // not a warning: it is often got over, and if it isn't, the error says so once
+        tracing::info!("{error}; trying again in {:.1} s", pause.as_secs_f32());
         tokio::time::sleep(pause).await;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use object_store::path::Path as Prefix;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use super::misspelt::{NO_SECRETS, has_user, misspelt};
 use super::names;
 use super::network::endpoint;
 use crate::error::{Error, Result};
@@ -65,6 +66,12 @@ impl StoreUrl {
                 .remedy(RIGHT_FORM)
         };
         let bare = text.strip_prefix(SCHEME).unwrap_or(text);
+        if let Some(answer) = misspelt(bare) {
+            return Err(Error::invalid(format!(
+                "{:?} is not the URL of a store: {answer}",
+                without_secrets(text)
+            )));
+        }
         let (place, query) = bare.split_once('?').unwrap_or((bare, ""));
         let mut target = parse_place(place).map_err(wrong)?;
         let mut repository = None;
@@ -88,6 +95,16 @@ impl StoreUrl {
     /// Whose objects these are; the empty name if the URL doesn't say.
     pub fn repository(&self) -> &str {
         self.repository.as_deref().unwrap_or_default()
+    }
+
+    /// The place alone, whosever objects are meant.
+    pub fn place(&self) -> Self {
+        Self { target: self.target.clone(), repository: None }
+    }
+
+    /// The place as a person would type it.
+    pub fn shown(&self) -> String {
+        self.place().to_string().trim_start_matches(SCHEME).to_owned()
     }
 
     /// Whether both name the same place, whosever objects are meant.
@@ -134,8 +151,9 @@ fn parse_place(place: &str) -> Result<Target, String> {
     let Some((scheme, rest)) = place.split_once("://") else {
         return directory(place.to_owned());
     };
-    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
-        return Err("names and passwords don't belong in it".into());
+    let scheme = scheme.to_ascii_lowercase();
+    if has_user(rest) {
+        return Err(NO_SECRETS.into());
     }
     let bucket = || -> Result<(String, Prefix), String> {
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -148,7 +166,7 @@ fn parse_place(place: &str) -> Result<Target, String> {
         };
         Ok((name.to_owned(), prefix))
     };
-    match scheme {
+    match scheme.as_str() {
         "file" => {
             let path = rest.strip_prefix("localhost").unwrap_or(rest);
             if !path.starts_with('/') {
@@ -164,7 +182,7 @@ fn parse_place(place: &str) -> Result<Target, String> {
         "az" => bucket().map(|(container, prefix)| Target::Azure { container, prefix, account: None }),
         "http" | "https" => match rest.split('/').next() {
             None | Some("") => Err("it names no host".into()),
-            Some(_) => Ok(Target::Web(place.trim_end_matches('/').to_owned())),
+            Some(_) => Ok(Target::Web(format!("{scheme}://{rest}").trim_end_matches('/').to_owned())),
         },
         _ => Err(format!("{scheme}:// is not known")),
     }
@@ -212,6 +230,7 @@ fn endpoint_in(url: &str) -> Option<String> {
 fn without_secrets(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        (None, Some((secret, host))) if secret.contains(':') => format!("…@{host}"),
         _ => text.to_owned(),
     }
 }
@@ -401,6 +420,9 @@ mod tests {
         for text in [
             "https://me:hunter2@host/lfs",
             "s3://AKIA:hunter2@bucket/x",
+            "https:me:hunter2@host/lfs",
+            "cdc::s3//AKIA:hunter2@bucket/x",
+            "s3a://AKIA:hunter2@bucket/x",
             "s3://bucket?endpoint=https://me:hunter2@host",
         ] {
             let error = StoreUrl::parse(text).unwrap_err().to_string();

@@ -35,6 +35,7 @@ mod least_privilege;
 #[cfg(target_os = "linux")]
 mod limits;
 mod machine;
+mod mistakes;
 mod modes;
 mod network_faults;
 mod process;

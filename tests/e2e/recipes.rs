@@ -121,8 +121,9 @@ fn checkout(remote: &Path, lfs: bool) -> String {
         return format!("export GIT_LFS_SKIP_SMUDGE=1\n{fetch}git checkout -q FETCH_HEAD\n");
     }
     format!(
-        "temporary=$(mktemp -d) && cp ~/.gitconfig \"$temporary/\" && export HOME=$temporary\n{fetch}\
-         git lfs install --local\ngit lfs fetch origin FETCH_HEAD\ngit checkout -q FETCH_HEAD\nrm -rf \"$temporary\"\n"
+        "temporary=$(mktemp -d) && trap 'rm -rf \"$temporary\"' EXIT && cp ~/.gitconfig \"$temporary/\"\n\
+         export HOME=$temporary\n{fetch}\
+         git lfs install --local\ngit lfs fetch origin FETCH_HEAD\ngit checkout -q FETCH_HEAD\n"
     )
 }
 
@@ -131,14 +132,18 @@ fn checkout(remote: &Path, lfs: bool) -> String {
 fn run_github(runner: &mut Runner, workflow: &Yaml, sandbox: &Sandbox, folder: &Path) -> (Outcome, PathBuf) {
     let home = path_str(&runner.home).to_owned();
     let store = sandbox.store().lfs_url("shared");
-    runner.set_all(&workflow["env"], &[(DOCUMENTED_STORE, &store), (DOCUMENTED_HOME, &home)]);
+    runner.set_all(&workflow["env"], &[(DOCUMENTED_HOME, &home)]);
+    runner.set("GITHUB_WORKSPACE", path_str(folder));
     let mut cached = None;
     let mut last = None;
     for step in workflow["jobs"]["build"]["steps"].as_vec().expect("a job has steps") {
         let script = match (step["uses"].as_str(), step["run"].as_str()) {
-            (None, Some(script)) => script.to_owned(),
+            (None, Some(script)) => script.replace(DOCUMENTED_STORE, &store),
             (Some("actions/checkout@v4"), None) => {
-                checkout(&sandbox.remote("shared"), step["with"]["lfs"].as_bool() == Some(true))
+                let with = |option: &str| step["with"][option].as_bool() == Some(true);
+                let own = checkout(&sandbox.remote("shared"), with("lfs"));
+                let submodules = "git submodule sync -q\ngit submodule update -q --init --force --depth=1\n";
+                if with("submodules") { own + submodules } else { own }
             }
             (Some("actions/cache@v4"), None) => {
                 let path = step["with"]["path"].as_str().unwrap();
@@ -212,6 +217,13 @@ fn github_checks_out_with_lfs_before_there_is_a_head() {
     let Some((sandbox, work, mut runner)) = prepare("GitHub's recipe with lfs") else { return };
     runner.machine = runner.machine.with_keys(Role::Pull);
     runner.offer_program();
+    // a part of it stands in another store
+    let engine = sandbox.repository_without_store("engine");
+    engine.init(&sandbox.storage("engine-store").url());
+    engine.publish("e.bin", &noise(2, 700_000));
+    work.must(["submodule", "--quiet", "add", path_str(&sandbox.remote("engine")), "engine"]);
+    work.commit("with a submodule");
+    work.push();
     let (folder, without) = (sandbox.path("runner/work"), sandbox.path("runner/without"));
     fs::create_dir(&folder).unwrap();
     fs::create_dir(&without).unwrap();
@@ -220,10 +232,40 @@ fn github_checks_out_with_lfs_before_there_is_a_head() {
     assert_same_tree(&work.path, &folder);
     runner.has_cached(&cached);
 
-    // without the store in the environment it does fail, so that is what helps
-    runner.prelude.push_str("unset GIT_CONFIG_COUNT\n");
+    // where the store isn't named it does fail, so that is what helps
     let outcome = runner.run(&without, &checkout(&sandbox.remote("shared"), true));
-    assert!(!outcome.success(), "the variables are not needed any more: {}", outcome.text());
+    assert!(!outcome.success(), "the store need not be named any more: {}", outcome.text());
+}
+
+#[test]
+fn a_fork_takes_what_is_new() {
+    let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
+    let work = sandbox.repository("shared");
+    (1..4).for_each(|version| work.publish("a.bin", &noise(version, 3000)));
+    let remote = path_str(&sandbox.remote("shared")).to_owned();
+    let copy = sandbox.clone_elsewhere("shared");
+    copy.must(["checkout", "--quiet", "-b", "feature"]);
+    copy.write("b.bin", &noise(9, 3000));
+    copy.commit("feature");
+    let run = |script: &str| copy.machine.run(&copy.path, "bash", ["-e", "-c", script]);
+    for (name, prepared) in
+        [("fork", &["clone", "--bare", "--quiet", &remote][..]), ("empty", &["init", "--bare"])]
+    {
+        let there = sandbox.path(name);
+        copy.machine.must(&sandbox.path(""), prepared.iter().copied().chain([path_str(&there)]));
+        copy.must(["remote", "add", name, path_str(&there)]);
+        let push = copy.git(["push", name, "feature"]);
+        copy.machine.expect_failure(push, &["missing or corrupt local objects"]);
+    }
+    copy.machine.expect_success(run(&recipe("fork")));
+    copy.machine.expect_success(run(&recipe("empty remote")));
+    for name in ["fork", "empty"] {
+        let reader = sandbox.other_machine(&format!("reader-{name}"));
+        let there = sandbox.path(name);
+        let clone = ["clone", "--quiet", "--branch", "feature", path_str(&there), "copy"];
+        reader.must(&sandbox.path(&format!("reader-{name}")), clone);
+        assert_same_tree(&copy.path, &sandbox.path(&format!("reader-{name}/copy")));
+    }
 }
 
 /// The other clouds' steps are only read: there is nobody who could run them here.

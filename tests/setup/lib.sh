@@ -22,6 +22,16 @@ apt_install() {
   as_root "$@" >/dev/null 2>&1 || { as_root apt-get update -qq && as_root "$@" >/dev/null; }
 }
 
+# by_hand COMMAND PACKAGES …: prints the commands that have packages, between brackets
+by_hand() {
+  local text=""
+  while [ $# -gt 0 ]; do
+    if [ "$2" != - ]; then text="${text:+$text; }$1 $2"; fi
+    shift 2
+  done
+  [ -z "$text" ] || printf ' (%s)' "$text"
+}
+
 # install_packages WHY APT DNF BREW: each a list of names for that package manager, "-" where it has none
 install_packages() {
   local why=$1 apt=$2 dnf=$3 brew=$4
@@ -38,7 +48,7 @@ install_packages() {
     brew install --quiet $brew && return
   fi
   fail "$why, and it could not be installed from here" \
-    "install it by hand (Debian: apt-get install $apt; Fedora: dnf install $dnf; macOS: brew install $brew), then run this again"
+    "install it by hand$(by_hand "Debian: apt-get install" "$apt" "Fedora: dnf install" "$dnf" "macOS: brew install" "$brew"), then run this again"
 }
 
 # need COMMAND APT DNF BREW

@@ -91,7 +91,7 @@ impl Wire {
                 .user_agent(concat!("git-lfs-cdc/", env!("CARGO_PKG_VERSION")))
                 .redirect(policy)
                 .http1_only()
-                .connect_timeout(window.min(Duration::from_secs(limit::CONNECT_SECONDS)))
+                .connect_timeout((access.retry_time / 2).min(Duration::from_secs(limit::CONNECT_SECONDS)))
         };
         let failed = |e: reqwest::Error| Error::internal(format!("preparing HTTP: {}", super::root(&e)));
         let client = || {

@@ -15,3 +15,4 @@ mod requests;
 mod resumed_pull;
 pub mod scene;
 mod taken_names;
+mod waiting;

@@ -1,0 +1,117 @@
+//! The pre-push hook of a repository. By it git-lfs hears of a push; where another program has its place, a push leaves
+//! the objects behind, and neither git nor git-lfs says so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::limit;
+use crate::repo::{Repo, git};
+use crate::text::shell_word;
+
+/// Where a repository's hook is, and what stands there.
+pub(super) struct PrePush {
+    path: PathBuf,
+    /// Whether git's configuration names the folder of hooks.
+    is_elsewhere: bool,
+    found: Found,
+}
+
+enum Found {
+    Missing,
+    /// Git passes over it.
+    NotExecutable,
+    /// It runs git-lfs, or a program that does.
+    RunsGitLfs,
+    /// The file that has to run git-lfs and doesn't, as far as can be seen.
+    Foreign(PathBuf),
+}
+
+impl PrePush {
+    /// Looks at the hook; none in a bare repository, from which nobody commits.
+    pub(super) fn look(repo: &Repo) -> Result<Option<Self>> {
+        let Some(top) = &repo.work_tree else { return Ok(None) };
+        let named = git(&["rev-parse", "--git-path", "hooks/pre-push"])?;
+        let is_elsewhere = repo.config.get("core.hookspath").is_some();
+        // a configured folder is relative to where hooks run, git's own answer to where we are
+        let path = if is_elsewhere { top.join(named.trim_end()) } else { PathBuf::from(named.trim_end()) };
+        let found = examine(&path);
+        Ok(Some(Self { path, is_elsewhere, found }))
+    }
+
+    /// Has git-lfs put its hook where there is none.
+    pub(super) fn install_if_missing(&mut self) {
+        if matches!(self.found, Found::Missing) && git(&["lfs", "update"]).is_ok() {
+            self.found = examine(&self.path);
+        }
+    }
+
+    /// What is wrong with it. That it is missing is normal until git-lfs has seen a first file: then it puts the hook
+    /// there itself.
+    pub(super) fn problem(&self, repo: &Repo) -> Option<String> {
+        let is_due = || self.is_elsewhere || has_objects(&repo.lfs_storage);
+        let file = |path: &Path| shell_word(&path.to_string_lossy()).into_owned();
+        match &self.found {
+            Found::RunsGitLfs => None,
+            Found::Missing if !is_due() => None,
+            Found::Missing => Some(format!(
+                "there is no pre-push hook {}, so pushes leave LFS objects behind; run `git lfs update`",
+                self.path.display()
+            )),
+            Found::NotExecutable => Some(format!(
+                "the pre-push hook is not executable, so pushes leave LFS objects behind; run `chmod +x {}`",
+                file(&self.path)
+            )),
+            Found::Foreign(path) => Some(format!(
+                "the pre-push hook does not run git-lfs, so pushes leave LFS objects behind; add the line `git lfs \
+                 pre-push \"$@\"` to {}, before what reads its input",
+                path.display()
+            )),
+        }
+    }
+}
+
+fn examine(path: &Path) -> Found {
+    let Ok(metadata) = fs::metadata(path) else { return Found::Missing };
+    if !is_executable(&metadata) {
+        return Found::NotExecutable;
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut files = vec![path.to_owned(), path.with_extension("legacy")];
+    files.extend(
+        fs::read_dir(path.with_extension("d")).into_iter().flatten().flatten().map(|entry| entry.path()),
+    );
+    // husky's own file leads to the user's
+    let users = folder.parent().map(|above| above.join("pre-push")).filter(|_| folder.ends_with("_"));
+    files.extend(users.clone());
+    if files.iter().any(|file| runs_git_lfs(file)) {
+        return Found::RunsGitLfs;
+    }
+    Found::Foreign(users.unwrap_or_else(|| path.to_owned()))
+}
+
+/// Whether a line of the file, comments aside, names git-lfs's command, or lefthook, which runs it by itself.
+fn runs_git_lfs(file: &Path) -> bool {
+    if !fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= limit::HOOK_BYTES) {
+        return false;
+    }
+    let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.any(|line| line.contains("lfs") && line.contains("push") || line.contains("lefthook"))
+}
+
+#[cfg(unix)]
+fn is_executable(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o111 != 0
+}
+
+#[cfg(not(unix))]
+fn is_executable(_: &fs::Metadata) -> bool {
+    true
+}
+
+/// Whether git-lfs has stored an object in this clone.
+fn has_objects(lfs_storage: &Path) -> bool {
+    fs::read_dir(lfs_storage.join("objects")).is_ok_and(|mut entries| entries.next().is_some())
+}
