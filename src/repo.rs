@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::modes::Modes;
 use crate::limit;
+use crate::modes::Modes;
 
 /// Which way objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -166,7 +166,8 @@ mod tests {
     fn a_line_of_the_log_is_one_line_and_steers_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut writer = LogWriter(Arc::new(Mutex::new(LogFile::open(path.clone()).unwrap())));
+        let mut writer =
+            LogWriter(Arc::new(Mutex::new(LogFile::open(path.clone(), Modes::default()).unwrap())));
         writer.write_all("WARN a\u{1b}[2J\nINFO forged\n".as_bytes()).unwrap();
         assert_eq!(fs::read_to_string(path).unwrap(), "WARN a\\u{1b}[2J\\nINFO forged\n");
     }

@@ -157,7 +157,7 @@ fn parse_place(place: &str) -> Result<Target, String> {
     }
     let bucket = || -> Result<(String, Prefix), String> {
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        if !names::is_bucket_name(name, scheme) {
+        if !names::is_bucket_name(name, &scheme) {
             return Err(format!("{name:?} can't be the name of a bucket"));
         }
         let prefix = match Prefix::parse(decode(prefix)?) {
