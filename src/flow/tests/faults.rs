@@ -276,7 +276,9 @@ fn a_folder_that_is_a_file_is_no_empty_folder() {
 #[test]
 fn an_upload_reads_no_more_than_it_was_told() {
     let place = Place::new();
-    let object = Object { oid: Oid([1; 32]), path: "/dev/zero".into(), content: vec![0; 5] };
+    let path = place.folder.path().join("longer than git-lfs said");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let object = Object { oid: Oid([1; 32]), path, content: vec![0; 5] };
     assert_eq!(object.push(&place.engine()).unwrap_err().kind(), Kind::Corrupt);
     assert!(place.files("blocks").iter().all(|file| file.metadata().unwrap().len() < 10_000));
 }
