@@ -9,6 +9,9 @@
 #[allow(dead_code, unused_imports)]
 #[path = "../tests/e2e/proxy/mod.rs"]
 mod proxy;
+#[allow(dead_code)]
+#[path = "../tests/e2e/scan.rs"]
+mod scan;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

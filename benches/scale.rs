@@ -11,6 +11,9 @@
 #[path = "../tests/e2e/proxy/mod.rs"]
 mod proxy;
 mod scale_store;
+#[allow(dead_code)]
+#[path = "../tests/e2e/scan.rs"]
+mod scan;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -44,9 +44,9 @@ pub fn read(path: &Path, links: Links, most_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A FIFO or a device would be waited for otherwise, and a terminal might become this process's own.
+/// These options, without waiting for the other end of a FIFO or for a device, and without taking a terminal.
 #[cfg(unix)]
-fn without_waiting(options: &OpenOptions, links: Links) -> OpenOptions {
+pub fn without_waiting(options: &OpenOptions, links: Links) -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
 
     use rustix::fs::OFlags;
@@ -59,9 +59,9 @@ fn without_waiting(options: &OpenOptions, links: Links) -> OpenOptions {
     options
 }
 
-/// There only a named pipe is waited for, and none stands in a folder.
+/// These options: on this system only a named pipe is waited for, and none stands in a folder.
 #[cfg(not(unix))]
-fn without_waiting(options: &OpenOptions, _: Links) -> OpenOptions {
+pub fn without_waiting(options: &OpenOptions, _: Links) -> OpenOptions {
     options.clone()
 }
 

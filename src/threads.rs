@@ -52,7 +52,7 @@ pub fn join<A: Send, B>(there: impl FnOnce() -> A + Send, here: impl FnOnce() ->
     let place = Mutex::new(Some(there));
     let run = || take(&place).map(|work| work());
     std::thread::scope(|scope| {
-        let started = spawn_scoped(scope, "aside", &run);
+        let started = spawn_scoped(scope, "aside", run);
         let here = here();
         let there = match started {
             Ok(thread) => thread.join().unwrap_or(None),

@@ -43,9 +43,9 @@ pub struct Reads {
 pub fn reads(store: &Store, oids: &[Oid]) -> Reads {
     let mut all = Reads::default();
     for oid in oids {
-        let record = store.list_segments().expect("a list").into_iter().rev().find_map(|(id, _)| {
-            let segment =
-                Segment::open(store.get_segment(&id).wait().expect("a segment")).expect("a segment");
+        let record = store.list_segments().expect("a list").into_iter().rev().find_map(|(id, size_bytes)| {
+            let bytes = store.get_segment(&id, size_bytes).wait().expect("a segment");
+            let segment = Segment::open(bytes).expect("a segment");
             segment.find(oid).expect("readable pages").pop()
         });
         let record = record.expect("its record");

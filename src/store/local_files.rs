@@ -23,6 +23,7 @@ use super::directory::Place;
 use crate::error::{Error, Kind};
 use crate::id::Nonce;
 use crate::limit;
+use crate::regular_file::{self, Links};
 
 const STORE: &str = "directory";
 /// The root, folders in it, and the 256 folders in two of those.
@@ -176,15 +177,7 @@ fn publish(place: &Place, staged: TempPath, target: &FilePath, mode: &PutMode) -
 
 /// Opens a file without following a link in its place, and without waiting for the other end of a pipe.
 fn open(path: &FilePath) -> io::Result<(File, fs::Metadata)> {
-    let mut options = fs::OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
-        options.custom_flags(flags.bits() as _);
-    }
+    let options = regular_file::without_waiting(File::options().read(true), Links::Refused);
     let opened = options.open(path).and_then(|file| {
         let metadata = file.metadata()?;
         Ok((file, metadata))

@@ -112,7 +112,7 @@ fn segments_that_claim_to_be_huge_are_refused_by_each_command() {
     let work = sandbox.repository("work");
     work.publish("a.bin", &noise(1, 300_000));
     let index = sandbox.store().folder().join("index");
-    for (number, length, kind) in [(1, 40 << 30, 7u32), (2, 900 << 20, 7), (3, 500 << 40, 8)] {
+    for (number, length, kind) in [(1, 40 << 30, 7u32), (2, 900 << 20, 7), (3, 8 << 40, 8)] {
         let name = index.join(format!("{:032x}-{:064x}", u128::MAX - number, number));
         sparse(&name, &large_head(length, kind, false), length);
         let agent = work.machine.agent();
@@ -140,7 +140,8 @@ fn what_is_no_file_is_never_waited_for() {
     let one_in = |folder: &str| files.keys().find(|name| name.starts_with(folder)).unwrap().clone();
     let segment = sandbox.store().segments().pop().unwrap();
     let places = ["store.json".to_owned(), segment, one_in("blocks/")];
-    let put: [(&str, fn(&Path)); 4] = [
+    type Put = fn(&Path);
+    let put: [(&str, Put); 4] = [
         ("pipe", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
         ("link to a device", |path| symlink("/dev/zero", path).unwrap()),
         ("link that leads nowhere", |path| symlink("/nowhere", path).unwrap()),

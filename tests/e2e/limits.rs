@@ -103,7 +103,7 @@ fn a_hundred_agents_work_where_processes_are_few() {
 #[test]
 fn agents_work_where_the_address_space_is_small() {
     let sandbox = Sandbox::new();
-    let repo = repository(&sandbox, "space", 60, 8);
+    let repo = repository(&sandbox, "space", 60, 4);
     let pushed = limited(&repo, "ulimit -v 1000000", "git push --quiet origin HEAD");
     repo.machine.expect_success(pushed);
     assert_same_tree(&repo.path, &sandbox.clone_elsewhere("space").path);
