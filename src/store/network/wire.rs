@@ -184,6 +184,8 @@ impl HttpService for Line {
         tracing::debug!("{what}: {}", response.status());
         let status = response.status();
         let (mut parts, body) = response.into_parts();
+        // of a refusal, which may be longer than what was asked for, `read_some` reads the beginning
+        let most = if status.is_success() { most } else { u64::MAX };
         let body = WatchedBody::new(body, inner.window, most, pass);
         if parts.headers.get(CONTENT_RANGE).is_some_and(|value| !is_sound_range(value)) {
             parts.headers.remove(CONTENT_RANGE);
