@@ -252,6 +252,9 @@ impl Files {
     fn has_other_size(&self, path: &Path, found_bytes: u64, size: Size) -> Error {
         let place = &self.place;
         Error::corrupt(match size {
+            Size::Exactly(bytes) if found_bytes < bytes => {
+                format!("{path} in {place} is cut short: it has {found_bytes} bytes, and not {bytes}")
+            }
             Size::Exactly(bytes) => {
                 format!("{path} in {place} has {found_bytes} bytes or more, where {bytes} were expected")
             }

@@ -59,7 +59,7 @@ fn wrong_bytes_without_end() {
         (Thing::Block, Fault::FlipBit, &["a frame is damaged", "block "][..]),
         (Thing::Block, Fault::ShortAnswer, &["cut short", "blocks/"]),
         (Thing::Segment, Fault::FlipBit, &["is not what was written", "index/"]),
-        (Thing::Segment, Fault::ShortAnswer, &["is not what was written", "index/"]),
+        (Thing::Segment, Fault::ShortAnswer, &["cut short", "index/"]),
     ] {
         let what = format!("{fault:?} in GET {thing:?}");
         let hits = scene.proxy.on("GET", thing, usize::MAX, fault);
