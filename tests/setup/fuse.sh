@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuse.sh DIR: prints a Python below DIR that can run tests/setup/without_locks.py. Idempotent.
+# fuse.sh DIR: prints the path of a Python below DIR that can run tests/setup/without_locks.py. Idempotent.
 # Exit code 3: no file system may be mounted here.
 set -euo pipefail
 dir=${1:?"usage: $0 DIR"}
