@@ -115,7 +115,7 @@ fn what_a_damaged_segment_has_merged_is_read_instead() {
     let outcome = copy.git(["lfs", "fetch"]);
     copy.machine.expect_failure(outcome, &[&work.oid("24.bin"), &newest]);
     assert!((0..24).all(|n| copy.local_object(&format!("{n}.bin")).is_file()), "all others can be had");
-    // whoever has a copy of it would merge that
+    // a machine that has a copy would merge the copy
     let outcome = copy.cdc(["compact"]);
     assert_eq!(outcome.code, Some(1), "{}", outcome.text());
     assert!(outcome.text().contains("move it away"), "{}", outcome.text());

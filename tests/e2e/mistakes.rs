@@ -154,7 +154,7 @@ fn commands_in_the_wrong_place_say_so_in_words_of_their_own() {
     assert_eq!(work.cdc(["no-such-command"]).code, Some(2));
     assert_eq!(work.cdc(std::iter::empty()).code, Some(2));
 
-    // as someone does who wonders what `transfer` is
+    // a user tries `transfer` by hand
     let command = format!("{} transfer", path_str(&machine.agent()));
     let outcome =
         machine.run(&work.path, "script", ["--quiet", "--return", "--command", &command, "/dev/null"]);

@@ -65,7 +65,7 @@ fn many_commits_leave_few_segments_to_read() {
 /// The segments that stand, and the time of one commit moved by so many milliseconds, as by a pusher with a wrong clock.
 fn move_clock(place: &Place, before: &[SegmentId], by_milliseconds: i64) {
     for SegmentId { id, hash } in place.segments().into_iter().filter(|id| !before.contains(id)) {
-        // what is merged has its time from what it replaces
+        // a merged segment takes its time from the segments that it replaces
         if id.weight() == 1 {
             let milliseconds = id.milliseconds().saturating_add_signed(by_milliseconds);
             let moved = SegmentId { id: CommitId::new(milliseconds).unwrap(), hash };

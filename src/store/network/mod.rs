@@ -60,7 +60,7 @@ pub(super) struct Place {
     pub prefers_parts: AtomicBool,
 }
 
-/// What a service can do beyond what every place can.
+/// Abilities of a service that not every place has.
 pub(super) trait Service: MultipartStore + PaginatedListStore {}
 
 impl<S: MultipartStore + PaginatedListStore> Service for S {}

@@ -124,7 +124,7 @@ fn what_would_hide_a_loss_is_not_made_again() {
     fs::remove_dir(&scene.root).unwrap();
     fs::rename(scene.root.with_extension("away"), &scene.root).unwrap();
     push(&opened, b"second").unwrap();
-    // who knows what is lost says so
+    // a user who knows that these files are lost says so
     scene.remove("index");
     assert!(opened.list_segments().is_err());
     scene.init(Creation { force: true, sharing: None }).unwrap();
