@@ -1,6 +1,7 @@
 //! git-lfs's protocol for custom transfer agents: JSON lines on stdin and stdout.
 
 mod client;
+mod inbox;
 mod message;
 mod session;
 

@@ -5,21 +5,18 @@
 //! reads, one writes, and one moves the object; so the end of the input is noticed whatever the store is doing. Where the
 //! system refuses these threads, the object is moved on the present one, and the end is noticed after it.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-
+use super::inbox::{Download, Event, Inbox};
 use super::message::{self, Complete, Failure, Init, Reply, Request};
 use crate::error::{Error, Result};
 use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
-use crate::local::scratch;
 use crate::repo::Direction;
 use crate::threads;
 
@@ -28,25 +25,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How long an engine may take to finish when git-lfs has said that it has no more objects; git-lfs itself
 /// waits for 30 s.
 const FINISH: Duration = Duration::from_secs(15);
-
-/// What the main thread waits for.
-enum Event {
-    Line(Vec<u8>),
-    /// A line that was too long to be kept.
-    Oversized,
-    End,
-    /// What came of an object.
-    Done(Result<Option<Download>>),
-}
-
-/// A finished download that git-lfs was not told of yet: if it never is, nobody will come for it.
-struct Download(PathBuf);
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        scratch::give_back(&self.0);
-    }
-}
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +72,7 @@ pub fn run_here<T: Transfer + 'static>(
     let unasked = |_| engine.clone();
     let mut session = Session::new(input, output, unasked);
     session.is_alone = true;
-    match session.next() {
+    match session.inbox.next() {
         Event::Line(_) => session.state = State::Ready { direction, engine: engine.clone() },
         _ => return Ok(()),
     }
@@ -117,60 +95,13 @@ fn write_line(output: &mut impl Write, reply: &Reply<'_>) -> std::io::Result<()>
     output.flush()
 }
 
-/// The next line, or the end.
-fn read_event(input: &mut impl BufRead) -> Event {
-    let mut line = Vec::new();
-    let limit = limit::PROTOCOL_LINE_BYTES as u64;
-    let read = input.by_ref().take(limit + 1).read_until(b'\n', &mut line);
-    match line.last() {
-        _ if !matches!(read, Ok(1..)) => Event::End,
-        Some(b'\n') => Event::Line(line),
-        _ if line.len() as u64 > limit => match input.skip_until(b'\n') {
-            Ok(_) => Event::Oversized,
-            Err(_) => Event::End,
-        },
-        // the last line has no end: a request may have been cut off, so nobody waits for it
-        _ => Event::End,
-    }
-}
-
-/// The thread that reads. However it ends, the session hears of the end.
-struct Reader {
-    events: Sender<Event>,
-}
-
-impl Reader {
-    fn read(self, mut input: impl BufRead) {
-        loop {
-            let event = read_event(&mut input);
-            let is_last = matches!(event, Event::End);
-            if is_last || self.events.send(event).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let _ = self.events.send(Event::End);
-    }
-}
-
 struct Session<T, R, W, F> {
-    /// The input, while no other thread reads it.
-    input: Arc<Mutex<Option<BufReader<R>>>>,
+    inbox: Inbox<R>,
     output: Arc<Mutex<W>>,
-    events: Sender<Event>,
-    received: Receiver<Event>,
-    /// What came while an object was under way.
-    waiting: VecDeque<Event>,
     engine: F,
     state: State<T>,
     /// No further threads are to be started.
     is_alone: bool,
-    /// Another thread reads the input.
-    is_read: bool,
 }
 
 impl<T, R, W, F> Session<T, R, W, F>
@@ -181,52 +112,18 @@ where
     F: Fn(Init) -> Arc<T>,
 {
     fn new(input: R, output: W, engine: F) -> Self {
-        let (events, received) = unbounded();
         Self {
-            input: Arc::new(Mutex::new(Some(BufReader::new(input)))),
+            inbox: Inbox::new(input),
             output: Arc::new(Mutex::new(output)),
-            events,
-            received,
-            waiting: VecDeque::new(),
             engine,
             state: State::New,
             is_alone: false,
-            is_read: false,
         }
-    }
-
-    /// Waits for what comes next.
-    fn next(&mut self) -> Event {
-        if let Some(event) = self.waiting.pop_front() {
-            return event;
-        }
-        match &mut *locked(&self.input) {
-            Some(input) if !self.is_read => read_event(input),
-            _ => self.received.recv().unwrap_or(Event::End),
-        }
-    }
-
-    /// Has another thread read from now on. Nothing changes if there is none.
-    fn read_elsewhere(&mut self) -> Result<()> {
-        if self.is_read {
-            return Ok(());
-        }
-        let (input, events) = (self.input.clone(), self.events.clone());
-        let read = move || {
-            let reader = Reader { events };
-            let taken = locked(&input).take();
-            if let Some(input) = taken {
-                reader.read(input);
-            }
-        };
-        threads::spawn("input", read).map_err(|refused| refused.error)?;
-        self.is_read = true;
-        Ok(())
     }
 
     fn serve(&mut self) -> std::io::Result<Ending> {
         loop {
-            match self.next() {
+            match self.inbox.next() {
                 Event::Line(line) => match Request::parse(&line) {
                     Ok(Request::Terminate) => return Ok(Ending::Asked),
                     Ok(request) => {
@@ -304,9 +201,9 @@ where
         match done {
             Ok(download) => {
                 self.report(&reported, size_bytes)?;
-                let path = download.as_ref().map(|download| download.0.clone());
+                let path = download.as_ref().map(Download::path);
                 self.say(&Reply::Complete(Complete { oid: &oid, path, error: None }))?;
-                download.into_iter().for_each(|mut told| told.0.clear());
+                download.into_iter().for_each(Download::was_told);
             }
             Err(error) => self.reject(&oid, &error)?,
         }
@@ -328,16 +225,16 @@ where
             let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
             return Err(Error::invalid(error));
         }
-        let (engine, events, moving) = (engine.clone(), self.events.clone(), progress.clone());
+        let (engine, events, moving) = (engine.clone(), self.inbox.sender(), progress.clone());
         let work = move || {
             let work = std::panic::AssertUnwindSafe(|| work(&engine, &moving));
             let panicked = Error::internal("the transfer panicked, which is a bug of ours");
             let done = std::panic::catch_unwind(work).unwrap_or(Err(panicked));
-            let _ = events.send(Event::Done(done.map(|path| path.map(Download))));
+            let _ = events.send(Event::Done(done.map(|path| path.map(Download::at))));
         };
         let mut started = Err(Error::busy("this session has one thread"));
         if !self.is_alone {
-            started = self.read_elsewhere();
+            started = self.inbox.read_elsewhere();
         }
         let started = match started {
             Ok(()) => threads::spawn("object", work),
@@ -361,18 +258,19 @@ where
     ) -> std::io::Result<Option<Result<Option<Download>>>> {
         let mut said = Ok(());
         while said.is_ok() {
-            match self.received.recv_timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)) {
-                Ok(Event::Done(done)) => return Ok(Some(done)),
-                Ok(Event::End) => break,
-                Ok(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
+            let soon = Instant::now() + Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
+            match self.inbox.next_before(soon) {
+                Some(Event::Done(done)) => return Ok(Some(done)),
+                Some(Event::End) => break,
+                Some(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
                 // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
-                Ok(event) => self.waiting.push_back(event),
-                Err(_) => said = self.report(reported, progress.done()),
+                Some(event) => self.inbox.put_off(event),
+                None => said = self.report(reported, progress.done()),
             }
         }
         progress.cancel();
         let farewell = Instant::now() + FAREWELL;
-        while let Ok(event) = self.received.recv_deadline(farewell) {
+        while let Some(event) = self.inbox.next_before(farewell) {
             if matches!(event, Event::Done(_)) {
                 break;
             }

@@ -211,7 +211,8 @@ impl Transfer for Member {
         self.hand_over(None);
         // whoever is about to join ends that soon
         self.has_left.store(true, Ordering::Relaxed);
-        if let Some(Role::Serves(shared, Some(seat))) = self.locked().take() {
+        let role = self.locked().take();
+        if let Some(Role::Serves(shared, Some(seat))) = role {
             seat.leave();
             shared.part();
         }

@@ -117,7 +117,8 @@ impl Shared {
         }
         // names of blocks and times differ where the reason is the same
         let reason = error.to_string().replace(|c: char| c.is_ascii_hexdigit() || c == '.', "");
-        match locked(&self.said).insert(reason) {
+        let is_first = locked(&self.said).insert(reason);
+        match is_first {
             true => error,
             false => Error::new(error.kind(), "failed as another object did")
                 .remedy("the whole message stands with that one"),

@@ -114,7 +114,8 @@ impl Uploads {
         let mut silence = Silence::new((), Instant::now());
         let mut state = self.state();
         loop {
-            if let Some(answer) = wanted.answer().take() {
+            let answer = wanted.answer().take();
+            if let Some(answer) = answer {
                 return Turn::Answered(answer);
             }
             let place = state.waiting.iter().position(|w| Arc::ptr_eq(w, wanted));

@@ -18,6 +18,8 @@ enum Engine {
     NeverBegins,
     /// With every object.
     Hangs,
+    /// Every object is there at once.
+    IsDone,
     Panics,
     /// Downloads to this file, when there is one of that name with the ending `go`.
     Waits(&'static Path),
@@ -35,6 +37,7 @@ impl Transfer for Engine {
     fn upload(&self, _: &Oid, _: u64, _: &Path, _: &Arc<Progress>) -> Result<()> {
         match self {
             Self::NeverBegins | Self::Hangs => hang(),
+            Self::IsDone => Ok(()),
             Self::Panics | Self::Waits(_) => panic!("as the test wants it"),
         }
     }
@@ -102,6 +105,27 @@ fn terminate_ends_a_session_whose_store_does_not_open() {
     ask_for_an_object(&mut to, &mut from);
     writeln!(to, r#"{{"event":"terminate"}}"#).unwrap();
     assert_ends(&end);
+}
+
+/// The thread that reads may begin after the first object is done. Once, both threads then waited for each other.
+#[test]
+fn objects_that_are_done_at_once_are_answered_however_late_the_thread_that_reads() {
+    let (all_answered, end) = channel();
+    std::thread::spawn(move || {
+        for _ in 0..4_000 {
+            let (mut to, mut from, end) = session(Engine::IsDone);
+            ask_for_an_object(&mut to, &mut from);
+            let mut line = String::new();
+            while !line.contains("complete") {
+                line.clear();
+                from.read_line(&mut line).unwrap();
+            }
+            writeln!(to, r#"{{"event":"terminate"}}"#).unwrap();
+            assert_ends(&end);
+        }
+        all_answered.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(300)).expect("a session hangs");
 }
 
 #[test]
