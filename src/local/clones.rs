@@ -84,8 +84,13 @@ fn name(path: &str) -> String {
 
 /// The path that a file holds; none if it can't be one.
 fn read(file: &Path) -> Option<PathBuf> {
-    let text = regular_file::read(file, Links::Refused, limit::CLONE_PATH_BYTES).ok()?;
-    let path = PathBuf::from(String::from_utf8(text).ok()?);
+    parse(regular_file::read(file, Links::Refused, limit::CLONE_PATH_BYTES).ok()?)
+}
+
+/// The path that the bytes of a file are; public for fuzzing.
+#[doc(hidden)]
+pub fn parse(file: Vec<u8>) -> Option<PathBuf> {
+    let path = PathBuf::from(String::from_utf8(file).ok()?);
     path.is_absolute().then_some(path)
 }
 

@@ -150,10 +150,12 @@ fn init_has_git_lfs_ask_for_many_at_a_time_in_this_clone_unless_the_user_has_sai
         let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
         (setting_in(repo, "lfs.concurrenttransfers"), report["concurrent_transfers"].as_u64().unwrap())
     };
+    sandbox.machine.leave_agents_to_init();
     let work = sandbox.repository("work");
     assert_eq!(transfers(&work), (Some("100".to_owned()), 100));
     assert_eq!(setting(&work.machine, "lfs.concurrenttransfers"), None, "it would count for other servers");
     let copy = sandbox.clone_elsewhere("work");
+    copy.machine.leave_agents_to_init();
     assert_eq!(transfers(&copy), (None, 8));
     let told = copy.machine.expect_success(copy.cdc(["status"])).stdout;
     assert!(told.contains("git config lfs.concurrenttransfers 100"), "{told}");

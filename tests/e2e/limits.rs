@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::data::{assert_same_tree, noise};
@@ -18,7 +19,9 @@ struct Group {
 impl Group {
     /// None where no group can be made.
     fn new(controller: &str, files: [&str; 2], limit: u64) -> Option<Group> {
-        let name = format!("git-lfs-cdc-test-{controller}-{}-{limit}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("git-lfs-cdc-test-{controller}-{}-{number}", std::process::id());
         let old = PathBuf::from("/sys/fs/cgroup").join(controller);
         let (root, file) = if old.exists() { (old, files[1]) } else { ("/sys/fs/cgroup".into(), files[0]) };
         let folder = root.join(name);
@@ -139,6 +142,7 @@ fn too_little_memory_is_named() {
 #[test]
 fn init_asks_for_fewer_objects_at_a_time_where_limits_are_low() {
     let sandbox = Sandbox::new();
+    sandbox.machine.leave_agents_to_init();
     let repo = sandbox.repository_without_store("init");
     let url = sandbox.store().url();
     let agent = repo.machine.agent();

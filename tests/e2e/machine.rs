@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::process::{Outcome, Running};
 use crate::repo::Repo;
 use crate::s3::Role;
-use crate::sandbox::path_str;
+use crate::sandbox::{full, path_str};
 use crate::scan::Secrets;
 use crate::storage::Storage;
 
@@ -31,6 +31,10 @@ const GIT_CONFIG: &str = "\
 [gc]
 \tauto = 0
 ";
+
+/// git-lfs's own number of agents. In the short form of the tests it is set, so that `init` asks for no more: a hundred
+/// processes for each push take minutes in all.
+const FEW_AGENTS: &str = "[lfs]\n\tconcurrenttransfers = 8\n";
 
 /// The ids and the umask under which a machine's commands run. Needs root.
 #[derive(Clone)]
@@ -64,7 +68,8 @@ impl Machine {
     pub fn new(sandbox: &Path, name: &str, identity: Option<Identity>, secrets: Secrets) -> Machine {
         let home = sandbox.join(name);
         fs::create_dir_all(home.join("bin")).unwrap();
-        fs::write(home.join(".gitconfig"), GIT_CONFIG).unwrap();
+        let few_agents = if full() { "" } else { FEW_AGENTS };
+        fs::write(home.join(".gitconfig"), format!("{GIT_CONFIG}{few_agents}")).unwrap();
         fs::DirBuilder::new().mode(0o700).create(home.join("runtime")).unwrap();
         let sandbox = sandbox.to_path_buf();
         let machine = Machine { sandbox, home, identity, environment: Vec::new(), secrets };
@@ -73,6 +78,13 @@ impl Machine {
             give(&machine.home, identity);
         }
         machine
+    }
+
+    /// Leaves the number of agents to `init`, as it is in the long form anyway.
+    pub fn leave_agents_to_init(&self) {
+        let path = self.config_file();
+        let config = fs::read_to_string(&path).unwrap();
+        fs::write(path, config.replace(FEW_AGENTS, "")).unwrap();
     }
 
     /// The same machine with a variable in the environment of its commands.

@@ -228,7 +228,9 @@ fn name(range: &Range<u32>) -> String {
     format!("{}-{}", range.start, range.end)
 }
 
-fn parse(name: &str) -> Option<Range<u32>> {
+/// The range that a file's name says it holds; public for fuzzing.
+#[doc(hidden)]
+pub fn parse(name: &str) -> Option<Range<u32>> {
     let (start, end) = name.split_once('-')?;
     let range = start.parse().ok()?..end.parse().ok()?;
     (range.start < range.end && self::name(&range) == name).then_some(range)

@@ -247,6 +247,24 @@ fn url() {
 }
 
 #[test]
+fn journal() {
+    // a block's name, its length, that of its frames, of their content, and how many chunks there are
+    let lengths = [1000_u32, 900, 2000, 3].map(u32::to_le_bytes).concat();
+    attack(targets::journal, vec![[vec![7; 40], lengths].concat()], 64 * KIB);
+}
+
+#[test]
+fn clone() {
+    attack(targets::clone, vec![b"/home/user/work/.git/lfs".to_vec(), b"\\\\host\\share".to_vec()], 64 * KIB);
+}
+
+#[test]
+fn range() {
+    let names = ["0-65536", "4294967294-4294967295", "7-7.ab12.part"];
+    attack(targets::range, names.map(|name| name.as_bytes().to_vec()).to_vec(), 64 * KIB);
+}
+
+#[test]
 fn store_json() {
     let files = ["store-v1.json", "store-v1-bucket.json"].map(golden::read);
     attack(targets::store_json, files.to_vec(), 64 * KIB);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use git_lfs_cdc::agent::{self, Client, Object};
 use git_lfs_cdc::error::Result;
 use git_lfs_cdc::flow::Progress;
-use git_lfs_cdc::format::block::Directory;
+use git_lfs_cdc::format::block::{Directory, SUMMARY_WIDTH, Summary};
 use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::Condemned;
 use git_lfs_cdc::format::find::{Head, Source};
@@ -21,6 +21,7 @@ use git_lfs_cdc::format::shard::{self, Recipes, Shard};
 use git_lfs_cdc::format::store_json::StoreDescription;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
+use git_lfs_cdc::local::{clones, ranges};
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{self, StoreUrl};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -271,6 +272,30 @@ pub fn manifest(data: &[u8]) {
 pub fn url(data: &[u8]) {
     if let Ok(url) = StoreUrl::parse(&String::from_utf8_lossy(data)) {
         assert_eq!(StoreUrl::parse(&url.to_string()).ok(), Some(url));
+    }
+}
+
+/// What a push has noted of a block that it is about to store.
+pub fn journal(data: &[u8]) {
+    if let Ok(block) = Summary::parse(data) {
+        assert_eq!(data.len(), SUMMARY_WIDTH);
+        assert!(block.directory_bytes() <= u64::from(block.size_bytes));
+    }
+}
+
+/// What a clone has noted of itself.
+pub fn clone(data: &[u8]) {
+    if let Some(path) = clones::parse(data.to_vec()) {
+        assert!(path.is_absolute() && path.as_os_str().len() == data.len());
+    }
+}
+
+/// The name of a file that holds a range of a block.
+pub fn range(data: &[u8]) {
+    let name = String::from_utf8_lossy(data);
+    if let Some(range) = ranges::parse(&name) {
+        assert!(!range.is_empty());
+        assert_eq!(format!("{}-{}", range.start, range.end), name);
     }
 }
 

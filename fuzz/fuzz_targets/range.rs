@@ -1,0 +1,8 @@
+//! Feeds arbitrary bytes to `targets::range`, which `tests/it/format/hostile.rs` runs on stable too.
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../tests/it/format/targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::range(data));
