@@ -341,6 +341,9 @@ pub const CLOCK_SKEW_SECONDS: u64 = 5 * 60;
 pub const PART_BYTES: usize = 8 * MIB;
 /// A block that broke off so often is stored in parts.
 pub const BROKEN_PUTS: usize = 2;
+/// A service that calls a free name taken so often is written to without conditions. Once or twice it may say so
+/// because a lost request is still being carried out.
+pub const FREE_NAMES_CALLED_TAKEN: usize = 3;
 /// A manifest that claims to be larger is not read.
 pub const MANIFEST_READ_BYTES: usize = 256 * MIB;
 /// How often a manifest is written again because others have committed meanwhile.

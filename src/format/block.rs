@@ -26,6 +26,7 @@ const SECTION_FRAMES: u32 = 2;
 const SECTION_NEEDS: u32 = 3;
 pub(crate) const CHUNK_WIDTH: usize = 36;
 pub(crate) const FRAME_WIDTH: usize = 12;
+/// Bytes of a [`Summary`] that stands alone.
 pub const SUMMARY_WIDTH: usize = 56;
 /// More than header, section table, skippable headers and seek table footer ever take.
 const OVERHEAD_BYTES: usize = 512;

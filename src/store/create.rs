@@ -5,7 +5,7 @@ use std::path::{Path as FilePath, PathBuf};
 use object_store::path::Path;
 use object_store::{PutMode, PutPayload};
 
-use super::files::{Conditions, Files};
+use super::files::{Conditions, Files, is_taken};
 use super::network::may_refuse_conditions;
 use super::retry::Retry;
 use super::{
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::error::{Kind, Result};
 use crate::format::store_json::StoreDescription;
+use crate::limit;
 
 /// What a new store is to be like.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,7 +123,7 @@ async fn put_description(files: &Files, description: &StoreDescription) -> Resul
     let path = Path::from(layout::STORE_JSON);
     let bytes = PutPayload::from(description.write()?);
     let mut retry = Retry::new(&files.place, format!("writing {path}"));
-    let mut mode = files.conditions.mode();
+    let (mut mode, mut untrue) = (files.conditions.mode(), 0);
     if mode == PutMode::Overwrite && files.size(&path).await?.is_some() {
         return Ok(());
     }
@@ -134,7 +135,9 @@ async fn put_description(files: &Files, description: &StoreDescription) -> Resul
             return Ok(());
         }
         let is_without_links = matches!(&files.place, Place::Directory(_));
-        if mode == PutMode::Create && (is_without_links || may_refuse_conditions(&error)) {
+        untrue += usize::from(is_taken(&error));
+        let is_refused = may_refuse_conditions(&error) || untrue == limit::FREE_NAMES_CALLED_TAKEN;
+        if mode == PutMode::Create && (is_without_links || is_refused) {
             // some file systems have no hard links; what is read back decides between two that do the same
             mode = PutMode::Overwrite;
             continue;

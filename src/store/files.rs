@@ -84,7 +84,7 @@ impl Files {
         let size_bytes = payload.content_length() as u64;
         let mut mode = self.conditions.mode();
         let mut parts = self.in_parts(size_bytes);
-        let (mut broken, mut is_first) = (0, true);
+        let (mut broken, mut untrue, mut is_first) = (0, 0, true);
         loop {
             if let Some((network, way)) = &parts
                 && (broken >= limit::BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))
@@ -123,6 +123,14 @@ impl Files {
                     Ok(found) if found.size == size_bytes => return Ok(()),
                     Ok(_) if is_taken(&error) => {
                         return Err(self.place.explain(&format!("writing {path}"), error));
+                    }
+                    Err(ObjectError::NotFound { .. }) if is_taken(&error) => {
+                        untrue += 1;
+                        if untrue == limit::FREE_NAMES_CALLED_TAKEN {
+                            // nobody else uses the name
+                            mode = PutMode::Overwrite;
+                            continue;
+                        }
                     }
                     _ => {}
                 }

@@ -10,6 +10,7 @@ use super::retry::Retry;
 use super::{Moved, layout};
 use crate::error::{Error, Kind, Result};
 use crate::id::Nonce;
+use crate::limit;
 
 const CONTENT: &[u8] = b"git-lfs-cdc looks whether this can be written and read; it may be deleted";
 
@@ -84,10 +85,20 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
 pub(super) async fn refuses_conditions(files: &Files) -> Result<bool> {
     let path = layout::probe(&Nonce::random()?, 0);
     let write = |mode: PutMode| files.objects.put_opts(&path, CONTENT.into(), files.options(mode));
-    let refused = match write(PutMode::Create).await {
-        Ok(_) => false,
-        Err(error) if may_refuse_conditions(&error) => write(PutMode::Overwrite).await.is_ok(),
-        Err(error) => return Err(files.place.explain("probing", error)),
+    let mut untrue = 0;
+    let refused = loop {
+        let error = match write(PutMode::Create).await {
+            Ok(_) => break false,
+            Err(error) => error,
+        };
+        let is_untrue = is_taken(&error) && matches!(files.size(&path).await, Ok(None));
+        untrue += usize::from(is_untrue);
+        if may_refuse_conditions(&error) || untrue == limit::FREE_NAMES_CALLED_TAKEN {
+            break write(PutMode::Overwrite).await.is_ok();
+        }
+        if !is_untrue {
+            return Err(files.place.explain("probing", error));
+        }
     };
     let _ = files.objects.delete(&path).await;
     Ok(refused)
@@ -95,13 +106,23 @@ pub(super) async fn refuses_conditions(files: &Files) -> Result<bool> {
 
 /// Writes a probe; what fails for the moment is tried again.
 async fn put(files: &Files, path: &Path, mode: PutMode) -> Result<()> {
-    let mut retry = Retry::new(&files.place, format!("writing {path}"));
+    let doing = format!("writing {path}");
+    let (mut retry, mut untrue) = (Retry::new(&files.place, &doing), 0);
     loop {
-        match files.objects.put_opts(path, CONTENT.into(), files.options(mode.clone())).await {
+        let error = match files.objects.put_opts(path, CONTENT.into(), files.options(mode.clone())).await {
             Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if is_taken(&error) {
             // an earlier try was done
-            Err(error) if is_taken(&error) && matches!(files.size(path).await, Ok(Some(_))) => return Ok(()),
-            Err(error) => retry.again(error).await?,
+            if matches!(files.size(path).await, Ok(Some(_))) {
+                return Ok(());
+            }
+            untrue += 1;
+            if untrue == limit::FREE_NAMES_CALLED_TAKEN {
+                return Err(files.place.explain(&doing, error));
+            }
         }
+        retry.again(error).await?;
     }
 }

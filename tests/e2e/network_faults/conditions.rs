@@ -5,7 +5,7 @@ use crate::data::assert_same_tree;
 use crate::proxy::{Answer, Fault, Thing};
 use crate::s3::Role;
 
-fn refusals() -> [Answer; 2] {
+fn refusals() -> [Answer; 4] {
     [
         Answer::s3(
             501,
@@ -13,6 +13,9 @@ fn refusals() -> [Answer; 2] {
             "A header you provided implies functionality that is not implemented.",
         ),
         Answer::s3(400, "InvalidArgument", "If-None-Match is not supported."),
+        // as if each name were taken, or just being written
+        Answer::s3(412, "PreconditionFailed", "At least one of the pre-conditions did not hold."),
+        Answer::s3(409, "OperationAborted", "A conflicting conditional operation is in progress."),
     ]
 }
 
@@ -26,7 +29,7 @@ fn a_service_that_refuses_conditions_is_written_to_without() {
         scene.proxy.take_record();
         scene.push();
         let asked = refused.count();
-        assert!((1..=4).contains(&asked), "asked {asked} times in vain");
+        assert!((1..=12).contains(&asked), "asked {asked} times in vain");
         let log = std::fs::read_to_string(scene.work.file(".git/lfs/cdc/log")).unwrap();
         assert_eq!(log.matches("refuses conditional writes").count(), 1, "{log}");
         let record = scene.proxy.take_record();
