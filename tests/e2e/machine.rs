@@ -54,6 +54,12 @@ impl Identity {
     }
 }
 
+/// Copies a program into a folder. Another process writes it: this one starts processes all the time, each has its open
+/// files for a moment, and a program that somebody writes can't be run.
+pub fn copy_program(program: &Path, folder: &Path) {
+    assert!(Command::new("cp").args([program, folder]).status().unwrap().success());
+}
+
 #[derive(Clone)]
 pub struct Machine {
     sandbox: PathBuf,
@@ -116,7 +122,7 @@ impl Machine {
         let mut binaries = vec![PathBuf::from(AGENT)];
         binaries.extend(git_lfs_folder().map(|folder| folder.join("git-lfs")));
         for binary in binaries {
-            fs::copy(&binary, self.home.join("bin").join(binary.file_name().unwrap())).unwrap();
+            copy_program(&binary, &self.home.join("bin"));
         }
     }
 

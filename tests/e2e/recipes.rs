@@ -9,7 +9,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::credentials::{profile, put_aws_files};
 use crate::data::{assert_same_file, assert_same_tree, noise};
-use crate::machine::Machine;
+use crate::machine::{Machine, copy_program};
 use crate::process::{Outcome, say};
 use crate::repo::Repo;
 use crate::s3::Role;
@@ -73,7 +73,7 @@ impl Runner {
 
     /// The program on `PATH`, as in an image that holds it.
     fn put_program(&mut self) {
-        fs::copy(self.machine.agent(), self.home.join("bin/git-lfs-cdc")).unwrap();
+        copy_program(&self.machine.agent(), &self.home.join("bin"));
         self.prelude.push_str("PATH=$HOME/bin:$PATH\n");
     }
 
