@@ -46,6 +46,19 @@ impl Source {
 }
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {
+    files_below(folder, "rs")
+}
+
+/// The documents at the top and all below `docs`.
+fn documents() -> Vec<PathBuf> {
+    let top = fs::read_dir(".").unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = top.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    files.sort();
+    files.extend(files_below("docs", "md"));
+    files
+}
+
+fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {
@@ -53,7 +66,7 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             match path.is_dir() {
                 true => folders.push(path),
-                false if path.extension().is_some_and(|e| e == "rs") => files.push(path),
+                false if path.extension().is_some_and(|e| e == extension) => files.push(path),
                 false => {}
             }
         }
@@ -250,8 +263,9 @@ fn every_test_file_is_declared() {
 #[test]
 fn documents_name_only_files_that_exist() {
     let mut breaches = Vec::new();
-    for document in ["README.md", "docs/format.md", "docs/architecture.md", "docs/operations.md"] {
-        let text = fs::read_to_string(document).unwrap();
+    for path in documents() {
+        let document = path.display();
+        let text = fs::read_to_string(&path).unwrap();
         for quoted in text.split('`').skip(1).step_by(2) {
             let path = quoted.split_whitespace().next().unwrap_or_default().trim_start_matches("./");
             let ours = ["src/", "tests/", "docs/", "benches/", "fuzz/"].iter().any(|f| path.starts_with(f));

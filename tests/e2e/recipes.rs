@@ -1,4 +1,4 @@
-//! The recipes in `docs/operations.md` are run as they stand there, on a runner on which nothing is installed. Of the
+//! The recipes in `docs/operations/` are run as they stand there, on a runner on which nothing is installed. Of the
 //! workflows, this runs what stands below `run` and `script` with the variables of the workflow, and does what the checkout
 //! of that runner does; other actions only say what else a runner has.
 
@@ -23,9 +23,17 @@ const DOCUMENTED_STORE: &str = "cdc::s3://team-lfs/game?region=eu-central-1";
 /// The home of GitHub's runners.
 const DOCUMENTED_HOME: &str = "/home/runner";
 
+/// All pages on operations, one behind the other in the order of their names.
+fn pages() -> String {
+    let entries = fs::read_dir("docs/operations").unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
 /// The block behind a recipe's mark.
 fn recipe(name: &str) -> String {
-    let text = fs::read_to_string("docs/operations.md").unwrap();
+    let text = pages();
     let mark = format!("<!-- tried: {name} -->\n```");
     let (_, behind) = text.split_once(&mark).unwrap_or_else(|| panic!("there is no recipe {name:?}"));
     let (_, block) = behind.split_once('\n').unwrap();
@@ -271,7 +279,7 @@ fn a_fork_takes_what_is_new() {
 /// The other clouds' steps are only read: there is nobody who could run them here.
 #[test]
 fn steps_for_other_clouds_can_be_read() {
-    let text = fs::read_to_string("docs/operations.md").unwrap();
+    let text = pages();
     let blocks: Vec<_> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(blocks.len(), 4, "one of them is not tried");

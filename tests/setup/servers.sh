@@ -82,9 +82,9 @@ secret() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
 start_seaweedfs() { # PORT of S3, then 8 more
   # What 4.48 enforces, tried with boto3: the action "Write" of an identity includes deletes, and "PutObject" or
   # "s3:PutObject" as an action is no action at all; a policy attached to the identity is followed, so the keys have those
-  # that docs/operations.md gives, with another bucket and prefix. None can be kept from overwriting: the condition key
+  # that docs/operations/credentials.md gives, with another bucket and prefix. None can be kept from overwriting: the condition key
   # s3:if-none-match, by which AWS would do that, is never set here, neither in such a policy nor in a bucket's.
-  ADMIN="$admin" PULL="$pull" PUSH="$push" PUBLIC="$public" python3 - "$(dirname "$0")/../../docs/operations.md" >"$dir/s3.json" <<'PY'
+  ADMIN="$admin" PULL="$pull" PUSH="$push" PUBLIC="$public" python3 - "$(dirname "$0")/../../docs/operations/credentials.md" >"$dir/s3.json" <<'PY'
 import json, os, re, sys
 text = open(sys.argv[1], encoding="utf-8").read()
 def policy(role):
