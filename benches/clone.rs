@@ -21,9 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
+use git_lfs_cdc::engine::Engine;
+use git_lfs_cdc::engine::Settings;
+use git_lfs_cdc::engine::Transfer;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
+use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing, summary};
 use sha2::{Digest, Sha256};

@@ -9,10 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use corpus::{Reads, files_under, reads, versions_of};
-use git_lfs_cdc::flow::{DeltaRule, Engine, Progress, Settings, Transfer};
+use git_lfs_cdc::engine::DeltaRule;
+use git_lfs_cdc::engine::Engine;
+use git_lfs_cdc::engine::Settings;
+use git_lfs_cdc::engine::Transfer;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
 use git_lfs_cdc::local::objects;
+use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 

@@ -21,9 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer, compaction};
+use git_lfs_cdc::engine::Engine;
+use git_lfs_cdc::engine::Settings;
+use git_lfs_cdc::engine::Transfer;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
+use git_lfs_cdc::maintain::compaction;
+use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing};

@@ -10,12 +10,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use git_lfs_cdc::flow::{Engine, Progress, Settings, Transfer};
+use git_lfs_cdc::engine::Engine;
+use git_lfs_cdc::engine::Settings;
+use git_lfs_cdc::engine::Transfer;
 use git_lfs_cdc::format::chunking::{GEAR_16K, chunk_id};
 use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame};
 use git_lfs_cdc::format::recipe::term_checksum;
 use git_lfs_cdc::id::{ContentHash, Oid};
 use git_lfs_cdc::limit::FRAME_CONTENT_BYTES;
+use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 

@@ -1,6 +1,7 @@
 //! Typed identifiers: what names an object, a chunk, a block, a shard, a commit and a store.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 
@@ -199,3 +200,8 @@ name!(
     /// Names a condemned list.
     CondemnedId, "a condemned list's name", id: CommitId, hash: ContentHash
 );
+
+/// The time by this machine's clock, in milliseconds since 1970.
+pub(crate) fn now_milliseconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

@@ -1,7 +1,7 @@
 //! git-lfs-cdc: a Git LFS custom transfer agent that stores objects as deduplicated chunks.
 //!
 //! Two ways lead through the crate, each told top to bottom in one place: a push in
-//! [`flow::upload`], a pull in [`flow::download`]. Modules have ranks, and import only lower ones:
+//! [`upload`], a pull in [`download`]. Modules have ranks, and import only lower ones:
 //!
 //! | rank | modules | knows |
 //! | --- | --- | --- |
@@ -9,10 +9,13 @@
 //! | 1 | [`threads`] | starting threads |
 //! | 1 | [`mod@format`] | bytes ↔ values |
 //! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
-//! | 3 | [`flow`] | upload, download and what they share |
-//! | 4 | [`agent`] | the git-lfs protocol |
-//! | 5 | [`coordinator`] | one engine for all agents of a command |
-//! | 6 | [`cli`] | commands, printing, exit codes |
+//! | 3 | [`progress`], `ordered` | progress of an object; results in the order of their work |
+//! | 4 | [`index`] | the contents of a store: index segments, condemned lists, the manifest |
+//! | 5 | [`upload`], [`download`], [`maintain`] | a push; a pull; compaction, checks and figures. They don't know each other |
+//! | 6 | [`engine`] | an open store for many objects at a time |
+//! | 7 | [`agent`] | the git-lfs protocol |
+//! | 8 | [`coordinator`] | one engine for all agents of a command |
+//! | 9 | [`cli`] | commands, printing, exit codes |
 //!
 //! `docs/architecture.md` says more, and what is deliberately absent.
 #![warn(missing_docs)]
@@ -20,15 +23,23 @@
 pub mod agent;
 pub mod cli;
 pub mod coordinator;
+pub mod download;
+pub mod engine;
 pub mod error;
-pub mod flow;
 pub mod format;
 pub mod id;
+pub mod index;
 pub mod limit;
 pub mod local;
+pub mod maintain;
 pub mod modes;
+mod ordered;
+pub mod progress;
 pub mod regular_file;
 pub mod repo;
 pub mod store;
+#[cfg(test)]
+mod test_data;
 pub mod text;
 pub mod threads;
+pub mod upload;

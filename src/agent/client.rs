@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use super::message::{Answered, Asked};
 use crate::error::Result;
-use crate::flow::Progress;
 use crate::id::Oid;
 use crate::limit;
+use crate::progress::Progress;
 use crate::repo::Direction;
 
 /// An object that a session is asked for.

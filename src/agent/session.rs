@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::inbox::{Download, Event, Inbox};
 use super::message::{self, Complete, Failure, Init, Reply, Request};
+use crate::engine::Transfer;
 use crate::error::{Error, Result};
-use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
+use crate::progress::Progress;
 use crate::repo::Direction;
 use crate::threads;
 

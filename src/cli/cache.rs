@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::{Outcome, print, settings};
 use crate::error::{Error, Result};
-use crate::flow::kept_objects::{KeptObject, kept_objects};
 use crate::limit;
 use crate::local::kept::{self, Files, KeptStore};
 use crate::local::room::{RANGES, Room};
+use crate::maintain::kept_objects::{KeptObject, kept_objects};
 use crate::repo::Config;
 use crate::store::SCHEME;
 

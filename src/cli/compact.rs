@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Outcome, named, print};
 use crate::error::Result;
-use crate::flow::compaction::{self, Compaction};
+use crate::maintain::compaction::{self, Compaction};
 
 /// Merge a store's index, and delete what was replaced by merging
 ///

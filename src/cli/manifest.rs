@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Outcome, named, print};
 use crate::error::Result;
-use crate::flow::manifest;
+use crate::index::manifest;
 use crate::store::Intent;
 
 /// Let a store be read over HTTP: write the list of its index segments

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::engine::{DeltaRule, Settings};
 use crate::error::{Error, Result};
-use crate::flow::{DeltaRule, Settings};
 use crate::limit;
 use crate::local::clones::Clones;
 use crate::local::limits::{self, Limit};

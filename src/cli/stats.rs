@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Outcome, named, print};
 use crate::error::Result;
-use crate::flow::stats::{self, Stats as Stored};
+use crate::maintain::stats::{self, Stats as Stored};
 use crate::store::Intent;
 
 /// Show what a store holds and how much deduplication saved

@@ -9,8 +9,8 @@ use clap::Args;
 use super::{Outcome, print, settings};
 use crate::agent::{self, Init};
 use crate::coordinator::{Member, Opened};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::flow::Engine;
 #[cfg(unix)]
 use crate::limit;
 use crate::local::log;

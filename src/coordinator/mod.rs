@@ -24,11 +24,12 @@ use self::relay::Relay;
 use self::shared::Shared;
 pub use self::shared::{Open, Opened};
 use crate::agent::{Answer, Init, Object};
+use crate::engine::Transfer;
 use crate::error::{Error, Result};
-use crate::flow::{Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
 use crate::local::scratch::Finished;
+use crate::progress::Progress;
 use crate::repo::Direction;
 
 /// Fails if agents that this user's commands start here can't meet, and says why.

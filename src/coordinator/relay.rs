@@ -10,8 +10,8 @@ use interprocess::local_socket::traits::Stream as _;
 
 use super::meeting::Meeting;
 use crate::agent::{Answer, Client, Object};
-use crate::flow::Progress;
 use crate::limit;
+use crate::progress::Progress;
 use crate::repo::Direction;
 
 /// One direction of a connection.

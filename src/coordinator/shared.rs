@@ -9,10 +9,11 @@ use interprocess::local_socket::Stream;
 
 use super::relay;
 use crate::agent::Init;
+use crate::engine::{Engine, Transfer};
 use crate::error::{Error, Kind, Result};
-use crate::flow::{Engine, Progress, Transfer};
 use crate::id::Oid;
 use crate::limit;
+use crate::progress::Progress;
 use crate::repo::Direction;
 use crate::threads;
 

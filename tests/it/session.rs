@@ -7,9 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use git_lfs_cdc::agent::run;
+use git_lfs_cdc::engine::Transfer;
 use git_lfs_cdc::error::{Error, Result};
-use git_lfs_cdc::flow::{Progress, Transfer};
 use git_lfs_cdc::id::Oid;
+use git_lfs_cdc::progress::Progress;
 
 /// What the engine does.
 #[derive(Clone, Copy)]

@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use git_lfs_cdc::agent::{self, Client, Object};
 use git_lfs_cdc::error::Result;
-use git_lfs_cdc::flow::Progress;
 use git_lfs_cdc::format::block::{Directory, SUMMARY_WIDTH, Summary};
 use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::Condemned;
@@ -22,6 +21,7 @@ use git_lfs_cdc::format::store_json::StoreDescription;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
 use git_lfs_cdc::local::{clones, ranges};
+use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{self, StoreUrl};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

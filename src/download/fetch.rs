@@ -1,0 +1,388 @@
+//! Fetching the terms of an object: neighbouring ranges of a block merged into one request, several
+//! requests under way, in the memory that all downloads share. A range that another download is fetching, or
+//! has just fetched, is taken from there; what this machine has kept is read from its disk.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, bounded};
+use rayon::ThreadPool;
+
+use super::buffers::{Buffers, Share};
+use super::patch::{Patcher, RESTORE_BLOCK, Unpacked};
+use super::plan::{self, Extent, Fetch, Origin};
+use super::reuse::Reuse;
+use super::spill::Spill;
+use super::unpack::{self, Decoders, Failed};
+use super::windows::{Arrival, Source, Wanted, Window, Windows};
+use crate::engine::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::id::{BlockId, Oid};
+use crate::index::Found;
+use crate::index::placed::{self, Placed};
+use crate::limit;
+use crate::local::ranges::Ranges;
+use crate::local::scratch::ScratchFile;
+use crate::progress::{Moving, Progress};
+use crate::store::{Reach, Store};
+use crate::threads;
+
+/// What the downloads of an engine share.
+pub(crate) struct Shared {
+    buffers: Arc<Buffers>,
+    windows: Windows,
+    pub decoders: Decoders,
+    /// Frames that others are made from.
+    pub unpacked: Unpacked,
+    pub ranges: Ranges,
+}
+
+impl Shared {
+    pub(super) fn new(store: &Store, settings: &Settings) -> Self {
+        let reach = store.reach();
+        let memory_bytes = settings.memory_bytes - settings.memory_bytes / limit::MEMORY_RESERVE_SHARE;
+        // as much as fills a link: what is on its way when downloads are interrupted is fetched again
+        let on_its_way = reach.fetches_in_flight as u64 * u64::from(reach.fetch_bytes);
+        let most_bytes = memory_bytes.min(on_its_way);
+        let windows = Windows::new(reach, most_bytes / limit::WINDOWS_SHARE);
+        let ranges = match store.is_directory() {
+            // a copy of what is on a disk already saves nothing
+            true => Ranges::none(),
+            false => Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes),
+        };
+        let (decoders, unpacked) = Default::default();
+        Self { buffers: Buffers::new(most_bytes), windows, decoders, unpacked, ranges }
+    }
+
+    /// The most memory that fetched bytes ever took.
+    #[cfg(test)]
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.buffers.peak_bytes()
+    }
+}
+
+/// Fetches `terms` of an object into `file`. What delta frames are made from is taken from `reuse` where that has it.
+pub(super) fn fetch(
+    (store, shared, reuse): (&Store, &Shared, &Reuse),
+    found: &Found,
+    terms: Vec<Placed>,
+    file: &ScratchFile,
+    progress: &Progress,
+) -> Result<()> {
+    let is_dependent = |placed: &Placed| !found.blocks[placed.term.block as usize].dependencies.is_empty();
+    let is_all = terms.len() == placed::terms(found).len();
+    let (dependent, mut others): (Vec<_>, Vec<_>) = terms.into_iter().partition(is_dependent);
+    if !store.is_directory() && !dependent.is_empty() {
+        // where nothing of the object was here, what its delta frames are made from isn't either; else what is read of other
+        // objects is mostly that, but for delta frames in between, which are small
+        let bases = found.record.terms.iter().filter(|term| term.is_base());
+        let bases = bases.map(|term| Placed { term: *term, start: 0 });
+        others.extend(bases.filter(|placed| is_all || is_dependent(placed)));
+        // fetched block by block, unpacked later
+        others.extend(dependent.iter().map(Placed::without_content));
+    }
+    let (outcome, kept_bytes, fetched_bytes) = Default::default();
+    let spills = !dependent.is_empty() && !store.is_directory() && !shared.ranges.is_on();
+    let spill = if spills { Some(Spill::new(file.beside()?)) } else { None };
+    let patcher = Patcher::new((store, shared, reuse), spill, progress);
+    let job = Job {
+        store,
+        shared,
+        reach: store.reach(),
+        found,
+        file,
+        progress,
+        patcher,
+        outcome,
+        kept_bytes,
+        fetched_bytes,
+    };
+    job.fetch(others, limit::FETCH_CONTENT_BYTES)?;
+    // a little of each block after the other, in the order of the object, as what stands close together in that is often made from
+    // the same
+    job.fetch(dependent, limit::DELTA_FETCH_CONTENT_BYTES)?;
+    tracing::debug!(
+        "object {}: {} bytes of blocks were kept on this machine, {} came from the store, {} for delta frames alone",
+        job.oid(),
+        job.kept_bytes.into_inner(),
+        job.fetched_bytes.into_inner(),
+        job.patcher.fetched_bytes.into_inner()
+    );
+    Ok(())
+}
+
+/// One object's fetches.
+struct Job<'a> {
+    store: &'a Store,
+    shared: &'a Shared,
+    reach: Reach,
+    found: &'a Found,
+    file: &'a ScratchFile,
+    progress: &'a Progress,
+    patcher: Patcher<'a>,
+    outcome: Mutex<Outcome>,
+    /// What was read of what is kept here.
+    kept_bytes: AtomicU64,
+    /// What was taken of what the store has sent.
+    fetched_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Outcome {
+    failed: Option<Error>,
+    /// Fetches that are made once more.
+    again: VecDeque<Fetch>,
+}
+
+/// A fetch that is on its way.
+struct Coming {
+    fetch: Fetch,
+    moving: Arc<Moving>,
+    window: Arc<Window>,
+    /// Whether the request was made for this fetch.
+    is_first: bool,
+    /// Where to read what is kept here, when it is its turn.
+    to_fill: Option<Vec<u8>>,
+}
+
+impl Coming {
+    /// Whether the request was made for this fetch, and for nothing else.
+    fn is_own(&self) -> bool {
+        self.is_first && self.window.range == self.fetch.range
+    }
+}
+
+impl Job<'_> {
+    fn oid(&self) -> Oid {
+        self.found.record.oid
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches terms, again where something was not as it should be. From a disk no more content at once than so much.
+    fn fetch(&self, terms: Vec<Placed>, content_bytes: u64) -> Result<()> {
+        let mut from_store = Extent::of(self.reach);
+        if self.store.is_directory() {
+            from_store.content_bytes = content_bytes;
+        }
+        let from_disk = Extent { content_bytes, ..Extent::of_kept() };
+        let kept = |block: &BlockId| self.patcher.kept(block);
+        let cores = threads::cores()?;
+        let mut fetches = plan::fetches(self.found, terms, from_store, (kept, from_disk));
+        while !fetches.is_empty() {
+            self.run(fetches, cores);
+            let mut outcome = self.outcome();
+            if let Some(error) = outcome.failed.take() {
+                return Err(error);
+            }
+            fetches = std::mem::take(&mut outcome.again);
+        }
+        Ok(())
+    }
+
+    /// Sends requests, and has what comes of them unpacked on all cores. Returns when all is done, or one has
+    /// failed and no more is under way.
+    fn run(&self, mut fetches: VecDeque<Fetch>, cores: &ThreadPool) {
+        let workers = cores.current_num_threads().clamp(1, self.reach.fetches_in_flight);
+        let (slot, slots) = bounded(workers);
+        cores.in_place_scope_fifo(|scope| {
+            let mut under_way = VecDeque::new();
+            loop {
+                let next = self.progress.check().and_then(|()| {
+                    self.send(&mut fetches, &mut under_way)?;
+                    let Some(coming) = under_way.pop_front() else { return Ok(None) };
+                    self.receive(coming)
+                });
+                let coming = match next {
+                    Ok(Some(coming)) => coming,
+                    // what is left is made again, or nothing is
+                    Ok(None) if under_way.is_empty() && fetches.is_empty() => return,
+                    Ok(None) => continue,
+                    Err(error) => return self.fail(error),
+                };
+                // as many as there are cores: the others keep their memory until it is their turn
+                let slots: Receiver<()> = slots.clone();
+                if self.outcome().failed.is_some() || slot.send(()).is_err() {
+                    return;
+                }
+                scope.spawn_fifo(move |_| {
+                    // rayon would unwind in the thread that waits for it
+                    let work = std::panic::AssertUnwindSafe(|| self.unpack(coming));
+                    if std::panic::catch_unwind(work).is_err() {
+                        self.fail(Error::internal("unpacking an object panicked"));
+                    }
+                    let _ = slots.recv();
+                });
+            }
+        });
+    }
+
+    /// Sends as many requests as may be under way; one at least, when there is memory for it.
+    fn send(&self, fetches: &mut VecDeque<Fetch>, under_way: &mut VecDeque<Coming>) -> Result<()> {
+        while under_way.len() < self.reach.fetches_in_flight
+            && let Some(fetch) = fetches.front()
+        {
+            let Some(source) = self.source(fetch, under_way.is_empty())? else { break };
+            let Some(fetch) = fetches.pop_front() else { break };
+            under_way.push_back(self.begin(fetch, source));
+        }
+        Ok(())
+    }
+
+    /// Where a fetch's bytes are to come from. Nothing if there is no memory for it now, unless `waits`.
+    fn source(&self, fetch: &Fetch, waits: bool) -> Result<Option<Source>> {
+        let Shared { buffers, windows, .. } = self.shared;
+        let source = |take: &dyn Fn(usize) -> Option<(Vec<u8>, Share)>| {
+            if fetch.origin != Origin::Store {
+                let (buffer, share) = take(fetch.range.len())?;
+                return Some(Source::New(Window::new(fetch.range.clone(), share), buffer));
+            }
+            let most = self.reach.fetch_gap_bytes;
+            let is_small =
+                self.found.record.size_bytes <= u64::from(most) && fetch.range.len() <= most as usize;
+            let (block, range) = (&fetch.block, fetch.range.clone());
+            windows.source(&Wanted { block, range, object: self.oid(), is_small }, take)
+        };
+        let source_now = source(&|bytes| buffers.try_take(bytes));
+        if source_now.is_some() || !waits {
+            return Ok(source_now);
+        }
+        // others may fetch the same meanwhile, and then it is given back
+        let reserved = Cell::new(Some(buffers.take(fetch.range.len(), self.progress)?));
+        let take = |bytes: usize| match bytes == fetch.range.len() {
+            true => reserved.take(),
+            false => buffers.try_take(bytes),
+        };
+        Ok(source(&take))
+    }
+
+    fn begin(&self, fetch: Fetch, source: Source) -> Coming {
+        let (window, buffer) = match source {
+            Source::Shared(window) => (window, None),
+            Source::New(window, buffer) => (window, Some(buffer)),
+        };
+        let is_first = buffer.is_some();
+        let stored_bytes = window.range.len() as u64;
+        let moving = self.progress.depart(fetch.content_bytes, stored_bytes, window.moved.clone());
+        let to_fill = match buffer {
+            Some(buffer) if fetch.origin != Origin::Kept => {
+                let (arrival, range) = (Arrival::of(&window), window.range.clone());
+                let pending = self.store.get_block_range(&fetch.block.id, range, buffer, &window.moved);
+                pending.hand_to(|answer| arrival.arrive(answer));
+                None
+            }
+            buffer => buffer,
+        };
+        Coming { fetch, moving, window, is_first, to_fill }
+    }
+
+    /// Waits for a fetch's bytes. Nothing if it is to be made again.
+    fn receive(&self, coming: Coming) -> Result<Option<Coming>> {
+        let came = match coming.to_fill {
+            Some(_) => Ok(()),
+            None => coming.window.wait(&coming.fetch.range, self.progress).map(drop),
+        };
+        self.progress.arrive(&coming.moving);
+        match came {
+            Ok(()) => Ok(Some(coming)),
+            Err(e) => {
+                self.progress.check()?;
+                // of a part that is not ours, perhaps
+                if !coming.is_own() && matches!(e.kind(), Kind::Corrupt | Kind::Internal) {
+                    self.make_again(coming);
+                    return Ok(None);
+                }
+                let e = e.context(self.names(&coming.fetch));
+                // who needs it asks once more, unless an object here has what it is for
+                if coming.fetch.terms.iter().all(|placed| placed.term.is_base()) {
+                    tracing::debug!("not fetched ahead: {e}");
+                    return Ok(None);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn unpack(&self, mut coming: Coming) {
+        if let Some(buffer) = coming.to_fill.take() {
+            let Fetch { block, range, .. } = &coming.fetch;
+            match self.patcher.read(&block.id, range, buffer) {
+                Some(bytes) => Arrival::of(&coming.window).arrive(Ok(bytes)),
+                None => return self.make_again(coming),
+            }
+        }
+        let Coming { fetch, window, .. } = &coming;
+        let mut written_bytes = 0;
+        let written = |bytes| {
+            written_bytes += bytes;
+            self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let unpacked = window.bytes(&fetch.range).and_then(|bytes| {
+            let decoders = &self.shared.decoders;
+            decoders.lend(|decoder| {
+                Ok(unpack::unpack(fetch, bytes, (decoder, &self.patcher), self.file, written))
+            })
+        });
+        let error = match unpacked {
+            Ok(Ok(())) => return self.is_unpacked(&coming),
+            Ok(Err(Failed::Damaged(e))) if fetch.origin == Origin::Kept => {
+                tracing::warn!("{}: what was kept of it is fetched again: {e}", self.names(fetch));
+                self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
+                self.patcher.forget(&fetch.block.id, &fetch.range);
+                return self.make_again(coming);
+            }
+            Ok(Err(Failed::Damaged(_))) if !coming.is_own() => {
+                self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
+                self.shared.windows.forget(&fetch.block.id, window);
+                return self.make_again(coming);
+            }
+            Ok(Err(Failed::Damaged(e))) => {
+                self.shared.windows.forget(&fetch.block.id, window);
+                e.context(self.names(fetch)).remedy(RESTORE_BLOCK)
+            }
+            Ok(Err(Failed::Unwritten(e))) | Err(e) => e,
+        };
+        self.fail(error);
+    }
+
+    /// What the terms were good in is kept for later downloads.
+    fn is_unpacked(&self, coming: &Coming) {
+        let Coming { fetch, window, .. } = coming;
+        let (count, what) = match fetch.origin {
+            Origin::Kept => (&self.kept_bytes, "were kept here"),
+            Origin::Store | Origin::StoreAlone => (&self.fetched_bytes, "have come"),
+        };
+        count.fetch_add(fetch.range.len() as u64, Ordering::Relaxed);
+        tracing::debug!("{}: {} bytes {what}", self.names(fetch), fetch.range.len());
+        // what another download has asked for is kept by that one, unless each keeps for itself
+        let range = if coming.is_first { &window.range } else { &fetch.range };
+        if fetch.origin != Origin::Kept
+            && (coming.is_first || self.patcher.spills())
+            && let Ok(bytes) = window.bytes(range)
+        {
+            self.patcher.keep(&fetch.block.id, range, bytes);
+        }
+    }
+
+    fn make_again(&self, coming: Coming) {
+        let (origin, how) = match coming.fetch.origin {
+            Origin::Kept => (Origin::Store, "from the store"),
+            Origin::Store | Origin::StoreAlone => (Origin::StoreAlone, "once more, alone"),
+        };
+        tracing::debug!("{}: fetched {how}", self.names(&coming.fetch));
+        self.outcome().again.push_back(Fetch { origin, ..coming.fetch });
+    }
+
+    /// The first error counts.
+    fn fail(&self, error: Error) {
+        self.outcome().failed.get_or_insert(error);
+    }
+
+    fn names(&self, fetch: &Fetch) -> String {
+        format!("object {}, block {}", self.oid(), fetch.block.id)
+    }
+}

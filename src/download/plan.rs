@@ -1,0 +1,104 @@
+//! Which ranges of blocks a download fetches for which terms: neighbouring ranges merged, in the order of the object. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use crate::format::block::Summary;
+use crate::id::BlockId;
+use crate::index::Found;
+use crate::index::placed::Placed;
+use crate::limit;
+use crate::local::ranges::Kept;
+use crate::store::Reach;
+
+/// One request: a range of a block, and the terms that it serves.
+pub(super) struct Fetch {
+    pub block: Summary,
+    pub range: Range<u32>,
+    pub content_bytes: u64,
+    pub terms: Vec<Placed>,
+    pub origin: Origin,
+}
+
+/// Where a fetch's bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From this machine, which has kept them.
+    Kept,
+    /// From the store, together with what others want.
+    Store,
+    /// From the store, and what others fetched could not be used: this time by itself.
+    StoreAlone,
+}
+
+/// How far one fetch reaches.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    pub gap_bytes: u32,
+    pub bytes: u32,
+    pub content_bytes: u64,
+}
+
+impl Extent {
+    /// From the store.
+    pub(super) fn of(reach: Reach) -> Self {
+        let Reach { fetch_gap_bytes, fetch_bytes, .. } = reach;
+        Self { gap_bytes: fetch_gap_bytes, bytes: fetch_bytes, content_bytes: limit::FETCH_CONTENT_BYTES }
+    }
+
+    /// Of what is kept on this machine: no gap costs less than what lies in it.
+    pub(super) fn of_kept() -> Self {
+        let (bytes, content_bytes) = (limit::DIRECTORY_FETCH_BYTES, limit::FETCH_CONTENT_BYTES);
+        Self { gap_bytes: 0, bytes, content_bytes }
+    }
+}
+
+/// The fetches of terms: those from this machine, where `kept` says what it has of a block, and those from the store.
+pub(super) fn fetches(
+    found: &Found,
+    terms: Vec<Placed>,
+    from_store: Extent,
+    (kept, from_disk): (impl Fn(&BlockId) -> Kept, Extent),
+) -> VecDeque<Fetch> {
+    let mut of_blocks = HashMap::new();
+    let (here, others): (Vec<_>, Vec<_>) = terms.into_iter().partition(|Placed { term, .. }| {
+        let of_block = || kept(&found.blocks[term.block as usize].summary.id);
+        let kept = of_blocks.entry(term.block).or_insert_with(of_block);
+        kept.covers(&(term.frames_offset..term.frames_end()))
+    });
+    // those without content are where they are to be
+    let here = here.into_iter().filter(|placed| !placed.term.is_base()).collect();
+    let mut fetches = merged(found, others, from_store, Origin::Store);
+    fetches.extend(merged(found, here, from_disk, Origin::Kept));
+    // in the order of the object, so that progress is steady
+    fetches.sort_by_key(|fetch| fetch.terms.iter().map(|placed| placed.start).min());
+    fetches.into()
+}
+
+/// Orders terms by block and place, and merges what lies close together.
+fn merged(found: &Found, mut terms: Vec<Placed>, extent: Extent, origin: Origin) -> Vec<Fetch> {
+    terms.sort_by_key(|Placed { term, start }| (term.block, term.frames_offset, term.skip_bytes, *start));
+    let mut fetches: Vec<Fetch> = Vec::new();
+    for placed in terms {
+        let term = placed.term;
+        let block = found.blocks[term.block as usize].summary;
+        match fetches.last_mut() {
+            Some(last)
+                if last.block.id == block.id
+                    && term.frames_offset <= last.range.end.saturating_add(extent.gap_bytes)
+                    && last.range.len() < extent.bytes as usize
+                    && last.content_bytes < extent.content_bytes =>
+            {
+                last.range.end = last.range.end.max(term.frames_end());
+                last.terms.push(placed);
+                last.content_bytes += u64::from(term.content_bytes);
+            }
+            _ => {
+                let range = term.frames_offset..term.frames_end();
+                let content_bytes = u64::from(term.content_bytes);
+                fetches.push(Fetch { block, range, content_bytes, terms: vec![placed], origin });
+            }
+        }
+    }
+    fetches
+}

@@ -1,0 +1,281 @@
+//! What a wanted object shares with others that stand on this machine: the index says which runs of chunks they have in
+//! common, their bytes are read from the local file, and the term's checksum says whether that was right.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rayon::prelude::*;
+
+use super::overlap::{self, Local, LocalRuns, Piece};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::chunking::Suite;
+use crate::format::recipe::{Term, term_checksum};
+use crate::id::{BlockId, Oid};
+use crate::index::Found;
+use crate::index::local_file::LocalFile;
+use crate::index::placed::{self, Placed};
+use crate::limit;
+use crate::local::objects;
+use crate::local::scratch::ScratchFile;
+use crate::progress::Progress;
+use crate::threads;
+
+/// What an engine knows of objects on this machine.
+#[derive(Debug, Default)]
+pub(super) struct Reuse {
+    known: Mutex<Known>,
+    /// How much was to be fetched so far.
+    wanted_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Whether what stood on this machine at first is among `unasked`, or was.
+    is_listed: bool,
+    /// Files that the index was not asked about yet.
+    unasked: Vec<LocalFile>,
+    /// How many the index was asked about while parts of it were not here.
+    asked_far: usize,
+    /// Objects that are known, or were asked about.
+    seen: HashSet<Oid>,
+    blocks: HashMap<BlockId, LocalRuns<Arc<LocalFile>>>,
+    terms: usize,
+}
+
+/// How a term is put together.
+struct Plan {
+    wanted: Placed,
+    pieces: Vec<Piece<Arc<LocalFile>>>,
+}
+
+/// Where the chunks of local runs end that are not taken whole. None if the file is something else.
+pub(super) type Ends = HashMap<Key, Option<Vec<u32>>>;
+/// A stretch of a file, and how many chunks it is.
+pub(super) type Key = (Oid, u64, u32, usize);
+
+impl Reuse {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts what stands on this machine of an object's `missing` terms into `file`. Returns those that are still missing.
+    pub(super) fn place(
+        &self,
+        engine: &Engine,
+        found: &Found,
+        missing: Vec<Placed>,
+        file: &ScratchFile,
+        progress: &Progress,
+    ) -> Result<Vec<Placed>> {
+        let bytes: u64 = missing.iter().map(|placed| u64::from(placed.term.content_bytes)).sum();
+        let wanted_bytes = self.wanted_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if found.record.size_bytes < limit::REUSE_OBJECT_BYTES || wanted_bytes < limit::REUSE_AFTER_BYTES {
+            return Ok(missing);
+        }
+        let (plans, mut missing) = self.plan(engine, found, missing, wanted_bytes);
+        let ends = chunk_ends(&plans, engine.store.description().suite, progress)?;
+        let place = |content: &mut Vec<u8>, plan: Plan| -> Result<Option<Plan>> {
+            progress.check()?;
+            let term = plan.wanted.term;
+            if read(&plan, &ends, content).is_none() || term_checksum(content) != term.checksum {
+                return Ok(Some(plan));
+            }
+            file.write_at(content, plan.wanted.start)?;
+            progress.bytes.fetch_add(u64::from(term.content_bytes), Ordering::Relaxed);
+            Ok(None)
+        };
+        let wrong: Vec<Plan> = threads::cores()?.install(|| {
+            let wrong = plans.into_par_iter().map_init(Vec::new, place);
+            wrong.filter_map(Result::transpose).collect::<Result<_>>()
+        })?;
+        self.forget(&wrong);
+        missing.extend(wrong.into_iter().map(|plan| plan.wanted));
+        Ok(missing)
+    }
+
+    /// The content of a term that is no part of an object that is wanted, if other objects on this machine have it. `ends` are kept from one
+    /// to the next.
+    pub(super) fn read_base(
+        &self,
+        block: &BlockId,
+        term: &Term,
+        suite: Suite,
+        ends: &Mutex<Ends>,
+    ) -> Option<Vec<u8>> {
+        let pieces = self.known().blocks.get(block)?.cover(&placed::chunks(term))?;
+        let plan = Plan { wanted: Placed { term: *term, start: 0 }, pieces };
+        let mut own_ends = Ends::new();
+        for local in plan.pieces.iter().filter(|piece| !piece.is_whole()).map(|piece| &piece.local) {
+            let known = ends.lock().unwrap_or_else(PoisonError::into_inner).get(&key(local)).cloned();
+            let found = known.unwrap_or_else(|| {
+                let found = ends_of(local, suite, &mut Vec::new());
+                ends.lock().unwrap_or_else(PoisonError::into_inner).insert(key(local), found.clone());
+                found
+            });
+            own_ends.insert(key(local), found);
+        }
+        let mut content = Vec::new();
+        read(&plan, &own_ends, &mut content)?;
+        (term_checksum(&content) == term.checksum).then_some(content)
+    }
+
+    /// Which terms are to be put together from what, and which can't be.
+    fn plan(
+        &self,
+        engine: &Engine,
+        found: &Found,
+        missing: Vec<Placed>,
+        wanted_bytes: u64,
+    ) -> (Vec<Plan>, Vec<Placed>) {
+        let mut known = self.known();
+        known.look(engine, wanted_bytes);
+        let (mut plans, mut elsewhere) = (Vec::new(), Vec::new());
+        for wanted in missing {
+            let block = &found.blocks[wanted.term.block as usize].summary.id;
+            let runs = known.blocks.get(block);
+            match runs.and_then(|runs| runs.cover(&placed::chunks(&wanted.term))) {
+                Some(pieces) => plans.push(Plan { wanted, pieces }),
+                None => elsewhere.push(wanted),
+            }
+        }
+        (plans, elsewhere)
+    }
+
+    /// An object was put together at `path`, from where git-lfs takes it: others may share something with it.
+    pub(super) fn add(&self, engine: &Engine, found: &Found, path: &Path) {
+        let record = &found.record;
+        if let Some(file) = in_making(engine, &record.oid, record.size_bytes, path) {
+            self.known().add(Arc::new(file), std::slice::from_ref(found));
+        }
+    }
+
+    /// The same of an object whose recipe nobody has asked for.
+    pub(super) fn add_whole(&self, engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) {
+        let mut known = self.known();
+        if known.unasked.len() < limit::REUSE_OBJECTS {
+            known.unasked.extend(in_making(engine, oid, size_bytes, path));
+        }
+    }
+
+    /// Files that some of this should have come from are not what the index says of them.
+    fn forget(&self, wrong: &[Plan]) {
+        let pieces = wrong.iter().flat_map(|plan| &plan.pieces);
+        let files: HashSet<Oid> = pieces.map(|piece| piece.local.file.oid).collect();
+        if files.is_empty() {
+            return;
+        }
+        for oid in &files {
+            tracing::warn!("nothing is taken from the local object {oid} any more: it is damaged, or gone");
+        }
+        let mut known = self.known();
+        known.blocks.values_mut().for_each(|runs| runs.retain(|file| !files.contains(&file.oid)));
+        known.seen.retain(|oid| !files.contains(oid));
+    }
+}
+
+impl Known {
+    /// Asks the index about objects that stand on this machine, the first time about those that are there already. Where
+    /// that asks the store, only about as many as `wanted_bytes` are worth.
+    fn look(&mut self, engine: &Engine, wanted_bytes: u64) {
+        if !self.is_listed {
+            self.is_listed = true;
+            let own = &engine.settings.lfs_storage;
+            let clones = engine.downloads.sources(&engine.settings).clones();
+            for storage in std::iter::once(own).chain(clones) {
+                let left = limit::REUSE_OBJECTS.saturating_sub(self.unasked.len());
+                let listed = objects::newest(&storage.join("objects"), limit::REUSE_OBJECT_BYTES, left);
+                self.unasked.extend(listed.into_iter().map(LocalFile::from));
+            }
+        }
+        let index = engine.view.lock().unwrap_or_else(PoisonError::into_inner).index.clone();
+        let mut unasked = std::mem::take(&mut self.unasked);
+        if index.is_far() {
+            let worth = (wanted_bytes / limit::REUSE_FAR_BYTES).min(limit::REUSE_FAR_OBJECTS) as usize;
+            let most = worth.saturating_sub(self.asked_far).min(unasked.len());
+            self.asked_far += most;
+            self.unasked = unasked.split_off(most);
+        }
+        if unasked.is_empty() {
+            return;
+        }
+        let count = unasked.len();
+        for file in unasked {
+            if self.seen.len() < limit::REUSE_OBJECTS && !self.seen.contains(&file.oid) {
+                let found = index.find(&engine.store, &engine.cache, &file.oid).found;
+                self.add(Arc::new(file), &found);
+            }
+        }
+        let (terms, blocks) = (self.terms, self.blocks.len());
+        tracing::debug!(
+            "looked up {count} objects that are on this machine: {terms} terms in {blocks} blocks"
+        );
+    }
+
+    /// Adds what an object has of blocks, by each of its records.
+    fn add(&mut self, file: Arc<LocalFile>, found: &[Found]) {
+        let count = found.iter().map(|found| found.record.terms.len()).sum::<usize>();
+        if !self.seen.insert(file.oid) || self.terms + count > limit::REUSE_TERMS {
+            return;
+        }
+        self.terms += count;
+        for found in found.iter().filter(|found| found.record.size_bytes == file.size_bytes) {
+            let mut runs: HashMap<BlockId, Vec<Local<Arc<LocalFile>>>> = HashMap::new();
+            for Placed { term, start } in placed::terms(found) {
+                let block = found.blocks[term.block as usize].summary.id;
+                runs.entry(block).or_default().push(Local::of(&term, start, file.clone()));
+            }
+            runs.into_iter().for_each(|(block, runs)| self.blocks.entry(block).or_default().add(runs));
+        }
+    }
+}
+
+/// A finished download, unless it is too small to be of use.
+fn in_making(engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) -> Option<LocalFile> {
+    let later = objects::path_in(&engine.settings.lfs_storage.join("objects"), oid);
+    let paths = vec![path.to_owned(), later];
+    (size_bytes >= limit::REUSE_OBJECT_BYTES).then(|| LocalFile::in_one_of(*oid, size_bytes, paths))
+}
+
+/// Finds out where chunks end in all local runs that are not taken whole: each is read once, however much is taken of it.
+fn chunk_ends(plans: &[Plan], suite: Suite, progress: &Progress) -> Result<Ends> {
+    let pieces = plans.iter().flat_map(|plan| &plan.pieces).filter(|piece| !piece.is_whole());
+    let runs: HashMap<_, &Local<Arc<LocalFile>>> =
+        pieces.map(|piece| (key(&piece.local), &piece.local)).collect();
+    let find = |content: &mut Vec<u8>, local: &Local<Arc<LocalFile>>| -> Result<_> {
+        progress.check()?;
+        Ok(ends_of(local, suite, content))
+    };
+    let runs: Vec<&Local<Arc<LocalFile>>> = runs.into_values().collect();
+    let found: Vec<_> = threads::cores()?.install(|| {
+        runs.par_iter().map_init(Vec::new, |content, local| find(content, local)).collect::<Result<_>>()
+    })?;
+    Ok(runs.into_iter().map(key).zip(found).collect())
+}
+
+/// Where the chunks of a local run end.
+fn ends_of(local: &Local<Arc<LocalFile>>, suite: Suite, content: &mut Vec<u8>) -> Option<Vec<u32>> {
+    content.resize(local.bytes as usize, 0);
+    local.file.read_at(content, local.start)?;
+    overlap::chunk_ends(content, local.chunks.len(), suite)
+}
+
+fn key(local: &Local<Arc<LocalFile>>) -> Key {
+    (local.file.oid, local.start, local.bytes, local.chunks.len())
+}
+
+/// Reads the content of a term from where its pieces stand. Nothing if that is not so much.
+fn read(plan: &Plan, ends: &Ends, content: &mut Vec<u8>) -> Option<()> {
+    content.resize(plan.wanted.term.content_bytes as usize, 0);
+    let mut rest = &mut content[..];
+    for piece in &plan.pieces {
+        let ends = if piece.is_whole() { &[][..] } else { ends.get(&key(&piece.local))?.as_deref()? };
+        let bytes = piece.bytes(ends)?;
+        let (part, after) = rest.split_at_mut_checked((bytes.end - bytes.start) as usize)?;
+        piece.local.file.read_at(part, bytes.start)?;
+        rest = after;
+    }
+    rest.is_empty().then_some(())
+}

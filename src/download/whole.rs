@@ -1,0 +1,77 @@
+//! Objects that stand on this machine as whole files: shared where the file system can, else copied, and verified either
+//! way. Neither the index nor a block is needed for them.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::id::Oid;
+use crate::limit;
+use crate::local::scratch::{Scratch, ScratchFile};
+use crate::local::sources::Sources;
+use crate::progress::Progress;
+use crate::regular_file;
+use crate::regular_file::Links;
+
+/// The object from the first source that has it right. A file that is damaged, or can't be read, is warned of and passed
+/// over. Fails if the object can't be written, or is not wanted any more.
+pub(super) fn find(
+    (sources, scratch): (&Sources, &Scratch),
+    oid: &Oid,
+    size_bytes: u64,
+    progress: &Progress,
+) -> Result<Option<PathBuf>> {
+    for source in sources.files(oid, size_bytes) {
+        progress.restart();
+        let mut file = scratch.create(oid, size_bytes)?;
+        match take(&source, &mut file, oid, size_bytes, progress)? {
+            Ok(how) => {
+                tracing::debug!("object {oid}: all {size_bytes} bytes {how} from {}", source.display());
+                return file.hand_over().map(Some);
+            }
+            Err(e) => tracing::warn!("object {oid} is not taken from {}: {e}", source.display()),
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the file what the source is, and says how; or why the source is of no use.
+fn take(
+    source: &Path,
+    file: &mut ScratchFile,
+    oid: &Oid,
+    size_bytes: u64,
+    progress: &Progress,
+) -> Result<Result<&'static str>> {
+    let failed = |e| Error::io("reading it", &e);
+    let mut open = match regular_file::open(source, Links::Refused) {
+        Ok(open) => open,
+        Err(e) => return Ok(Err(failed(e))),
+    };
+    let shares = file.share(&open);
+    let (mut digest, mut buffer, mut done) = (Sha256::new(), vec![0; limit::READ_BYTES], 0);
+    while done < size_bytes {
+        progress.check()?;
+        let part = &mut buffer[..(size_bytes - done).min(limit::READ_BYTES as u64) as usize];
+        if shares {
+            // what was shared is what counts
+            file.read_at(part, done)?;
+        } else {
+            if let Err(e) = open.read_exact(part) {
+                return Ok(Err(failed(e)));
+            }
+            file.write_at(part, done)?;
+        }
+        digest.update(&*part);
+        done += part.len() as u64;
+        progress.bytes.fetch_add(part.len() as u64, Ordering::Relaxed);
+    }
+    if Oid(digest.finalize().into()) != *oid {
+        let damaged = Error::corrupt("its content is not what its name says").remedy("remove that file");
+        return Ok(Err(damaged));
+    }
+    Ok(Ok(if shares { "shared" } else { "copied" }))
+}

@@ -1,0 +1,65 @@
+//! What collectors have condemned: read after every commit, and before anything old is relied on.
+
+use std::collections::HashSet;
+
+use super::copies::copies;
+use crate::error::{Error, Result};
+use crate::format::condemned::{Condemned, CondemnedRecord};
+use crate::id::{BlockId, CondemnedId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::Store;
+
+/// Everything condemned that this process has seen. It only grows: condemnations are not lifted.
+#[derive(Default)]
+pub(crate) struct CondemnedNames {
+    read: HashSet<CondemnedId>,
+    blocks: HashSet<BlockId>,
+    records: HashSet<CondemnedRecord>,
+}
+
+impl CondemnedNames {
+    /// Lists the condemned lists now, and reads those that are new. A kind of condemnation that this
+    /// version doesn't know is an error.
+    pub(crate) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        self.refresh_by(None, store, cache)
+    }
+
+    /// As [`CondemnedNames::refresh`], by what was listed already. Not for a check after a commit.
+    pub(crate) fn refresh_by(
+        &mut self,
+        listed: Option<Result<Vec<(CondemnedId, u64)>>>,
+        store: &Store,
+        cache: &Cache,
+    ) -> Result<()> {
+        let listed = listed.unwrap_or_else(|| store.list_condemned())?;
+        // none can be left out: what it names may be gone tomorrow
+        let all_bytes = listed.iter().fold(0u64, |sum, (_, size_bytes)| sum.saturating_add(*size_bytes));
+        if all_bytes > limit::CONDEMNED_ALL_BYTES {
+            return Err(Error::corrupt(format!(
+                "the condemned lists have {all_bytes} bytes, which is too much"
+            ))
+            .remedy("check that this is the store that is meant, and who wrote to its folder condemned"));
+        }
+        let new: Vec<(CondemnedId, u64)> =
+            listed.into_iter().filter(|(id, _)| !self.read.contains(id)).collect();
+        let begin = |id: &CondemnedId, size_bytes| store.get_condemned(id, size_bytes);
+        for (id, bytes) in copies(cache, Kept::Condemned, new, |id| id.hash, begin) {
+            let list = Condemned::parse(&bytes?).map_err(|e| e.context(format!("condemned/{id}")))?;
+            self.blocks.extend(list.blocks);
+            self.records.extend(list.records);
+            self.read.insert(id);
+        }
+        Ok(())
+    }
+
+    /// Whether a block may not be relied on any more.
+    pub(crate) fn has_block(&self, block: &BlockId) -> bool {
+        self.blocks.contains(block)
+    }
+
+    /// Whether a record may not be relied on any more.
+    pub(crate) fn has_record(&self, record: &CondemnedRecord) -> bool {
+        self.records.contains(record)
+    }
+}

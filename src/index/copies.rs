@@ -1,0 +1,101 @@
+//! A store's immutable metadata: copies from the cache, and what is not there fetched, several at a time.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Kind, Result};
+use crate::format::segment::ShardEntry;
+use crate::id::{ContentHash, ShardId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::{Pending, Store};
+
+/// A file that was asked for.
+pub(crate) struct Copying<'s> {
+    kind: Kept,
+    name: String,
+    hash: ContentHash,
+    source: Source<'s>,
+}
+
+enum Source<'s> {
+    Here(Bytes),
+    Coming(Pending<'s, Bytes>),
+}
+
+impl<'s> Copying<'s> {
+    /// Takes the copy of the file `name`, or asks for it with `begin`.
+    pub(crate) fn begin(
+        cache: &Cache,
+        kind: Kept,
+        name: &str,
+        hash: ContentHash,
+        begin: impl FnOnce() -> Pending<'s, Bytes>,
+    ) -> Self {
+        let source = match cache.find(kind, name, &hash) {
+            Some(bytes) => Source::Here(bytes),
+            None => Source::Coming(begin()),
+        };
+        Self { kind, name: name.to_owned(), hash, source }
+    }
+
+    /// Waits for it, and keeps it.
+    pub(crate) fn wait(self, cache: &Cache) -> Result<Bytes> {
+        match self.source {
+            Source::Here(bytes) => Ok(bytes),
+            Source::Coming(pending) => cache.keep(self.kind, &self.name, &self.hash, pending.wait()?),
+        }
+    }
+}
+
+/// The files `names`, whose sizes in bytes are known, each with its bytes or why there are none, in order. Those that the
+/// cache lacks are asked for with `begin` while others are taken, and kept. Many large ones are not on their way together.
+pub(crate) fn copies<'s, N: Copy + Display>(
+    cache: &Cache,
+    kind: Kept,
+    names: impl IntoIterator<Item = (N, u64)>,
+    hash: impl Fn(&N) -> ContentHash,
+    begin: impl Fn(&N, u64) -> Pending<'s, Bytes>,
+) -> impl Iterator<Item = (N, Result<Bytes>)> {
+    let mut names = names.into_iter().peekable();
+    let mut coming: VecDeque<(N, u64, Copying<'s>)> = VecDeque::new();
+    let mut coming_bytes = 0u64;
+    std::iter::from_fn(move || {
+        while coming.len() < limit::COPIES_IN_FLIGHT
+            && let Some((name, size_bytes)) = names.next_if(|(_, size_bytes)| {
+                coming.is_empty() || coming_bytes.saturating_add(*size_bytes) <= limit::COPIES_IN_FLIGHT_BYTES
+            })
+        {
+            let begin = || begin(&name, size_bytes);
+            let copy = Copying::begin(cache, kind, &name.to_string(), hash(&name), begin);
+            coming_bytes += size_bytes;
+            coming.push_back((name, size_bytes, copy));
+        }
+        let (name, size_bytes, copy) = coming.pop_front()?;
+        coming_bytes -= size_bytes;
+        Some((name, copy.wait(cache)))
+    })
+}
+
+/// Shards, each with its bytes or why there are none, in order.
+pub(crate) fn shard_copies(
+    store: &Store,
+    cache: &Cache,
+    shards: impl IntoIterator<Item = ShardEntry>,
+) -> impl Iterator<Item = (ShardId, Result<Bytes>)> {
+    let names = shards.into_iter().map(|shard| (shard.id, u64::from(shard.size_bytes)));
+    // a size came from the same table
+    let begin = |id: &ShardId, size_bytes| store.get_shard(id, u32::try_from(size_bytes).unwrap_or(u32::MAX));
+    copies(cache, Kept::Shards, names, |id| id.hash, begin)
+}
+
+/// Shards are hints: without one, its chunks are stored again. But a store that doesn't answer is an error.
+pub(crate) fn skip_shard(id: &ShardId, error: Error) -> Result<()> {
+    if matches!(error.kind(), Kind::Unreachable | Kind::Internal) {
+        return Err(error);
+    }
+    tracing::warn!("shard {id} is not used: {error}");
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! An object in a file on this machine.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use crate::id::Oid;
+use crate::local::objects::Object;
+use crate::regular_file;
+use crate::regular_file::Links;
+
+/// A file that holds an object, or is believed to.
+#[derive(Debug)]
+pub(crate) struct LocalFile {
+    pub oid: Oid,
+    pub size_bytes: u64,
+    /// Where it is, and where it goes: git-lfs moves what it was given.
+    paths: Vec<PathBuf>,
+}
+
+impl LocalFile {
+    /// An object in the file `path`.
+    pub(crate) fn at(oid: Oid, size_bytes: u64, path: PathBuf) -> Self {
+        Self { oid, size_bytes, paths: vec![path] }
+    }
+
+    /// An object in one of these files: the program that fetches it may be moving it.
+    pub(crate) fn in_one_of(oid: Oid, size_bytes: u64, paths: Vec<PathBuf>) -> Self {
+        Self { oid, size_bytes, paths }
+    }
+
+    /// Fills `buffer` from an offset. Nothing comes of it if the file isn't there, with its size.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Option<()> {
+        let open = |path: &PathBuf| regular_file::open(path, Links::Refused).ok();
+        let mut file = self.paths.iter().find_map(open)?;
+        file.metadata().ok().filter(|found| found.len() == self.size_bytes)?;
+        file.seek(SeekFrom::Start(offset)).ok()?;
+        file.read_exact(buffer).ok()
+    }
+}
+
+impl From<Object> for LocalFile {
+    fn from(object: Object) -> Self {
+        Self::at(object.oid, object.size_bytes, object.path)
+    }
+}

@@ -1,0 +1,337 @@
+//! The index as a whole: every segment that the store lists and that no other has replaced.
+
+pub(crate) mod compact;
+pub(crate) mod condemned;
+pub(crate) mod copies;
+pub(crate) mod local_file;
+pub mod manifest;
+pub(crate) mod placed;
+pub mod references;
+pub(crate) mod relied;
+mod replaced;
+pub(crate) mod shards;
+mod standing;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::standing::Coming;
+pub(crate) use self::standing::Standing;
+use crate::error::{Error, Kind, Result};
+pub(crate) use crate::format::find::Found;
+use crate::format::segment::{Key, ShardEntry};
+use crate::id::{CommitId, Oid, SegmentId, ShardId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::Store;
+use crate::threads;
+
+/// Told of each step that may take long, in a few words.
+pub type Watch<'w> = &'w dyn Fn(String);
+
+/// The segments that stand, by their names. Cheap to copy, so that nobody holds it while the store answers.
+#[derive(Clone, Default)]
+pub(crate) struct Index {
+    segments: BTreeMap<SegmentId, Arc<Standing>>,
+    /// Listed segments that are not what was written. Done without, until something is missing.
+    damaged: BTreeMap<SegmentId, Error>,
+    /// What the last LIST showed with sizes in bytes, and what this process has committed since.
+    listed: BTreeMap<SegmentId, u64>,
+    /// Segments that others replace, as far as a pull has missed something and read them.
+    replaced_read: BTreeMap<SegmentId, Arc<Standing>>,
+}
+
+/// What the index says of an object.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    /// Every record, the newest commit first.
+    pub found: Vec<Found>,
+    /// Damage that may hide others.
+    pub damaged: Option<Error>,
+}
+
+impl Index {
+    /// Brings the index up to date with one LIST, and what that shows to be missing here. A segment
+    /// that vanishes meanwhile was merged into another: then the store is listed again.
+    pub(crate) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        self.refresh_by(None, store, cache)
+    }
+
+    /// As [`Index::refresh`], at first by what was listed already.
+    pub(crate) fn refresh_by(
+        &mut self,
+        mut listed: Option<Result<Vec<(SegmentId, u64)>>>,
+        store: &Store,
+        cache: &Cache,
+    ) -> Result<()> {
+        for attempt in 0..limit::LIST_ATTEMPTS {
+            pause_before(store, attempt);
+            let listed = listed.take().unwrap_or_else(|| store.list_segments())?;
+            if self.read_listed(listed, store, cache)?.is_some() {
+                let stands = |id: &SegmentId| self.segments.contains_key(id);
+                cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
+                return Ok(());
+            }
+        }
+        Err(never_whole(store))
+    }
+
+    /// Reads all commits, as `docs/format.md` defines it: until two LISTs in a row are equal and every
+    /// listed segment was read, or is replaced by one that was.
+    pub(crate) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut before = None;
+        for _ in 0..limit::LIST_ATTEMPTS {
+            let listed = self.read_listed(store.list_segments()?, store, cache)?;
+            if listed.is_some() && listed == before {
+                return Ok(());
+            }
+            before = listed;
+            if let Some(damage) = self.damaged.values().next() {
+                return Err(damage.clone());
+            }
+        }
+        Err(never_whole(store))
+    }
+
+    /// Reads those of the listed segments that are not here, and forgets those that are not listed
+    /// any more. Returns the list, or nothing if a listed segment was gone when it was to be read.
+    fn read_listed(
+        &mut self,
+        listed: Vec<(SegmentId, u64)>,
+        store: &Store,
+        cache: &Cache,
+    ) -> Result<Option<Vec<SegmentId>>> {
+        let read = self.read_new(listed, store, cache);
+        // also if that has failed half-way: what was read is used
+        self.tell_carried(store);
+        read
+    }
+
+    fn read_new(
+        &mut self,
+        listed: Vec<(SegmentId, u64)>,
+        store: &Store,
+        cache: &Cache,
+    ) -> Result<Option<Vec<SegmentId>>> {
+        self.listed = listed.iter().copied().collect();
+        self.segments.retain(|id, _| self.listed.contains_key(id));
+        self.damaged.retain(|id, _| self.listed.contains_key(id));
+        self.replaced_read.retain(|id, _| self.listed.contains_key(id));
+        let mut replaced: HashSet<SegmentId> = self.replaced().collect();
+        let mut vanished = Vec::new();
+        let mut coming: VecDeque<(SegmentId, u64, Coming<'_>)> = VecDeque::new();
+        let seen = |id: &SegmentId| self.segments.contains_key(id) || self.damaged.contains_key(id);
+        let mut left: Vec<(SegmentId, u64)> =
+            listed.iter().rev().copied().filter(|(id, _)| !seen(id)).collect();
+        loop {
+            left.retain(|(id, _)| !replaced.contains(id));
+            while coming.len() < limit::COPIES_IN_FLIGHT
+                && let Some(place) = next_to_read(&coming, &left)
+            {
+                let (id, size_bytes) = left.remove(place);
+                coming.push_back((id, size_bytes, Coming::begin(store, cache, id, size_bytes)));
+            }
+            let Some((id, size_bytes, next)) = coming.pop_front() else { break };
+            match next.wait(store, cache, id, size_bytes) {
+                Ok(standing) => {
+                    replaced.extend(standing.head.replaces().iter().copied());
+                    self.segments.insert(id, Arc::new(standing));
+                }
+                Err(e) if e.kind() == Kind::NotFound => vanished.push(id),
+                Err(e) if e.kind() == Kind::Corrupt => {
+                    let e = match e.to_string().contains(&id.to_string()) {
+                        true => e,
+                        false => e.context(format!("index/{id}")),
+                    };
+                    tracing::warn!("skipping a damaged index segment: {e}");
+                    self.damaged.insert(id, e);
+                }
+                Err(e) => return Err(e.context(format!("index/{id}"))),
+            }
+        }
+        self.segments.retain(|id, _| !replaced.contains(id));
+        self.damaged.retain(|id, _| !replaced.contains(id));
+        let all = vanished.iter().all(|id| replaced.contains(id));
+        Ok(all.then(|| listed.into_iter().map(|(id, _)| id).collect()))
+    }
+
+    /// Tells the store what it is to look for inside these segments.
+    fn tell_carried(&self, store: &Store) {
+        let all = self.segments.values().chain(self.replaced_read.values());
+        store.set_carried(all.flat_map(|segment| segment.carried()).collect());
+    }
+
+    fn replaced(&self) -> impl Iterator<Item = SegmentId> {
+        self.segments.values().flat_map(|s| s.head.replaces().iter().copied())
+    }
+
+    /// Everything that stood in the store at the last LIST, with sizes in bytes: what was read, what is damaged, and
+    /// what others have replaced.
+    pub(crate) fn listed(&self) -> &BTreeMap<SegmentId, u64> {
+        &self.listed
+    }
+
+    /// Adds a segment that this process has just committed, in place of those that it has merged, and keeps a copy for
+    /// the next.
+    pub(crate) fn add(
+        &mut self,
+        (store, cache): (&Store, &Cache),
+        id: SegmentId,
+        bytes: Bytes,
+    ) -> Result<()> {
+        let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes)?;
+        let standing = Standing::from_memory(id, bytes)?;
+        self.listed.insert(id, standing.size_bytes);
+        for replaced in standing.head.replaces() {
+            self.segments.remove(replaced);
+        }
+        self.segments.insert(id, Arc::new(standing));
+        self.tell_carried(store);
+        Ok(())
+    }
+
+    /// Whether finding an object asks the store.
+    pub(crate) fn is_far(&self) -> bool {
+        self.segments.values().any(|segment| segment.is_far())
+    }
+
+    /// All segments, in the order of their names.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<Standing>> {
+        self.segments.values()
+    }
+
+    /// What is damaged of what the store lists.
+    pub(crate) fn damage(&self) -> impl Iterator<Item = &Error> {
+        self.damaged.values()
+    }
+
+    /// Every shard that counts: those that a committed segment names. Shards are hints: what a damaged segment says of
+    /// them is done without.
+    pub(crate) fn shards(&self, store: &Store, cache: &Cache) -> Result<BTreeMap<ShardId, ShardEntry>> {
+        let mut shards = BTreeMap::new();
+        for (segment, listed) in of_each(self.segments.values(), |segment| segment.shards(store, cache)) {
+            match listed {
+                Ok(listed) => shards.extend(listed.into_iter().map(|shard| (shard.id, shard))),
+                Err(e) => skip(segment, e)?,
+            }
+        }
+        Ok(shards)
+    }
+
+    /// The shards of each segment, and the keys that lead to them.
+    pub(crate) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<(Vec<ShardEntry>, Vec<Key>)>> {
+        let read = |segment: &Standing| Ok((segment.shards(store, cache)?, segment.keys(store, cache)?));
+        let mut keys = Vec::new();
+        for (segment, read) in of_each(self.segments.values(), read) {
+            match read {
+                Ok(read) => keys.push(read),
+                Err(e) => skip(segment, e)?,
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Every record of an object.
+    pub(crate) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
+        let mut lookup = find_in(self.segments.values(), (store, cache), oid);
+        lookup.damaged = lookup.damaged.or_else(|| self.damaged.values().next().cloned());
+        lookup
+    }
+
+    /// The newest segment that has a record.
+    pub(crate) fn segment_of(&self, store: &Store, cache: &Cache, found: &Found) -> Option<SegmentId> {
+        let all = self.segments.values().chain(self.replaced_read.values());
+        let has = |segment: &Standing| Ok(segment.find(store, cache, &found.record.oid)?.contains(found));
+        let have = of_each(all, has).into_iter().filter(|(_, has)| matches!(has, Ok(true)));
+        have.map(|(segment, _)| segment.id).max()
+    }
+}
+
+/// Every record of an object in these segments.
+fn find_in<'s>(
+    segments: impl Iterator<Item = &'s Arc<Standing>>,
+    (store, cache): (&Store, &Cache),
+    oid: &Oid,
+) -> Lookup {
+    let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
+    let mut damaged = None;
+    for (segment, here) in of_each(segments, |segment| segment.find(store, cache, oid)) {
+        match here {
+            Ok(here) => {
+                found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
+            }
+            Err(e) => {
+                let e = e.context(format!("index/{}", segment.id));
+                tracing::warn!("skipping a damaged index segment: {e}");
+                damaged = Some(e);
+            }
+        }
+    }
+    Lookup { found: found.into_values().rev().collect(), damaged }
+}
+
+/// What each segment answers; those in the store are asked at the same time.
+fn of_each<'s, T: Send>(
+    segments: impl Iterator<Item = &'s Arc<Standing>>,
+    ask: impl Fn(&Standing) -> Result<T> + Sync,
+) -> Vec<(&'s Arc<Standing>, Result<T>)> {
+    std::thread::scope(|scope| {
+        let ask = &ask;
+        // where the system refuses a thread, this one asks
+        let begin = |segment| threads::spawn_scoped(scope, "segment", move || ask(segment)).ok();
+        let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
+        let asked: Vec<_> = segments.map(|segment| (segment, far(segment))).collect();
+        let panicked = |_| Err(Error::internal("reading an index segment panicked"));
+        let mut answers = Vec::with_capacity(asked.len());
+        for (segment, far) in asked {
+            let answer = match far {
+                Some(far) => far.join().unwrap_or_else(panicked),
+                None => ask(segment),
+            };
+            answers.push((segment, answer));
+        }
+        answers
+    })
+}
+
+/// The newest of the segments that are `left`, newest first, that nothing unread may replace. So a segment is asked for only
+/// when everything was read that may replace it, and none is read in vain, however many stand that were replaced.
+fn next_to_read(coming: &VecDeque<(SegmentId, u64, Coming<'_>)>, left: &[(SegmentId, u64)]) -> Option<usize> {
+    // of those that come before it
+    let mut heaviest: Option<CommitId> = None;
+    left.iter().position(|(SegmentId { id, .. }, _)| {
+        let is_blocked = heaviest.is_some_and(|newer| newer.may_replace(id))
+            || coming.iter().any(|(newer, ..)| newer.id.may_replace(id));
+        heaviest = heaviest.into_iter().chain([*id]).max_by_key(CommitId::weight);
+        !is_blocked
+    })
+}
+
+/// The index is listed again at once, and then more and more slowly: a network file system may go on showing a folder as
+/// it was, with what was merged and deleted since.
+fn pause_before(store: &Store, attempt: usize) {
+    if let Some(doublings) = attempt.checked_sub(2).filter(|_| !store.is_read_only()) {
+        std::thread::sleep(Duration::from_millis(limit::LIST_PAUSE_MS << doublings));
+    }
+}
+
+/// Each time something of what was listed was gone.
+fn never_whole(store: &Store) -> Error {
+    if store.is_read_only() {
+        return Error::not_found("the manifest names index segments that are gone")
+            .remedy("run `git lfs-cdc manifest BUCKET_URL` where that can be written, then pull again");
+    }
+    Error::busy("the store's index changes faster than it can be read").remedy("try again")
+}
+
+/// What a segment says of shards is a hint, and done without. But a store that doesn't answer is an error.
+fn skip(segment: &Standing, error: Error) -> Result<()> {
+    if matches!(error.kind(), Kind::Unreachable | Kind::Internal) {
+        return Err(error.context(format!("index/{}", segment.id)));
+    }
+    tracing::warn!("the shards of index/{} are not known: {error}", segment.id);
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! Which blocks a store's records refer to: whatever deletes blocks has to keep these.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Index;
+use crate::error::Result;
+use crate::id::BlockId;
+use crate::local::cache::Cache;
+use crate::store::Store;
+
+/// The blocks of all recipes, and those that their delta frames are made from, and so on. Reads all commits; fails if one can't be
+/// read, as what it refers to is not known then.
+pub fn referenced_blocks(store: &Store) -> Result<BTreeSet<BlockId>> {
+    let cache = Cache::for_store(&store.description().id, &store.location());
+    let mut index = Index::default();
+    index.read_all_commits(store, &cache)?;
+    let mut named = BTreeSet::new();
+    // what several segments say of a block counts together
+    let mut dependencies: HashMap<BlockId, BTreeSet<BlockId>> = HashMap::new();
+    for standing in index.segments() {
+        let segment = standing.whole(store, &cache)?;
+        let blocks = segment.blocks()?.collect::<Result<Vec<_>>>()?;
+        for record in segment.records()? {
+            named.extend(record?.terms.iter().map(|term| blocks[term.block as usize].summary.id));
+        }
+        for block in blocks.iter().filter(|block| !block.dependencies.is_empty()) {
+            let on = block.dependencies.iter().map(|number| blocks[*number as usize].summary.id);
+            dependencies.entry(block.summary.id).or_default().extend(on);
+        }
+    }
+    let mut referenced = BTreeSet::new();
+    let mut left: Vec<BlockId> = named.into_iter().collect();
+    while let Some(block) = left.pop() {
+        if referenced.insert(block) {
+            left.extend(dependencies.get(&block).into_iter().flatten());
+        }
+    }
+    Ok(referenced)
+}

@@ -1,0 +1,310 @@
+//! One segment of the index: its head is always here, the rest is read where it is. A large one is read in part from
+//! the store, until that has cost as much as a copy would.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::format::carried::CarriedName;
+use crate::format::find::{Found, Head, Source};
+use crate::format::segment::{Key, Segment, ShardEntry};
+use crate::id::{ContentHash, Oid, SegmentId};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::store::{InSegment, Pending, Store};
+
+/// A segment that stands in the store.
+pub(crate) struct Standing {
+    pub id: SegmentId,
+    pub size_bytes: u64,
+    pub head: Head,
+    place: Mutex<Place>,
+    /// Held by who fetches a copy.
+    copying: Mutex<()>,
+    /// What it has cost so far to read it in the store: bytes, and what requests cost in bytes.
+    paid_bytes: AtomicU64,
+}
+
+/// Where the bytes of a segment are.
+#[derive(Clone)]
+enum Place {
+    Memory(Bytes),
+    File(Arc<Mutex<File>>),
+    Store,
+}
+
+/// What has been begun to learn of a segment.
+pub(crate) enum Coming<'s> {
+    Here(Box<Standing>),
+    /// All of it.
+    Whole(Pending<'s, Bytes>),
+    /// Its beginning.
+    Start(Pending<'s, Vec<u8>>),
+}
+
+impl<'s> Coming<'s> {
+    /// Begins to learn of a segment: by the user's copy, or from the store.
+    pub(crate) fn begin(store: &'s Store, cache: &Cache, id: SegmentId, size_bytes: u64) -> Self {
+        if let Some(copy) = Standing::from_copy(cache, id, size_bytes) {
+            return Self::Here(Box::new(copy));
+        }
+        // one that is larger than any may be is refused there
+        match size_bytes <= limit::WHOLE_SEGMENT_BYTES || size_bytes > limit::SEGMENT_READ_BYTES as u64 {
+            true => Self::Whole(store.get_segment(&id, size_bytes)),
+            false => Self::Start(store.get_segment_range(&id, 0..limit::HEAD_BYTES)),
+        }
+    }
+
+    /// Waits for it.
+    pub(crate) fn wait(
+        self,
+        store: &Store,
+        cache: &Cache,
+        id: SegmentId,
+        size_bytes: u64,
+    ) -> Result<Standing> {
+        match self {
+            Self::Here(standing) => Ok(*standing),
+            Self::Whole(bytes) => {
+                let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes.wait()?)?;
+                Standing::from_memory(id, bytes)
+            }
+            Self::Start(start) => {
+                let mut start = start.wait()?;
+                let needed = Head::bytes(&start, size_bytes as usize)? as u64;
+                if needed > start.len() as u64 {
+                    let more = store.get_segment_range(&id, start.len() as u64..needed).wait()?;
+                    start.extend_from_slice(&more);
+                }
+                let head = Head::parse(&start, size_bytes as usize)?;
+                Ok(Standing::new(id, size_bytes, head, Place::Store))
+            }
+        }
+    }
+}
+
+impl Standing {
+    fn new(id: SegmentId, size_bytes: u64, head: Head, place: Place) -> Self {
+        Self {
+            id,
+            size_bytes,
+            head,
+            place: Mutex::new(place),
+            copying: Mutex::default(),
+            paid_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// A segment that is here whole; its bytes are known to be right.
+    pub(crate) fn from_memory(id: SegmentId, bytes: Bytes) -> Result<Self> {
+        let head = Head::parse(&bytes, bytes.len())?;
+        for (name, place) in head.carried() {
+            if ContentHash::of(&bytes[place.clone()]) != *name.hash() {
+                return Err(Error::corrupt("a file that it carries is not what its name says"));
+            }
+        }
+        Ok(Self::new(id, bytes.len() as u64, head, Place::Memory(bytes)))
+    }
+
+    /// The user's copy of a segment, if there is one that can be used.
+    fn from_copy(cache: &Cache, id: SegmentId, size_bytes: u64) -> Option<Self> {
+        let name = id.to_string();
+        if size_bytes <= limit::WHOLE_SEGMENT_BYTES {
+            let copy = cache.find(Kept::Index, &name, &id.hash)?;
+            return Self::from_memory(id, copy).ok().filter(|standing| standing.size_bytes == size_bytes);
+        }
+        // all of it, once in a process: the checksums of pages are no proof against who can write there
+        let copy = cache.open(Kept::Index, &name, size_bytes, &id.hash)?;
+        let from_file = |mut file: File| {
+            let start = read_at(&mut file, 0..limit::HEAD_BYTES.min(size_bytes) as usize)?;
+            let needed = Head::bytes(&start, size_bytes as usize)?;
+            let head = Head::parse(&read_at(&mut file, 0..needed)?, size_bytes as usize)?;
+            Ok(Self::new(id, size_bytes, head, Place::File(Arc::new(Mutex::new(file)))))
+        };
+        let standing: Result<Self> = from_file(copy);
+        standing.inspect_err(|e| tracing::warn!("the copy of index/{name} is not used: {e}")).ok()
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its size in bytes without what it carries.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        self.size_bytes - self.head.carried().iter().map(|(_, place)| place.len() as u64).sum::<u64>()
+    }
+
+    /// The files that it carries. Who carries any is small, and here whole.
+    pub(crate) fn carried(&self) -> Vec<(CarriedName, InSegment)> {
+        let Place::Memory(bytes) = self.place().clone() else { return Vec::new() };
+        let carried = |(name, place): &(CarriedName, Range<usize>)| {
+            let bytes = bytes.slice(place.clone());
+            (*name, InSegment { segment: self.id, segment_bytes: self.size_bytes, bytes })
+        };
+        self.head.carried().iter().map(carried).collect()
+    }
+
+    /// Whether finding something here asks the store.
+    pub(crate) fn is_far(&self) -> bool {
+        matches!(*self.place(), Place::Store)
+    }
+
+    /// Every record of an object.
+    pub(crate) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Result<Vec<Found>> {
+        self.read(store, cache, |source| self.head.find(source, oid))
+    }
+
+    /// All shards, in the order that keys refer to them.
+    pub(crate) fn shards(&self, store: &Store, cache: &Cache) -> Result<Vec<ShardEntry>> {
+        self.read(store, cache, |source| self.head.shards(source))
+    }
+
+    /// All keys, sorted.
+    pub(crate) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<Key>> {
+        self.read(store, cache, |source| self.head.keys(source))
+    }
+
+    /// The whole segment, in memory.
+    pub(crate) fn whole(&self, store: &Store, cache: &Cache) -> Result<Segment<Bytes>> {
+        let all = 0..self.size_bytes as usize;
+        let place = self.place().clone();
+        let from_file = |file: &Mutex<File>| {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let bytes = Bytes::from(read_at(&mut file, all)?);
+            (ContentHash::of(&bytes) == self.id.hash).then_some(bytes).ok_or_else(damaged)
+        };
+        let bytes = match place {
+            Place::Memory(bytes) => bytes,
+            Place::File(file) => match from_file(&file) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    self.forget_copy(cache, &e);
+                    return self.whole(store, cache);
+                }
+            },
+            Place::Store => {
+                let bytes = store.get_segment(&self.id, self.size_bytes).wait()?;
+                cache.keep(Kept::Index, &self.id.to_string(), &self.id.hash, bytes)?
+            }
+        };
+        Segment::open(bytes)
+    }
+
+    /// Reads something of the segment where it is. A copy that turns out to be damaged is done without.
+    fn read<T>(&self, store: &Store, cache: &Cache, work: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
+        if self.is_far() && self.paid_bytes.load(Ordering::Relaxed) >= self.size_bytes {
+            self.fetch_copy(store, cache)?;
+        }
+        let place = self.place().clone();
+        match place {
+            Place::Memory(bytes) => work(&&bytes[..]),
+            Place::File(file) => match work(&Copied(&file)) {
+                // whatever is wrong with it
+                Err(e) => {
+                    self.forget_copy(cache, &e);
+                    work(&Far { standing: self, store })
+                }
+                done => done,
+            },
+            Place::Store => work(&Far { standing: self, store }),
+        }
+    }
+
+    /// Fetches a copy for the user.
+    fn fetch_copy(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_far() {
+            return Ok(());
+        }
+        tracing::debug!("index/{} is copied: {} bytes", self.id, self.size_bytes);
+        let name = self.id.to_string();
+        let mut parts = Parts { store, id: &self.id, next: 0, end: self.size_bytes };
+        *self.place() = match cache.keep_large(Kept::Index, &name, &self.id.hash, &mut parts)? {
+            Some(file) => Place::File(Arc::new(Mutex::new(file))),
+            // nothing is kept on this machine
+            None => Place::Memory(cache.keep(
+                Kept::Index,
+                &name,
+                &self.id.hash,
+                store.get_segment(&self.id, self.size_bytes).wait()?,
+            )?),
+        };
+        Ok(())
+    }
+
+    fn forget_copy(&self, cache: &Cache, why: &Error) {
+        tracing::warn!("the copy of index/{} is not used: {why}", self.id);
+        cache.forget(Kept::Index, &self.id.to_string());
+        *self.place() = Place::Store;
+    }
+}
+
+fn damaged() -> Error {
+    Error::corrupt("it is not what was written")
+}
+
+/// The store's bytes of a segment, one part after the other.
+struct Parts<'s> {
+    store: &'s Store,
+    id: &'s SegmentId,
+    next: u64,
+    end: u64,
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let range = self.next..self.end.min(self.next + limit::SEGMENT_PART_BYTES);
+        self.next = range.end;
+        (!range.is_empty()).then(|| self.store.get_segment_range(self.id, range).wait())
+    }
+}
+
+/// A segment in the store.
+struct Far<'s> {
+    standing: &'s Standing,
+    store: &'s Store,
+}
+
+impl Source for Far<'_> {
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
+        let request = |range: &Range<usize>| {
+            let cost = range.len() as u64 + u64::from(self.store.reach().fetch_gap_bytes);
+            self.standing.paid_bytes.fetch_add(cost, Ordering::Relaxed);
+            let range = range.start as u64..range.end as u64;
+            (!range.is_empty()).then(|| self.store.get_segment_range(&self.standing.id, range))
+        };
+        // all at once
+        let requests: Vec<_> = ranges.iter().map(request).collect();
+        let answer = |request: Option<Pending<'_, Vec<u8>>>| request.map_or(Ok(Vec::new()), Pending::wait);
+        requests.into_iter().map(|request| answer(request).map(Cow::Owned)).collect()
+    }
+}
+
+/// A segment in a file.
+struct Copied<'f>(&'f Mutex<File>);
+
+impl Source for Copied<'_> {
+    fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ranges.iter().map(|range| read_at(&mut file, range.clone()).map(Cow::Owned)).collect()
+    }
+}
+
+fn read_at(file: &mut File, range: Range<usize>) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; range.len()];
+    let mut read = || -> io::Result<()> {
+        file.seek(SeekFrom::Start(range.start as u64))?;
+        file.read_exact(&mut bytes)
+    };
+    read().map_err(|e| Error::io("reading a copy of an index segment", &e))?;
+    Ok(bytes)
+}

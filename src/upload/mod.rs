@@ -1,0 +1,412 @@
+//! A push, one group of objects: which are there already? The others: cut, look up, pack, put, commit, check.
+
+pub(crate) mod bases;
+pub(crate) mod commit;
+pub(crate) mod crew;
+pub(crate) mod cut;
+pub(crate) mod dedup;
+pub(crate) mod group;
+pub(crate) mod keys;
+pub(crate) mod known;
+pub(crate) mod learn;
+pub(crate) mod needs;
+pub(crate) mod pack;
+pub(crate) mod reading;
+pub(crate) mod resume;
+pub(crate) mod scout;
+pub(crate) mod silence;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use self::commit::{Change, Committed};
+use self::cut::ReadObject;
+use self::group::{Lead, Turn, Wanted};
+use self::learn::{Learned, learn, make_room};
+use self::pack::{BlocksInFlight, Packed, PackedObject, Packing};
+use self::scout::Scout;
+use crate::engine::{Engine, View};
+use crate::error::{Error, Result};
+use crate::format::block::Summary;
+use crate::id::{BlockId, Oid};
+use crate::index::Found;
+use crate::index::local_file::LocalFile;
+use crate::index::relied::Relied;
+use crate::limit;
+use crate::progress::Progress;
+use crate::store::Pending;
+
+/// Makes sure that the store has the object in the file `path`. When this returns, everything that
+/// the object needs is durable, and a read of the condemned lists that began after the commit showed
+/// none of it (invariant I1 in `docs/format.md`).
+pub(crate) fn upload(
+    engine: &Engine,
+    oid: &Oid,
+    size_bytes: u64,
+    path: &Path,
+    progress: &Arc<Progress>,
+) -> Result<()> {
+    let wanted = Wanted::new(*oid, size_bytes, path.to_owned(), progress.clone());
+    engine.uploads.add(wanted.clone());
+    loop {
+        match engine.uploads.turn(&wanted) {
+            Turn::Answered(answer) => return answer,
+            Turn::Lead(lead) => {
+                if let Err(e) = silence::explained(&lead, || upload_group(engine, &lead)) {
+                    lead.fail(&e);
+                }
+            }
+        }
+    }
+}
+
+/// An object, and what its acknowledgement stands on.
+type Standing = (Arc<Wanted>, Relied);
+
+/// Uploads what waits, and what comes meanwhile, by one commit at most.
+fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
+    let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
+    let view = &mut *view;
+    lead.waits_for("the store's index");
+    if let Some(e) = view.failed.take() {
+        return Err(e);
+    }
+    if !view.listed {
+        look(engine, view)?;
+    }
+    let mut group = Group::default();
+    let absent = std::iter::from_fn(|| lead.next_waiting()).find(|w| group.lacks(engine, view, w));
+    let packed = match absent {
+        Some(first) => Some(pack_group(engine, view, lead, &mut group, first)?),
+        None => None,
+    };
+    let Group { mut standing, renewable, packing } = group;
+    let mut changed = Vec::new();
+    let has_packed = packed.is_some();
+    let (mut change, in_flight) = match packed {
+        Some(packed) => change_of(lead, packed, packing, &mut changed),
+        None => Default::default(),
+    };
+    for (wanted, Found { record, blocks, .. }) in renewable {
+        change.add(record.oid, record.size_bytes, record.terms, &blocks);
+        changed.push(wanted);
+    }
+    lead.waits_for("the last blocks to be stored, and the commit");
+    if change.is_empty() {
+        in_flight.settle()?;
+        return answer_sound(engine, view, lead, standing);
+    }
+    // while blocks are on their way; what is lost of these is noticed before it is relied on
+    let asked = look_for(engine, view, change.old_blocks());
+    let Committed { relied, begun, is_one_file, .. } = commit_change(engine, view, change, in_flight)?;
+    take_found(view, asked)?;
+    view.resumed |= has_packed;
+    note_candidates(engine, view, &changed);
+    if engine.settings.writes_manifest {
+        view.manifest.after_commit(&engine.store);
+    }
+    // fresh still: the request may have stood still for a week
+    if is_one_file && relied.iter().all(Relied::is_fresh) {
+        // names that came into the store with this one file: no condemned list from before can name them, and a read that
+        // began after its commit has nothing else to look for
+        view.seen.extend(relied.iter().flat_map(|relied| &relied.blocks).map(|block| block.id));
+        changed.iter().for_each(|wanted| lead.answer(wanted, Ok(())));
+    } else {
+        standing.extend(changed.into_iter().zip(relied));
+    }
+    let answered = answer_sound(engine, view, lead, standing);
+    lead.has_committed(begun.elapsed());
+    answered
+}
+
+/// Later objects may be patches to those that were committed now.
+fn note_candidates(engine: &Engine, view: &View, committed: &[Arc<Wanted>]) {
+    // where a look at the index asks the store, it isn't worth it
+    if engine.settings.delta.is_none() || view.index.is_far() {
+        return;
+    }
+    let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+    for wanted in committed.iter().filter(|wanted| wanted.size_bytes >= limit::REUSE_OBJECT_BYTES) {
+        let found = view.index.find(&engine.store, &engine.cache, &wanted.oid).found;
+        candidates.add(LocalFile::at(wanted.oid, wanted.size_bytes, wanted.path.clone()), found.first());
+    }
+}
+
+/// What is to be committed of the objects that were packed, in this order, and what is on its way; those that
+/// were not read as they should be are answered now.
+fn change_of<'s>(
+    lead: &Lead<'_>,
+    packed: Packed<'s>,
+    packing: Vec<Arc<Wanted>>,
+    changed: &mut Vec<Arc<Wanted>>,
+) -> (Change, BlocksInFlight<'s>) {
+    let Packed { objects, blocks, new, in_flight } = packed;
+    let mut change = Change::new(new);
+    for (wanted, PackedObject { read, terms, keys }) in packing.into_iter().zip(objects) {
+        match check_read(&wanted, read) {
+            Ok(()) => {
+                change.add(wanted.oid, wanted.size_bytes, terms, &blocks);
+                change.lead(keys);
+                changed.push(wanted);
+            }
+            Err(e) => lead.answer(&wanted, Err(e)),
+        }
+    }
+    (change, in_flight)
+}
+
+/// What is to become of the objects of a group.
+#[derive(Default)]
+struct Group {
+    /// The store has them.
+    standing: Vec<Standing>,
+    /// Their data is there, but not a record that may be relied on.
+    renewable: Vec<(Arc<Wanted>, Found)>,
+    /// They are being packed, in this order.
+    packing: Vec<Arc<Wanted>>,
+}
+
+impl Group {
+    /// Adds an object; says whether it has to be packed.
+    fn lacks(&mut self, engine: &Engine, view: &View, wanted: &Arc<Wanted>) -> bool {
+        wanted.progress.restart();
+        match find_usable(engine, view, &wanted.oid, wanted.size_bytes) {
+            Present::Fresh(relied) => self.standing.push((wanted.clone(), relied)),
+            Present::Renewable(found) => self.renewable.push((wanted.clone(), found)),
+            Present::No => {
+                self.packing.push(wanted.clone());
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Stores the novel chunks of `first`, and of what comes until the group is complete or has about as much as a block takes.
+fn pack_group<'e>(
+    engine: &'e Engine,
+    view: &mut View,
+    lead: &Lead<'_>,
+    group: &mut Group,
+    first: Arc<Wanted>,
+) -> Result<Packed<'e>> {
+    // git-lfs asks for the largest of a batch first
+    learn(engine, view, first.size_bytes)?;
+    make_room(engine, view);
+    if !view.resumed {
+        lead.waits_for("the blocks of an interrupted push to be looked for");
+        resume::read_journal(engine, view)?;
+    }
+    // until it is committed, only the journal knows what this group stores
+    view.resumed = false;
+    lead.waits_for("files to be read, or blocks to be stored");
+    let mut learned = std::mem::take(&mut view.learned);
+    let packed = pack_with(engine, view, &mut learned, lead, group, first);
+    view.learned = learned;
+    packed
+}
+
+/// As [`pack_group`], with what was learned.
+fn pack_with<'e>(
+    engine: &'e Engine,
+    view: &View,
+    learned: &mut Learned,
+    lead: &Lead<'_>,
+    group: &mut Group,
+    first: Arc<Wanted>,
+) -> Result<Packed<'e>> {
+    let (begun, departed_bytes) = (Instant::now(), AtomicUsize::new(0));
+    let threads = engine.threads()?;
+    let level = engine.settings.compression_level;
+    let store = &engine.store;
+    let may_use = |block: &BlockId| view.may_use(block);
+    let Learned { known, shards, keys, .. } = learned;
+    let scout = keys.as_ref().map(|keys| Scout {
+        keys,
+        store,
+        cache: &engine.cache,
+        read: shards,
+        may_use: &may_use,
+        room_chunks: engine.settings.sparse_chunks().saturating_sub(known.chunks()),
+    });
+    let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+    if engine.settings.delta.is_some() && first.size_bytes >= limit::REUSE_OBJECT_BYTES {
+        let of = (&view.index, store, &engine.cache);
+        candidates.look(of, &engine.settings.lfs_storage, first.size_bytes);
+    }
+    let packing = Packing {
+        store,
+        journal: &engine.journal,
+        level,
+        guards_reading: engine.settings.guards_reading,
+        block_bytes: engine.settings.block_bytes(),
+        blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
+        departed_bytes: &departed_bytes,
+        deltas: engine.settings.delta.map(|rule| (&*candidates, rule)),
+        threads: &threads,
+    };
+    let mut first = Some(first);
+    let objects = std::iter::from_fn(|| {
+        if first.is_some() {
+            return first.take();
+        }
+        loop {
+            let is_open = departed_bytes.load(Ordering::Relaxed) < limit::GROUP_BYTES;
+            let next = is_open.then(|| lead.next(begun)).flatten()?;
+            if group.lacks(engine, view, &next) {
+                return Some(next);
+            }
+        }
+    });
+    pack::pack(objects, known, scout, packing)
+}
+
+/// What was read must be the object: git-lfs may have a damaged file.
+fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
+    let read = read?;
+    if read.oid == wanted.oid && read.size_bytes == wanted.size_bytes {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "the local copy of object {} is damaged: {} has {} of {} bytes and the SHA-256 {}",
+        wanted.oid,
+        wanted.path.display(),
+        read.size_bytes,
+        wanted.size_bytes,
+        read.oid
+    ))
+    .remedy("restore the file from another clone, or remove it and `git add` the original again"))
+}
+
+/// Starts the threads that the first object will need, before other agents take what the system allows, and reads what it
+/// will need.
+pub(crate) fn prepare(engine: &Engine, view: &mut View) -> Result<()> {
+    engine.threads()?;
+    look(engine, view)?;
+    learn(engine, view, 0)
+}
+
+/// Reads what is new in the index, and what was condemned meanwhile.
+fn look(engine: &Engine, view: &mut View) -> Result<()> {
+    let (index, condemned) = view.look(engine);
+    index.and(condemned)?;
+    engine.store.settle_segments()?;
+    view.listed = true;
+    Ok(())
+}
+
+/// Whether the store has an object.
+enum Present {
+    /// By a record that may be relied on as it is.
+    Fresh(Relied),
+    /// Its blocks may be relied on, but the record is old, condemned or another repository's: a
+    /// collector could drop it, so one of our own is due.
+    Renewable(Found),
+    No,
+}
+
+fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Present {
+    let mut found = view.index.find(&engine.store, &engine.cache, oid).found;
+    found.retain(|f| {
+        f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.summary.id))
+    });
+    let fresh = found.iter().find(|f| {
+        f.repository == engine.settings.repository
+            && Relied::on(f).is_fresh()
+            && !view.condemned.has_record(&Relied::on(f).record)
+    });
+    match fresh {
+        Some(fresh) => Present::Fresh(Relied::on(fresh)),
+        None => found.into_iter().next().map_or(Present::No, Present::Renewable),
+    }
+}
+
+/// Commits, and learns what the commit has added.
+fn commit_change<'e>(
+    engine: &'e Engine,
+    view: &mut View,
+    change: Change,
+    in_flight: BlocksInFlight<'e>,
+) -> Result<Committed> {
+    let repository = &engine.settings.repository;
+    let mut committed =
+        commit::commit((&engine.store, &engine.cache), &mut view.index, repository, change, in_flight)?;
+    for (id, blocks) in committed.shards.drain(..) {
+        view.learned.shards.insert(id);
+        blocks.iter().for_each(|(block, _)| engine.journal.forget(&block.id));
+        view.learned.known.add(blocks, |_| true);
+    }
+    Ok(committed)
+}
+
+/// Answers the objects of which nothing that they stand on is condemned, by a read that begins now, whose record is fresh, and whose
+/// blocks are there, in a store that is still the one that was written to. The others begin again.
+fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec<Standing>) -> Result<()> {
+    if standing.is_empty() {
+        return Ok(());
+    }
+    lead.waits_for("the check of what was committed");
+    engine.store.confirm()?;
+    // both at the same time: a block that is gone and not yet condemned is as lost as one gone later
+    let asked = look_for(engine, view, standing.iter().flat_map(|(_, relied)| &relied.blocks));
+    view.condemned.refresh(&engine.store, &engine.cache)?;
+    take_found(view, asked)?;
+    let mut all_sound = true;
+    for (wanted, relied) in standing {
+        let is_lost = relied.blocks.iter().any(|block| view.lost.contains(&block.id));
+        // fresh still: a push may have stood still for a week since it looked the record up
+        if !is_lost && relied.is_fresh() && !relied.is_condemned(&view.condemned) {
+            lead.answer(&wanted, Ok(()));
+            continue;
+        }
+        all_sound = false;
+        let oid = wanted.oid;
+        if wanted.attempts.load(Ordering::Relaxed) + 1 < limit::COMMIT_ATTEMPTS {
+            tracing::warn!(
+                "object {oid}: what it relied on was condemned meanwhile, is lost or too old; uploading again"
+            );
+            lead.again(&wanted);
+            continue;
+        }
+        let times = limit::COMMIT_ATTEMPTS;
+        let busy = Error::busy(format!(
+            "what object {oid} relies on was condemned or lost {times} times while it was pushed"
+        ));
+        lead.answer(&wanted, Err(busy.remedy("push again when the garbage collection has ended")));
+    }
+    if !all_sound {
+        let View { learned, condemned, lost, .. } = view;
+        learned.known.retain(|block| !condemned.has_block(block) && !lost.contains(block));
+    }
+    Ok(())
+}
+
+/// A block that is looked for: what it is called, and how large it should be.
+type Asked<'s> = (BlockId, u32, Pending<'s, Option<u64>>);
+
+/// Begins to look for blocks that this process has not seen yet.
+fn look_for<'e, 'b>(
+    engine: &'e Engine,
+    view: &View,
+    blocks: impl Iterator<Item = &'b Summary>,
+) -> Vec<Asked<'e>> {
+    let unseen = blocks.filter(|b| !view.seen.contains(&b.id) && !view.lost.contains(&b.id));
+    let unseen: BTreeMap<BlockId, u32> = unseen.map(|block| (block.id, block.size_bytes)).collect();
+    unseen.into_iter().map(|(id, size_bytes)| (id, size_bytes, engine.store.block_bytes(&id))).collect()
+}
+
+/// Notes which blocks are there, whole.
+fn take_found(view: &mut View, asked: Vec<Asked<'_>>) -> Result<()> {
+    for (id, size_bytes, found) in asked {
+        if found.wait()? == Some(u64::from(size_bytes)) {
+            view.seen.insert(id);
+        } else {
+            tracing::error!("block {id} is missing or cut short in the store; its chunks are stored again");
+            view.lost.insert(id);
+        }
+    }
+    Ok(())
+}

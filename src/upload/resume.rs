@@ -1,0 +1,86 @@
+//! What pushes of this user have stored and not committed, as they were interrupted or failed: it is deduplicated
+//! against as if it stood in the index, and committed as if it were new.
+
+use crate::engine::{Engine, View};
+use crate::error::{Error, Kind, Result};
+use crate::format::block::{Directory, Entry, Summary};
+use crate::limit;
+use crate::store::{Moved, Pending};
+
+/// Learns the blocks of the journal. One is used only if the store shows it now, whole, and nobody has condemned
+/// it; the check after the commit is the same as for any block. They are looked for all at once: that takes as long
+/// as a few requests, and which of them will be needed is known only when the objects are cut. What is in one is read
+/// from the block: the journal may have been written by somebody else.
+pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
+    let found = look_for(engine, view)?;
+    for part in found.chunks(limit::COPIES_IN_FLIGHT) {
+        let reading: Vec<_> = part.iter().map(|block| (block, directory(engine, block))).collect();
+        for (block, end) in reading {
+            let id = block.id;
+            let read = end.wait().and_then(|end| entry(block, &end));
+            match read {
+                Ok((summary, directory)) => {
+                    let mut needed = directory.needs.iter().flat_map(|needs| &needs.frames);
+                    if needed.all(|needed| view.may_use(&needed.block.id)) {
+                        tracing::info!("block {id} of an interrupted push is used");
+                        view.seen.insert(id);
+                        view.learned.known.add_uncommitted(summary, directory);
+                    } else {
+                        engine.journal.forget(&id);
+                    }
+                }
+                Err(e) => skip(engine, block, e)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The blocks of the journal that are not known yet, and that the store has with their size.
+fn look_for(engine: &Engine, view: &View) -> Result<Vec<Summary>> {
+    let mut asked = Vec::new();
+    for block in engine.journal.read() {
+        if view.learned.known.is_committed(&block.id) || !view.may_use(&block.id) {
+            engine.journal.forget(&block.id);
+        } else if !view.learned.known.has_block(&block.id) {
+            asked.push((block, engine.store.settled_block_bytes(&block.id)));
+        }
+    }
+    let mut there = Vec::new();
+    for (block, found) in asked {
+        match found.wait() {
+            Ok(Some(size_bytes)) if size_bytes == u64::from(block.size_bytes) => there.push(block),
+            // it never arrived, or is still on its way from another process
+            Ok(None) => {}
+            Ok(Some(size_bytes)) => {
+                let expected = block.size_bytes;
+                skip(engine, &block, Error::corrupt(format!("it has {size_bytes} of {expected} bytes")))?;
+            }
+            Err(e) => skip(engine, &block, e)?,
+        }
+    }
+    Ok(there)
+}
+
+/// Begins to read what stands behind the frames of a block.
+fn directory<'e>(engine: &'e Engine, block: &Summary) -> Pending<'e, Vec<u8>> {
+    let end = block.frames_bytes..block.size_bytes;
+    engine.store.get_block_range(&block.id, end, Vec::new(), &Moved::default())
+}
+
+/// What a block says itself of what is in it.
+fn entry(block: &Summary, end: &[u8]) -> Result<Entry> {
+    let directory = Directory::parse_end(end, block.size_bytes as usize)?;
+    Ok((directory.summary(block.id, block.size_bytes), directory))
+}
+
+/// They are hints: without one, its chunks are stored again. But a store that doesn't answer is an error.
+fn skip(engine: &Engine, block: &Summary, error: Error) -> Result<()> {
+    match error.kind() {
+        Kind::Unreachable | Kind::Internal => return Err(error),
+        Kind::Corrupt => engine.journal.forget(&block.id),
+        _ => {}
+    }
+    tracing::warn!("block {} of an interrupted push is not used: {error}", block.id);
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Sparse deduplication: where all shards of a store are too many to read, key chunks lead to those worth it. Objects
+//! are scouted some way ahead of packing, so that a shard is mostly here when its chunks come, and those shortly before
+//! the key chunk are found too.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::cut::{Piece, What};
+use crate::error::Result;
+use crate::format::segment::{Key, ShardEntry};
+use crate::format::shard::Shard;
+use crate::id::{BlockId, ChunkId, ShardId};
+use crate::index::Index;
+use crate::index::copies::{Copying, skip_shard};
+use crate::limit;
+use crate::local::cache::{Cache, Kept};
+use crate::ordered::Results;
+use crate::store::Store;
+
+/// Key chunks and the shards that they lead to, as each segment has them: 16 bytes of memory for a key.
+#[derive(Default)]
+pub(crate) struct Keys {
+    /// The oldest segment first. A table is sorted; its keys name one of the shards beside it.
+    tables: Vec<(Vec<ShardEntry>, Vec<Key>)>,
+}
+
+impl Keys {
+    /// Reads the keys of all segments.
+    pub(super) fn read(index: &Index, store: &Store, cache: &Cache) -> Result<Self> {
+        let mut tables = index.keys(store, cache)?;
+        tables.retain(|(_, keys)| !keys.is_empty());
+        Ok(Self { tables })
+    }
+
+    /// The shards that a chunk leads to, and their sizes in bytes, at most so many; those of newer segments first.
+    fn led_to<'k>(&'k self, chunk: &ChunkId) -> impl Iterator<Item = (ShardId, u32)> + use<'k> {
+        let prefix = Key::new(chunk, 0).prefix;
+        let of_table = move |table: &'k (Vec<ShardEntry>, Vec<Key>)| {
+            let (shards, keys) = table;
+            let start = keys.partition_point(|key| key.prefix < prefix);
+            let end = keys.partition_point(|key| key.prefix <= prefix);
+            // a key is a hint; one that leads nowhere is left out
+            keys[start..end]
+                .iter()
+                .rev()
+                .filter_map(|key| shards.get(key.shard as usize))
+                .map(|shard| (shard.id, shard.size_bytes))
+        };
+        self.tables.iter().rev().flat_map(of_table).take(limit::SHARDS_OF_KEY)
+    }
+}
+
+/// Who looks ahead for one group of objects.
+pub(super) struct Scout<'a> {
+    pub keys: &'a Keys,
+    pub store: &'a Store,
+    pub cache: &'a Cache,
+    /// The shards that were read, or could not be.
+    pub read: &'a mut HashSet<ShardId>,
+    /// Whether a new commit may refer to a block.
+    pub may_use: &'a (dyn Fn(&BlockId) -> bool + Sync),
+    /// So many chunks may be learned.
+    pub room_chunks: usize,
+}
+
+/// Pieces of objects in their order, each with what is to be learned before it is looked up.
+pub(super) struct Ahead<'a> {
+    pieces: Results<Piece>,
+    scout: Option<Scout<'a>>,
+    /// Pieces that were scouted, and how many bytes of content they have.
+    scouted: VecDeque<Piece>,
+    scouted_bytes: u64,
+    /// Bytes of content that were scouted since the beginning.
+    position: u64,
+    /// Shards on their way, and how many bytes they have together.
+    coming: VecDeque<Coming<'a>>,
+    coming_bytes: u64,
+}
+
+/// A shard on its way.
+struct Coming<'a> {
+    /// The place of the chunk that led there.
+    position: u64,
+    id: ShardId,
+    size_bytes: u64,
+    copy: Copying<'a>,
+}
+
+impl<'a> Ahead<'a> {
+    /// With no scout, all is known already.
+    pub(super) fn new(pieces: Results<Piece>, scout: Option<Scout<'a>>) -> Self {
+        Self {
+            pieces,
+            scout,
+            scouted: VecDeque::new(),
+            scouted_bytes: 0,
+            position: 0,
+            coming: VecDeque::new(),
+            coming_bytes: 0,
+        }
+    }
+
+    /// The next piece, and the shards that were found for it.
+    pub(super) fn next(&mut self) -> Result<Option<(Piece, Vec<Shard>)>> {
+        let enough = if self.scout.is_some() { limit::SCOUTED_BYTES } else { 1 };
+        while self.scouted_bytes < enough
+            && let Some(piece) = self.pieces.next()
+        {
+            let piece = piece?;
+            self.scouted_bytes += self.look_at(&piece);
+            self.scouted.push_back(piece);
+            if self.scout.is_none() {
+                break;
+            }
+        }
+        let Some(piece) = self.scouted.pop_front() else { return Ok(None) };
+        self.scouted_bytes -= bytes(&piece);
+        let looked_up = self.position - self.scouted_bytes;
+        // chunks that lie further ahead may have their shards on the way a little longer
+        let learned = self.learn(looked_up + limit::SCOUTED_BYTES / 2)?;
+        Ok(Some((piece, learned)))
+    }
+
+    /// Begins to fetch what a piece leads to, unless much is on its way already: what is left out may be led to again.
+    /// Returns how much content it has.
+    fn look_at(&mut self, piece: &Piece) -> u64 {
+        if let (Some(scout), What::Chunks(batch)) = (&mut self.scout, &piece.what) {
+            let mut position = self.position;
+            for (chunk, _) in batch.chunks() {
+                position += u64::from(chunk.bytes);
+                for (id, size_bytes) in scout.keys.led_to(&chunk.id) {
+                    if self.coming_bytes >= limit::SHARDS_COMING_BYTES || !scout.read.insert(id) {
+                        continue;
+                    }
+                    let begin = || scout.store.get_shard(&id, size_bytes);
+                    let size_bytes = u64::from(size_bytes);
+                    let copy = Copying::begin(scout.cache, Kept::Shards, &id.to_string(), id.hash, begin);
+                    self.coming.push_back(Coming { position, id, size_bytes, copy });
+                    self.coming_bytes += size_bytes;
+                }
+            }
+        }
+        let bytes = bytes(piece);
+        self.position += bytes;
+        bytes
+    }
+
+    /// What chunks before `position` have led to.
+    fn learn(&mut self, position: u64) -> Result<Vec<Shard>> {
+        let mut learned = Vec::new();
+        let Some(scout) = &mut self.scout else { return Ok(learned) };
+        while self.coming.front().is_some_and(|shard| shard.position < position)
+            && let Some(Coming { id, size_bytes, copy, .. }) = self.coming.pop_front()
+        {
+            self.coming_bytes -= size_bytes;
+            match copy.wait(scout.cache).and_then(|bytes| Shard::parse(&bytes)) {
+                Ok(shard) => {
+                    let chunks: usize = shard.blocks.iter().map(|(_, d)| d.chunks.len()).sum();
+                    match scout.room_chunks.checked_sub(chunks) {
+                        Some(room) => {
+                            scout.room_chunks = room;
+                            learned.push(shard);
+                        }
+                        None => tracing::warn!("shard {id} is not used: there is no memory for more chunks"),
+                    }
+                }
+                Err(e) => skip_shard(&id, e)?,
+            }
+        }
+        Ok(learned)
+    }
+
+    /// Whether a new commit may refer to a block.
+    pub(super) fn may_use(&self, block: &BlockId) -> bool {
+        self.scout.as_ref().is_none_or(|scout| (scout.may_use)(block))
+    }
+}
+
+fn bytes(piece: &Piece) -> u64 {
+    match &piece.what {
+        What::Chunks(batch) => batch.chunks().map(|(chunk, _)| u64::from(chunk.bytes)).sum(),
+        What::End(_) => 0,
+    }
+}
