@@ -26,7 +26,7 @@ use git_lfs_cdc::engine::Settings;
 use git_lfs_cdc::engine::Transfer;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
-use git_lfs_cdc::maintain::compaction;
+use git_lfs_cdc::maintain::compact;
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
@@ -145,7 +145,7 @@ fn work(task: &str, url: &str, folder: &Path) {
     if task == "compact" {
         let start = Instant::now();
         let store = Store::open(&url, folder, &Access::default()).expect("a store");
-        let done = compaction::compact(&store, &|_| ()).expect("a compaction");
+        let done = compact::compact(&store, &|_| ()).expect("a compaction");
         eprintln!("{done:?}");
         return report(start);
     }

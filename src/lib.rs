@@ -9,7 +9,7 @@
 //! | 1 | [`threads`] | starting threads |
 //! | 1 | [`mod@format`] | bytes ↔ values |
 //! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
-//! | 3 | [`progress`], `ordered` | progress of an object; results in the order of their work |
+//! | 3 | [`progress`], `parallel` | progress of an object; results in the order of their work |
 //! | 4 | [`index`] | the contents of a store: index segments, condemned lists, the manifest |
 //! | 5 | [`upload`], [`download`], [`maintain`] | a push; a pull; compaction, checks and figures. They don't know each other |
 //! | 6 | [`engine`] | an open store for many objects at a time |
@@ -33,7 +33,7 @@ pub mod limit;
 pub mod local;
 pub mod maintain;
 pub mod modes;
-mod ordered;
+mod parallel;
 pub mod progress;
 pub mod regular_file;
 pub mod repo;

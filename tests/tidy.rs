@@ -16,7 +16,7 @@ const RANKS: &[(&str, u32)] = &[
     ("store", 2),
     ("local", 2),
     ("repo", 2),
-    ("ordered", 3),
+    ("parallel", 3),
     ("progress", 3),
     ("index", 4),
     ("upload", 5),
@@ -221,9 +221,9 @@ fn only_a_compaction_deletes_from_a_store() {
             }
         }
     }
-    for source in sources().iter().filter(|s| !s.is("src/maintain/compaction/removal.rs")) {
+    for source in sources().iter().filter(|s| !s.is("src/maintain/compact/removal.rs")) {
         for needle in [".remove_segments(", ".remove_shards("] {
-            forbid(&mut breaches, source, needle, "belongs in src/maintain/compaction/removal.rs");
+            forbid(&mut breaches, source, needle, "belongs in src/maintain/compact/removal.rs");
         }
     }
     assert_none(breaches);

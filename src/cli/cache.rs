@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::limit;
 use crate::local::kept::{self, Files, KeptStore};
 use crate::local::room::{RANGES, Room};
-use crate::maintain::kept_objects::{KeptObject, kept_objects};
+use crate::maintain::cache_report::{KeptObject, kept_objects};
 use crate::repo::Config;
 use crate::store::SCHEME;
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Outcome, named, print};
 use crate::error::Result;
-use crate::maintain::compaction::{self, Compaction};
+use crate::maintain::compact::{self, Compaction};
 
 /// Merge a store's index, and delete what was replaced by merging
 ///
@@ -40,7 +40,7 @@ impl Compact {
                 print::progress(step);
             }
         };
-        let done = compaction::compact(&store, &watch)?;
+        let done = compact::compact(&store, &watch)?;
         match self.json {
             true => print::json(&done)?,
             false => print(&store.location(), &done),

@@ -11,7 +11,7 @@ use crate::coordinator;
 use crate::error::{Error, Result};
 use crate::limit;
 use crate::local::limits;
-use crate::maintain::health::{self, Health};
+use crate::maintain::check::{self, Health};
 use crate::repo::{Config, Direction, Repo, git, newest_lfs_url};
 use crate::store::{self, Access, Intent, SCHEME, Store, StoreUrl, UNSYNCED};
 use crate::text::{is_hidden, shell_word};
@@ -323,7 +323,7 @@ impl Look {
         let Target { place, access } = &asked.target;
         let opened = settings::top(repo, place).and_then(|top| Store::open(place, top, access));
         let seen = opened.and_then(|store| {
-            let health = health::look(&store)?;
+            let health = check::look(&store)?;
             findings.extend(health.damage.iter().map(Error::to_string));
             let probe = if asked.probe { try_out(&store, &mut findings) } else { None };
             Ok(Seen {

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, bounded};
 use rayon::ThreadPool;
 
-use super::buffers::{Buffers, Share};
-use super::patch::{Patcher, RESTORE_BLOCK, Unpacked};
+use super::buffer_pool::{Buffers, Share};
+use super::decode::{self, Decoders, Failed};
+use super::delta::{Patcher, RESTORE_BLOCK, Unpacked};
 use super::plan::{self, Extent, Fetch, Origin};
 use super::reuse::Reuse;
+use super::single_flight::{Arrival, Source, Wanted, Window, Windows};
 use super::spill::Spill;
-use super::unpack::{self, Decoders, Failed};
-use super::windows::{Arrival, Source, Wanted, Window, Windows};
 use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::id::{BlockId, Oid};
@@ -324,7 +324,7 @@ impl Job<'_> {
         let unpacked = window.bytes(&fetch.range).and_then(|bytes| {
             let decoders = &self.shared.decoders;
             decoders.lend(|decoder| {
-                Ok(unpack::unpack(fetch, bytes, (decoder, &self.patcher), self.file, written))
+                Ok(decode::unpack(fetch, bytes, (decoder, &self.patcher), self.file, written))
             })
         });
         let error = match unpacked {

@@ -2,17 +2,17 @@
 //! here, plan the ranges to fetch, fetch them in parallel, write every chunk at its place and verify every term. Many may
 //! be under way at once.
 
-pub(crate) mod buffers;
-pub(crate) mod fetch;
-pub(crate) mod overlap;
-pub(crate) mod partial;
-pub(crate) mod patch;
-pub(crate) mod plan;
-pub(crate) mod reuse;
-pub(crate) mod spill;
-pub(crate) mod unpack;
-pub(crate) mod whole;
-pub(crate) mod windows;
+mod buffer_pool;
+mod cover;
+mod decode;
+mod delta;
+mod fetch;
+mod plan;
+mod resume;
+mod reuse;
+mod single_flight;
+mod spill;
+mod whole_file;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +69,7 @@ pub(crate) fn download(
 ) -> Result<PathBuf> {
     let scratch = scratch(engine)?;
     let sources = engine.downloads.sources(&engine.settings);
-    if let Some(path) = whole::find((sources, &scratch), oid, size_bytes, progress)? {
+    if let Some(path) = whole_file::find((sources, &scratch), oid, size_bytes, progress)? {
         engine.downloads.reuse.add_whole(engine, oid, size_bytes, &path);
         return Ok(path);
     }
@@ -222,7 +222,7 @@ fn assemble(engine: &Engine, scratch: &Scratch, found: &Found, progress: &Progre
     progress.restart();
     let file = scratch.create(&found.record.oid, found.record.size_bytes)?;
     let Downloads { fetching, reuse, .. } = &engine.downloads;
-    let missing = partial::missing(placed::terms(found), &file, progress)?;
+    let missing = resume::missing(placed::terms(found), &file, progress)?;
     let at_first = content_bytes(&missing);
     let missing = reuse.place(engine, found, missing, &file, progress)?;
     let to_fetch = content_bytes(&missing);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::overlap::{self, Local, LocalRuns, Piece};
+use super::cover::{self, Local, LocalRuns, Piece};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::chunking::Suite;
@@ -259,7 +259,7 @@ fn chunk_ends(plans: &[Plan], suite: Suite, progress: &Progress) -> Result<Ends>
 fn ends_of(local: &Local<Arc<LocalFile>>, suite: Suite, content: &mut Vec<u8>) -> Option<Vec<u32>> {
     content.resize(local.bytes as usize, 0);
     local.file.read_at(content, local.start)?;
-    overlap::chunk_ends(content, local.chunks.len(), suite)
+    cover::chunk_ends(content, local.chunks.len(), suite)
 }
 
 fn key(local: &Local<Arc<LocalFile>>) -> Key {

@@ -25,11 +25,11 @@ use crate::repo::Direction;
 use crate::store::Store;
 use crate::threads;
 use crate::upload;
-use crate::upload::bases::Candidates;
-pub use crate::upload::bases::DeltaRule;
-use crate::upload::crew::Threads;
-use crate::upload::group::Uploads;
-use crate::upload::learn::Learned;
+use crate::upload::batch::Uploads;
+use crate::upload::delta_bases::Candidates;
+pub use crate::upload::delta_bases::DeltaRule;
+use crate::upload::load::Learned;
+use crate::upload::thread_pools::Threads;
 
 /// Moves objects to and from a store, one or several at a time.
 pub trait Transfer: Send + Sync {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::copies::copies;
+use super::cached_reads::copies;
 use crate::error::{Error, Result};
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::id::{BlockId, CondemnedId};

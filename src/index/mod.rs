@@ -1,16 +1,16 @@
 //! The index as a whole: every segment that the store lists and that no other has replaced.
 
-pub(crate) mod compact;
+pub(crate) mod cached_reads;
 pub(crate) mod condemned;
-pub(crate) mod copies;
 pub(crate) mod local_file;
 pub mod manifest;
+pub(crate) mod merge_policy;
 pub(crate) mod placed;
-pub mod references;
+pub mod reachable;
 pub(crate) mod relied;
-mod replaced;
-pub(crate) mod shards;
-mod standing;
+mod replaced_segments;
+mod segment;
+pub(crate) mod shard_merge;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::standing::Coming;
-pub(crate) use self::standing::Standing;
+use self::segment::Coming;
+pub(crate) use self::segment::Standing;
 use crate::error::{Error, Kind, Result};
 pub(crate) use crate::format::find::Found;
 use crate::format::segment::{Key, ShardEntry};

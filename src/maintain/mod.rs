@@ -1,7 +1,7 @@
 //! Work on a store that no transfer waits for: compaction, figures, checks.
 
-pub mod compaction;
-pub mod health;
-pub mod kept_objects;
-pub(crate) mod replaced;
+pub mod cache_report;
+pub mod check;
+pub mod compact;
+pub(crate) mod replaced_records;
 pub mod stats;

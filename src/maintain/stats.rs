@@ -10,7 +10,7 @@ use crate::format::segment::{BlockEntry, ShardEntry};
 use crate::format::shard::Shard;
 use crate::id::BlockId;
 use crate::index::Index;
-use crate::index::copies::{shard_copies, skip_shard};
+use crate::index::cached_reads::{shard_copies, skip_shard};
 use crate::limit;
 use crate::local::cache::Cache;
 use crate::store::Store;

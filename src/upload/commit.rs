@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::pack::{BlocksInFlight, ClosedBlock};
+use super::pipeline::{BlocksInFlight, ClosedBlock};
 use crate::error::{Error, Result};
 use crate::format::block::{Entry, Summary};
 use crate::format::carried::{Carried, CarriedName};
@@ -16,7 +16,7 @@ use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
 use crate::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, ShardId, now_milliseconds};
 use crate::index::Index;
-use crate::index::compact::{self, OfCommit};
+use crate::index::merge_policy::{self, OfCommit};
 use crate::index::relied::Relied;
 use crate::limit;
 use crate::local::cache::Cache;
@@ -191,7 +191,7 @@ pub(super) fn commit<'s>(
     if bytes.len() > limit::SEGMENT_READ_BYTES {
         return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
-    let OfCommit { id, bytes, is_merged } = compact::segment_of((store, cache), index, commit, bytes)?;
+    let OfCommit { id, bytes, is_merged } = merge_policy::segment_of((store, cache), index, commit, bytes)?;
     let moved = small.as_ref().map(|small| small.moved.clone()).unwrap_or_default();
     store.put_segment(&id, vec![bytes.clone()], &moved).wait()?;
     small.iter().for_each(ClosedBlock::is_sent);

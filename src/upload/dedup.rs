@@ -7,9 +7,9 @@ use std::ops::Range;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::keys::KeyChunks;
-use super::known::{KnownChunks, Place};
-use super::reading::Reading;
+use super::chunk_index::{KnownChunks, Place};
+use super::read_cost::Reading;
+use super::sampling::KeyChunks;
 use crate::format::block::Chunk;
 use crate::format::chunking;
 use crate::format::shard::Shard;

@@ -1,20 +1,20 @@
 //! A push, one group of objects: which are there already? The others: cut, look up, pack, put, commit, check.
 
-pub(crate) mod bases;
-pub(crate) mod commit;
-pub(crate) mod crew;
-pub(crate) mod cut;
-pub(crate) mod dedup;
-pub(crate) mod group;
-pub(crate) mod keys;
-pub(crate) mod known;
-pub(crate) mod learn;
-pub(crate) mod needs;
-pub(crate) mod pack;
-pub(crate) mod reading;
-pub(crate) mod resume;
-pub(crate) mod scout;
-pub(crate) mod silence;
+pub(crate) mod batch;
+mod chunk_index;
+mod chunker;
+mod commit;
+mod dedup;
+pub(crate) mod delta_bases;
+mod dependencies;
+pub(crate) mod load;
+mod pipeline;
+mod read_cost;
+mod recover;
+mod sampling;
+mod sparse;
+mod stall_log;
+pub(crate) mod thread_pools;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,12 +22,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use self::batch::{Lead, Turn, Wanted};
+use self::chunker::ReadObject;
 use self::commit::{Change, Committed};
-use self::cut::ReadObject;
-use self::group::{Lead, Turn, Wanted};
-use self::learn::{Learned, learn, make_room};
-use self::pack::{BlocksInFlight, Packed, PackedObject, Packing};
-use self::scout::Scout;
+use self::load::{Learned, learn, make_room};
+use self::pipeline::{BlocksInFlight, Packed, PackedObject, Packing};
+use self::sparse::Scout;
 use crate::engine::{Engine, View};
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
@@ -55,7 +55,7 @@ pub(crate) fn upload(
         match engine.uploads.turn(&wanted) {
             Turn::Answered(answer) => return answer,
             Turn::Lead(lead) => {
-                if let Err(e) = silence::explained(&lead, || upload_group(engine, &lead)) {
+                if let Err(e) = stall_log::explained(&lead, || upload_group(engine, &lead)) {
                     lead.fail(&e);
                 }
             }
@@ -198,7 +198,7 @@ fn pack_group<'e>(
     make_room(engine, view);
     if !view.resumed {
         lead.waits_for("the blocks of an interrupted push to be looked for");
-        resume::read_journal(engine, view)?;
+        recover::read_journal(engine, view)?;
     }
     // until it is committed, only the journal knows what this group stores
     view.resumed = false;
@@ -261,7 +261,7 @@ fn pack_with<'e>(
             }
         }
     });
-    pack::pack(objects, known, scout, packing)
+    pipeline::pack(objects, known, scout, packing)
 }
 
 /// What was read must be the object: git-lfs may have a damaged file.

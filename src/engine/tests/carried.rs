@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::index::condemned;
-use crate::maintain::compaction::{Compaction, compact_with};
+use crate::maintain::compact::{Compaction, compact_with};
 
 fn compact(place: &Place) -> Compaction {
     compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::format::shard::{Recipes, Shard};
 use crate::id::ShardId;
-use crate::maintain::compaction::{Compaction, compact_with};
+use crate::maintain::compact::{Compaction, compact_with};
 
 pub(super) fn compact(store: &Store) -> Result<Compaction> {
     compact_with(store, &Cache::none(), &|_| ())

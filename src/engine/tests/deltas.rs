@@ -6,10 +6,10 @@ use super::downloads::{Bucket, counting, put};
 use super::*;
 use crate::format::block::Directory;
 use crate::format::delta::FrameNeeds;
-use crate::index::references::referenced_blocks;
+use crate::index::reachable::referenced_blocks;
 use crate::local::objects;
 use crate::local::ranges::Ranges;
-use crate::maintain::compaction::compact_with;
+use crate::maintain::compact::compact_with;
 use crate::maintain::stats::stats;
 
 impl Place {

@@ -1,7 +1,7 @@
 //! A store that fails, vanishes, is damaged, or holds less than it says.
 
 use super::*;
-use crate::maintain::{health, stats};
+use crate::maintain::{check, stats};
 
 fn create(url: &StoreUrl, top: &Path, creation: Creation) -> Result<(Store, bool)> {
     Store::create_or_join(url, top, &Access::default(), creation)
@@ -257,7 +257,7 @@ fn a_damaged_segment_hides_its_own_objects_and_no_others() {
     let error = hidden.pull(&place.engine()).unwrap_err().to_string();
     let name = segment.file_name().unwrap().to_str().unwrap();
     assert!(error.contains(name) && error.contains(&hidden.oid.to_string()), "{error}");
-    let health = health::look(&place.store()).unwrap();
+    let health = check::look(&place.store()).unwrap();
     assert!(health.damage.len() == 1 && health.damage[0].to_string().contains(name));
     assert!(stats::stats(&place.store()).is_err(), "a count without it would be wrong");
     hidden.push(&place.engine()).unwrap();

@@ -8,7 +8,7 @@ use crate::format::frame::{Encoded, Encoder, Kind as FrameKind};
 use crate::format::recipe::{Record, Term, term_checksum};
 use crate::format::segment::{BlockEntry, Contents};
 use crate::id::Nonce;
-use crate::index::references::referenced_blocks;
+use crate::index::reachable::referenced_blocks;
 
 /// A store that somebody has made up, block by block. Names of blocks are not checked when parts of them are read.
 struct Forged {

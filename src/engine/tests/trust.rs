@@ -10,8 +10,8 @@ use crate::format::shard::{self, Recipes};
 use crate::id::{Nonce, ShardId, now_milliseconds};
 use crate::index;
 use crate::index::condemned;
-use crate::maintain::compaction::compact_with;
-use crate::maintain::replaced;
+use crate::maintain::compact::compact_with;
+use crate::maintain::replaced_records;
 
 fn put(place: &Place, contents: Contents) -> SegmentId {
     let bytes = contents.write();
@@ -25,7 +25,8 @@ fn put(place: &Place, contents: Contents) -> SegmentId {
 fn looked(place: &Place) -> Vec<String> {
     let (store, cache, mut index) = (place.store(), Cache::none(), index::Index::default());
     index.refresh(&store, &cache).unwrap();
-    let found = replaced::look(&store, &cache, &index, &condemned::CondemnedNames::default()).unwrap();
+    let found =
+        replaced_records::look(&store, &cache, &index, &condemned::CondemnedNames::default()).unwrap();
     found.iter().map(Error::to_string).collect()
 }
 

@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::decode::OpenTerm;
 use super::fetch::Shared;
 use super::reuse::{Ends, Reuse};
 use super::spill::Spill;
-use super::unpack::OpenTerm;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::format::delta::Delta;
 use crate::format::frame::{Frame, Kind};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::standing::{Coming, Standing};
+use super::segment::{Coming, Standing};
 use super::{Index, Lookup, find_in};
 use crate::id::{Oid, SegmentId};
 use crate::limit;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::copies::shard_copies;
+use super::cached_reads::shard_copies;
 use super::{Index, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::format::merge_shards::MergeShards;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::group::Lead;
+use super::batch::Lead;
 use crate::limit;
 use crate::threads;
 

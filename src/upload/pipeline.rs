@@ -10,15 +10,15 @@ use bytes::Bytes;
 use crossbeam_channel::bounded;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::bases::{Candidates, DeltaRule, FrameBases};
-use super::crew::Threads;
-use super::cut::{self, ReadObject, What};
+use super::batch::Wanted;
+use super::chunk_index::KnownChunks;
+use super::chunker::{self, ReadObject, What};
 use super::dedup::{Dedup, MadeOf, NovelFrame, Run};
-use super::group::Wanted;
-use super::known::KnownChunks;
-use super::needs::{self, Blocks};
-use super::reading::Reading;
-use super::scout::{Ahead, Scout};
+use super::delta_bases::{Candidates, DeltaRule, FrameBases};
+use super::dependencies::{self, Blocks};
+use super::read_cost::Reading;
+use super::sparse::{Ahead, Scout};
+use super::thread_pools::Threads;
 use crate::error::{Error, Result};
 use crate::format::block::{Builder, Chunk, Entry, FramePlace};
 use crate::format::frame::{Encoded, Encoder, Kind};
@@ -27,8 +27,8 @@ use crate::format::segment::BlockEntry;
 use crate::id::{BlockId, ChunkId, Nonce};
 use crate::limit;
 use crate::local::journal::Journal;
-use crate::ordered;
-use crate::ordered::Work;
+use crate::parallel;
+use crate::parallel::Work;
 use crate::progress::{Moving, Progress};
 use crate::store::{Moved, Pending, Store};
 
@@ -94,8 +94,8 @@ pub(super) fn pack<'s>(
     let depth = 2 * cores.current_num_threads() + 2;
     let suite = packing.store.description().suite;
     crew.in_place_scope_fifo(|scope| {
-        let pieces = cut::start(scope, cores, objects, suite);
-        let (work, frames) = ordered::ordered(cores, depth);
+        let pieces = chunker::start(scope, cores, objects, suite);
+        let (work, frames) = parallel::ordered(cores, depth);
         let ahead = Ahead::new(pieces, scout);
         let dedup = Dedup::new(known, packing.reading());
         let (looked_up, looker) = bounded(1);
@@ -146,7 +146,7 @@ fn look_up<'k>(
         work.run(move || encode(&frame, level, over, &guesses).map(|encoded| (frame, encoded, progress)))
             .is_ok()
     };
-    while let Some((cut::Piece { progress, size_bytes, what }, learned)) = ahead.next()? {
+    while let Some((chunker::Piece { progress, size_bytes, what }, learned)) = ahead.next()? {
         let LookedUp { dedup, objects } = &mut looked_up;
         learned.into_iter().for_each(|shard| dedup.learn(shard, |block| ahead.may_use(block)));
         match what {
@@ -453,7 +453,7 @@ impl<'a, 's> Assembly<'a, 's> {
                 None => known_by.get(&term.block).map_or(&[][..], |block| known.needs(*block, &frames)),
             }
         });
-        needs::base_terms(terms, needs, blocks)
+        dependencies::base_terms(terms, needs, blocks)
     }
 
     /// The term for chunks of a frame that stand earlier in this upload.

@@ -9,14 +9,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rayon::{ScopeFifo, ThreadPool};
 use sha2::{Digest, Sha256};
 
-use super::group::Wanted;
+use super::batch::Wanted;
 use crate::error::{Error, Result};
 use crate::format::block::Chunk;
 use crate::format::chunking::{Suite, chunk_id};
 use crate::id::Oid;
 use crate::limit;
-use crate::ordered;
-use crate::ordered::{Results, Stopped, Work};
+use crate::parallel;
+use crate::parallel::{Results, Stopped, Work};
 use crate::progress::Progress;
 
 /// Batches that are read but not yet looked up.
@@ -76,7 +76,7 @@ pub(super) fn start<'scope>(
     mut objects: impl Iterator<Item = Arc<Wanted>> + Send + 'scope,
     suite: Suite,
 ) -> Results<Piece> {
-    let (work, pieces) = ordered::ordered(cores, BATCHES_IN_FLIGHT);
+    let (work, pieces) = parallel::ordered(cores, BATCHES_IN_FLIGHT);
     let (to_digest, digested) = bounded(BATCHES_IN_FLIGHT);
     scope.spawn_fifo(move |_| digest(&digested));
     scope.spawn_fifo(move |_| {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use super::buffers::Share;
+use super::buffer_pool::Share;
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
 use crate::id::{BlockId, Oid};
@@ -296,7 +296,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::download::buffers::Buffers;
+    use crate::download::buffer_pool::Buffers;
     use crate::id::{ContentHash, Nonce};
 
     const MIB: u32 = limit::MIB as u32;

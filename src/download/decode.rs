@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::patch::{Lost, Patcher};
+use super::delta::{Lost, Patcher};
 use super::plan::Fetch;
 use crate::error::{Error, Result};
 use crate::format::frame::{Decoder, Frame, Kind};

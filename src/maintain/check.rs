@@ -1,6 +1,6 @@
 //! Whether what every command reads of a store is sound: its index and its condemned lists, and what that hides.
 
-use super::replaced;
+use super::replaced_records;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::index::condemned::CondemnedNames;
@@ -28,6 +28,6 @@ pub fn look(store: &Store) -> Result<Health> {
     let mut condemned = CondemnedNames::default();
     damage.extend(condemned.refresh(store, &none).err());
     let cache = Cache::for_store(&store.description().id, &store.location());
-    damage.extend(replaced::look(store, &cache, &index, &condemned)?);
+    damage.extend(replaced_records::look(store, &cache, &index, &condemned)?);
     Ok(Health { segments: index.segments().count(), replaced: index.replaced_by().len(), damage })
 }

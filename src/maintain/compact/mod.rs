@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::format::merge::Merge;
 use crate::id::{CommitId, SegmentId, now_milliseconds};
-use crate::index::compact::{after, sizes, unload};
-use crate::index::{Index, Watch, shards};
+use crate::index::merge_policy::{after, sizes, unload};
+use crate::index::{Index, Watch, shard_merge};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
 use crate::store::{Moved, Pending, Store};
@@ -100,7 +100,7 @@ fn count(store: &Store, cache: &Cache, index: &Index) -> Result<(u64, u64, u64)>
 fn groups(store: &Store, cache: &Cache, index: &Index) -> Vec<Vec<SegmentId>> {
     let all = divide(sizes(index));
     // one alone is written again only for the sake of its shards
-    let pays = |group: &Vec<_>| group.len() > 1 || shards::are_many(store, cache, index, group);
+    let pays = |group: &Vec<_>| group.len() > 1 || shard_merge::are_many(store, cache, index, group);
     all.into_iter().filter(pays).collect()
 }
 
@@ -148,7 +148,7 @@ fn merge_group(
     findings: &mut Vec<String>,
     watch: Watch<'_>,
 ) -> Result<bool> {
-    let moved = shards::merge_small(store, cache, index, group, watch)?;
+    let moved = shard_merge::merge_small(store, cache, index, group, watch)?;
     watch(format!("merging {} index segments", group.len()));
     let standing = index.segments().filter(|segment| group.binary_search(&segment.id).is_ok());
     let sources: Vec<_> = standing.map(|s| Ok((s.id, s.whole(store, cache)?))).collect::<Result<_>>()?;

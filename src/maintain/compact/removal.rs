@@ -14,7 +14,7 @@ use crate::index::condemned::CondemnedNames;
 use crate::index::{Index, Standing, Watch, manifest};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
-use crate::maintain::replaced::check_said;
+use crate::maintain::replaced_records::check_said;
 use crate::store::{Moved, Pending, Store};
 
 /// Deletes each segment that another replaces, once it is seen that the other stands, whole, and says all that it says;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::silence::Silence;
+use super::stall_log::Silence;
 use crate::error::{Error, Result};
 use crate::id::Oid;
 use crate::limit;

@@ -4,14 +4,14 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::known::KnownChunks;
-use super::scout::Keys;
+use super::chunk_index::KnownChunks;
+use super::sparse::Keys;
 use crate::engine::{Engine, View};
 use crate::error::{Kind, Result};
 use crate::format::segment::ShardEntry;
 use crate::format::shard::Shard;
 use crate::id::ShardId;
-use crate::index::copies::{shard_copies, skip_shard};
+use crate::index::cached_reads::{shard_copies, skip_shard};
 use crate::limit;
 use crate::local::cache::Kept;
 

@@ -4,16 +4,16 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::cut::{Piece, What};
+use super::chunker::{Piece, What};
 use crate::error::Result;
 use crate::format::segment::{Key, ShardEntry};
 use crate::format::shard::Shard;
 use crate::id::{BlockId, ChunkId, ShardId};
 use crate::index::Index;
-use crate::index::copies::{Copying, skip_shard};
+use crate::index::cached_reads::{Copying, skip_shard};
 use crate::limit;
 use crate::local::cache::{Cache, Kept};
-use crate::ordered::Results;
+use crate::parallel::Results;
 use crate::store::Store;
 
 /// Key chunks and the shards that they lead to, as each segment has them: 16 bytes of memory for a key.

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::chunk_index::{KnownChunks, Place};
 use super::dedup::{NovelFrame, Part};
-use super::known::{KnownChunks, Place};
 use crate::format::block::{Chunk, Summary};
 use crate::format::chunking::chunk_id;
 use crate::format::delta::{Bases, FrameNeeds, Needed, may_be_base};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::shards::{self, MovedShards};
+use super::shard_merge::{self, MovedShards};
 use super::{Index, Standing};
 use crate::error::{Error, Result};
 use crate::format::carried::CarriedName;
@@ -145,7 +145,7 @@ fn merge_shards(reading @ (_, cache): (&Store, &Cache), read: &[Read]) -> Result
         Some(bytes) => Some(bytes.clone()),
         None => cache.find(Kept::Shards, &id.to_string(), &id.hash),
     };
-    shards::merge_at_hand(reading, entries, at_hand)
+    shard_merge::merge_at_hand(reading, entries, at_hand)
 }
 
 /// The segments that can be merged, and their sizes in bytes, without what they carry: that is not merged.
