@@ -15,7 +15,7 @@ use git_lfs_cdc::engine::Settings;
 use git_lfs_cdc::engine::Transfer;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
-use git_lfs_cdc::local::objects;
+use git_lfs_cdc::local::lfs_objects;
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
@@ -59,7 +59,7 @@ fn measure(corpus: &Path, delta: Option<DeltaRule>) {
         for file in files_under(&folder) {
             let content = std::fs::read(&file).expect("a file");
             let oid = Oid(Sha256::digest(&content).into());
-            let path = objects::path_in(&place.path().join("lfs/objects"), &oid);
+            let path = lfs_objects::path_in(&place.path().join("lfs/objects"), &oid);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
             std::fs::write(&path, &content).expect("a copy");
             objects.push((oid, content.len() as u64, path));

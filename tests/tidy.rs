@@ -89,9 +89,9 @@ fn sources() -> Vec<Source> {
         "src/engine/tests",
         "src/test_data.rs",
         "src/store/tests",
-        "src/store/watched.rs",
-        "src/local/scratch/tests.rs",
-        "src/local/ranges/tests.rs",
+        "src/store/faulty.rs",
+        "src/local/partial_download/tests.rs",
+        "src/local/block_cache/tests.rs",
     ];
     let files = rust_files("src").into_iter();
     let files = files.filter(|path| !for_tests.iter().any(|t| path.starts_with(t)));
@@ -213,7 +213,7 @@ fn nothing_panics_by_carelessness() {
 fn only_a_compaction_deletes_from_a_store() {
     let mut breaches = Vec::new();
     let rooms = ["src/store", "src/index", "src/upload", "src/download", "src/maintain", "src/engine"];
-    let deleting = ["src/store/probe.rs", "src/store/removal.rs", "src/store/local_files.rs"];
+    let deleting = ["src/store/probe.rs", "src/store/deleter.rs", "src/store/local_files.rs"];
     for source in sources().iter().filter(|s| rooms.iter().any(|room| s.is(room))) {
         for needle in ["remove_file", "remove_dir", ".delete(", ".delete_stream("] {
             if !deleting.iter().any(|file| source.is(file)) {

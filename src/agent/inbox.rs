@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::error::Result;
 use crate::limit;
-use crate::local::scratch;
+use crate::local::partial_download;
 use crate::threads;
 
 /// Something that has come.
@@ -42,7 +42,7 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        scratch::give_back(&self.0);
+        partial_download::give_back(&self.0);
     }
 }
 

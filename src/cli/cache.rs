@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::{Outcome, print, settings};
 use crate::error::{Error, Result};
 use crate::limit;
-use crate::local::kept::{self, Files, KeptStore};
-use crate::local::room::{RANGES, Room};
+use crate::local::cache_admin::{self, Files, KeptStore};
+use crate::local::quota::{RANGES, Room};
 use crate::maintain::cache_report::{KeptObject, kept_objects};
 use crate::repo::Config;
 use crate::store::SCHEME;
@@ -86,11 +86,11 @@ impl Cache {
             Action::Prune { unused_for } => remove(self.json, |stores| {
                 let age = Duration::from_secs(unused_for.saturating_mul(24 * 60 * 60));
                 let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-                stores.iter().try_for_each(|store| kept::prune(store, before))?;
-                kept::root().map_or(Ok(()), |root| Room::new(root, cap_bytes).shrink())
+                stores.iter().try_for_each(|store| cache_admin::prune(store, before))?;
+                cache_admin::root().map_or(Ok(()), |root| Room::new(root, cap_bytes).shrink())
             })?,
             Action::Clear { store: None } => {
-                remove(self.json, |stores| stores.iter().try_for_each(kept::clear))?;
+                remove(self.json, |stores| stores.iter().try_for_each(cache_admin::clear))?;
             }
             Action::Clear { store: Some(named) } => remove(self.json, |stores| {
                 let meant: Vec<_> = stores.iter().filter(|store| is_named(store, &named)).collect();
@@ -98,7 +98,7 @@ impl Cache {
                     return Err(Error::not_found(format!("nothing is kept of the store {named}"))
                         .remedy("name one that `git lfs-cdc cache show` lists"));
                 }
-                meant.into_iter().try_for_each(kept::clear)
+                meant.into_iter().try_for_each(cache_admin::clear)
             })?,
         }
         Ok(Outcome::Fine)
@@ -106,7 +106,7 @@ impl Cache {
 }
 
 fn stores() -> Vec<KeptStore> {
-    kept::root().map(|root| kept::stores(&root)).unwrap_or_default()
+    cache_admin::root().map(|root| cache_admin::stores(&root)).unwrap_or_default()
 }
 
 /// By its location as it is shown, by its URL with or without what stands behind the place, by its id, or by its folder.
@@ -133,11 +133,11 @@ struct Shown {
 impl Report {
     fn new(cap_bytes: u64, with_objects: bool) -> Self {
         let stores = stores();
-        let total = kept::sum(&stores);
+        let total = cache_admin::sum(&stores);
         let shown = |store| Shown { objects: with_objects.then(|| kept_objects(&store)), store };
         let counted_bytes = total.counted_bytes;
         let stores = stores.into_iter().map(shown).collect();
-        Self { folder: kept::root(), cap_bytes, counted_bytes, total, stores }
+        Self { folder: cache_admin::root(), cap_bytes, counted_bytes, total, stores }
     }
 
     fn print(&self, with_blocks: bool) {
@@ -206,7 +206,7 @@ fn ago(seconds: Option<u64>) -> String {
 fn remove(as_json: bool, work: impl FnOnce(&[KeptStore]) -> Result<()>) -> Result<()> {
     let before = stores();
     work(&before)?;
-    let (before, left) = (kept::sum(&before), kept::sum(&stores()));
+    let (before, left) = (cache_admin::sum(&before), cache_admin::sum(&stores()));
     let removed = Files {
         files: before.files.saturating_sub(left.files),
         bytes: before.bytes.saturating_sub(left.bytes),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{Listener, Stream};
 
-use super::relay;
-use super::shared::{Present, Shared};
+use super::follower;
+use super::leader::{Present, Shared};
 use crate::agent;
 use crate::error::Result;
 use crate::limit;
@@ -65,7 +65,7 @@ impl Desk {
     /// Greets an agent, so that it waits, and sees that somebody works for it.
     fn take_in(self: &Arc<Self>, connection: Stream) {
         let connection = Arc::new(connection);
-        let (_, mut output) = relay::halves(connection.clone());
+        let (_, mut output) = follower::halves(connection.clone());
         if agent::welcome(&mut output).is_err() {
             return;
         }
@@ -110,7 +110,7 @@ impl Desk {
 
     fn serve(&self, visitor: Visitor) {
         let Visitor { connection, present } = visitor;
-        let (input, output) = relay::halves(connection);
+        let (input, output) = follower::halves(connection);
         if let Err(e) = agent::run_here(input, output, self.shared.direction(), self.shared.clone()) {
             tracing::debug!("an agent of this command is gone: {e}");
         }

@@ -5,11 +5,11 @@
 //! hand it their requests over a local socket and hand back its answers ([`relay`]), in git-lfs's own protocol. A
 //! [`Member`] is a [`Transfer`] like the engine itself, so all of this is a detour that can be left out.
 
-mod command;
+mod command_id;
 mod desk;
-mod meeting;
-mod relay;
-mod shared;
+mod follower;
+mod leader;
+mod rendezvous;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,17 +18,17 @@ use std::time::Duration;
 
 use interprocess::local_socket::Listener;
 
-use self::command::Command;
-use self::meeting::{Meeting, Outcome, Seat};
-use self::relay::Relay;
-use self::shared::Shared;
-pub use self::shared::{Open, Opened};
+use self::command_id::Command;
+use self::follower::Relay;
+use self::leader::Shared;
+pub use self::leader::{Open, Opened};
+use self::rendezvous::{Meeting, Outcome, Seat};
 use crate::agent::{Answer, Init, Object};
 use crate::engine::Transfer;
 use crate::error::{Error, Result};
 use crate::id::Oid;
 use crate::limit;
-use crate::local::scratch::Finished;
+use crate::local::partial_download::Finished;
 use crate::progress::Progress;
 use crate::repo::Direction;
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::{Decoder, Frame, Kind};
 use crate::format::recipe::Term;
 use crate::index::placed::Placed;
-use crate::local::scratch::ScratchFile;
+use crate::local::partial_download::ScratchFile;
 
 /// Decoders that are not in use. As many as were ever used at once, which the cores bound.
 #[derive(Default)]

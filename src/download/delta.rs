@@ -16,7 +16,7 @@ use crate::format::frame::{Frame, Kind};
 use crate::format::recipe::Term;
 use crate::id::BlockId;
 use crate::limit;
-use crate::local::ranges::Kept;
+use crate::local::block_cache::Kept;
 use crate::progress::Progress;
 use crate::store::{Moved, Store};
 

@@ -25,10 +25,10 @@ use crate::id::Oid;
 use crate::index::placed::{self, Placed};
 use crate::index::relied::Relied;
 use crate::index::{Found, Lookup};
-use crate::local::kept;
-use crate::local::room::Room;
-use crate::local::scratch::Scratch;
-use crate::local::sources::Sources;
+use crate::local::cache_admin;
+use crate::local::partial_download::Scratch;
+use crate::local::quota::Room;
+use crate::local::whole_files::Sources;
 use crate::progress::Progress;
 use crate::store::Store;
 
@@ -179,7 +179,7 @@ fn scratch(engine: &Engine) -> Result<Scratch> {
         return Ok(scratch.clone());
     }
     let Settings { lfs_storage, modes, cache_bytes, .. } = &engine.settings;
-    let root = if *cache_bytes > 0 { kept::root() } else { None };
+    let root = if *cache_bytes > 0 { cache_admin::root() } else { None };
     let ranges = root.map(|root| Room::new(root, *cache_bytes));
     Ok(scratch.insert(Scratch::open(lfs_storage, *modes, ranges)?).clone())
 }

@@ -8,7 +8,7 @@ use crate::id::BlockId;
 use crate::index::Found;
 use crate::index::placed::Placed;
 use crate::limit;
-use crate::local::ranges::Kept;
+use crate::local::block_cache::Kept;
 use crate::store::Reach;
 
 /// One request: a range of a block, and the terms that it serves.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::format::recipe::term_checksum;
 use crate::index::placed::Placed;
-use crate::local::scratch::ScratchFile;
+use crate::local::partial_download::ScratchFile;
 use crate::progress::Progress;
 use crate::threads;
 

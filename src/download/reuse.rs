@@ -18,8 +18,8 @@ use crate::index::Found;
 use crate::index::local_file::LocalFile;
 use crate::index::placed::{self, Placed};
 use crate::limit;
-use crate::local::objects;
-use crate::local::scratch::ScratchFile;
+use crate::local::lfs_objects;
+use crate::local::partial_download::ScratchFile;
 use crate::progress::Progress;
 use crate::threads;
 
@@ -186,7 +186,7 @@ impl Known {
             let clones = engine.downloads.sources(&engine.settings).clones();
             for storage in std::iter::once(own).chain(clones) {
                 let left = limit::REUSE_OBJECTS.saturating_sub(self.unasked.len());
-                let listed = objects::newest(&storage.join("objects"), limit::REUSE_OBJECT_BYTES, left);
+                let listed = lfs_objects::newest(&storage.join("objects"), limit::REUSE_OBJECT_BYTES, left);
                 self.unasked.extend(listed.into_iter().map(LocalFile::from));
             }
         }
@@ -234,7 +234,7 @@ impl Known {
 
 /// A finished download, unless it is too small to be of use.
 fn in_making(engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) -> Option<LocalFile> {
-    let later = objects::path_in(&engine.settings.lfs_storage.join("objects"), oid);
+    let later = lfs_objects::path_in(&engine.settings.lfs_storage.join("objects"), oid);
     let paths = vec![path.to_owned(), later];
     (size_bytes >= limit::REUSE_OBJECT_BYTES).then(|| LocalFile::in_one_of(*oid, size_bytes, paths))
 }

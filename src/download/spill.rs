@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::id::BlockId;
-use crate::local::ranges::Kept;
-use crate::local::scratch::ScratchFile;
+use crate::local::block_cache::Kept;
+use crate::local::partial_download::ScratchFile;
 
 /// The file, and what stands where in it.
 pub(super) struct Spill {

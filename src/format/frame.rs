@@ -7,9 +7,9 @@
 use xxhash_rust::xxh64::xxh64;
 use zstd::zstd_safe;
 
+use super::byte_grouping;
 use super::cursor::{Cursor, Put};
 use super::delta::{self, Bases, Delta, FrameNeeds};
-use super::planes;
 use crate::error::{Error, Result};
 use crate::limit;
 
@@ -83,13 +83,13 @@ impl<'a> Frame<'a> {
             Kind::Grouped => Kind::Grouped,
         };
         let width = usize::from(head.u8()?);
-        if !planes::WIDTHS.contains(&width) || head.u16()? != 0 {
+        if !byte_grouping::WIDTHS.contains(&width) || head.u16()? != 0 {
             return Err(Error::too_new(format!("a frame grouped by {width} bytes")));
         }
         let content_bytes = head.u32()? as usize;
         head.finish()?;
         let mut end = SKIPPABLE_HEADER_BYTES + length;
-        for expected in planes::plane_lengths(content_bytes, width) {
+        for expected in byte_grouping::plane_lengths(content_bytes, width) {
             let (stored, content) = zstd_frame(&bytes[end..])?;
             if content != expected {
                 return Err(corrupt());
@@ -210,7 +210,7 @@ impl Encoder {
         stored.extend_from_slice(&[Kind::Grouped as u8, width as u8, 0, 0]);
         stored.put_u32(content.len() as u32);
         let mut grouped = std::mem::take(&mut self.grouped);
-        let ends = planes::group(content, width, &mut grouped);
+        let ends = byte_grouping::group(content, width, &mut grouped);
         let mut start = 0;
         for end in ends {
             self.append(&grouped[start..end], &mut stored)?;
@@ -243,11 +243,11 @@ impl Encoder {
     /// compressing a part both ways.
     fn width(&mut self, content: &[u8]) -> Result<Option<usize>> {
         take_sample(content, &mut self.sample);
-        let Some(width) = planes::likely_width(&self.sample) else { return Ok(None) };
+        let Some(width) = byte_grouping::likely_width(&self.sample) else { return Ok(None) };
         let part = &content[..content.len().min(64 * limit::KIB)];
         let plain = self.compressed(part)?;
         let mut grouped = std::mem::take(&mut self.grouped);
-        let ends = planes::group(part, width, &mut grouped);
+        let ends = byte_grouping::group(part, width, &mut grouped);
         let (mut start, mut bytes) = (0, 0);
         for end in ends {
             bytes += self.compressed(&grouped[start..end])?.min(end - start);
@@ -267,7 +267,7 @@ impl Encoder {
     fn append(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let enough = content.len() - content.len() / 128;
         take_sample(content, &mut self.sample);
-        let hopeless = planes::looks_random(&self.sample)
+        let hopeless = byte_grouping::looks_random(&self.sample)
             && compress(&mut self.probe, content, &mut self.tried)? >= enough;
         if !hopeless && self.compressed(content)? < enough {
             out.extend_from_slice(&self.tried);
@@ -366,7 +366,7 @@ impl Decoder {
                 if !rest.is_empty() {
                     return Err(corrupt());
                 }
-                planes::ungroup(planes, frame.width, content);
+                byte_grouping::ungroup(planes, frame.width, content);
             }
             Kind::Delta => return Err(Error::internal("a delta frame was unpacked without its bases")),
         }

@@ -8,7 +8,7 @@ use std::hash::Hash;
 use bytes::Bytes;
 
 use super::container::{self, Features};
-use super::paged::Pages;
+use super::pages::Pages;
 use super::recipe::Record;
 use super::segment::{self, BlockEntry, Contents, Key, Segment, ShardEntry};
 use crate::error::{Error, Result};

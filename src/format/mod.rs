@@ -2,21 +2,21 @@
 //! the byte tables; no clock, disk, network or async code lives here.
 
 pub mod block;
-pub mod carried;
+mod byte_grouping;
 pub mod chunking;
 pub mod condemned;
 pub mod container;
 mod cursor;
 pub mod delta;
-mod fence;
-pub mod find;
 pub mod frame;
+pub mod inline;
+pub mod lookup;
 pub mod manifest;
 pub mod merge;
 pub mod merge_shards;
-mod paged;
-mod planes;
+mod pages;
 pub mod recipe;
 pub mod segment;
 pub mod shard;
+mod sparse_index;
 pub mod store_json;

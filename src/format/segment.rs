@@ -4,13 +4,13 @@
 use std::ops::Range;
 
 use super::block::Summary;
-use super::carried::{self, Carried, CarriedName};
 use super::container::{self, Container, Features, Section};
 use super::cursor::{Cursor, Put};
-use super::fence::Fence;
-use super::find::Head;
-use super::paged::Layout;
+use super::inline::{self, Carried, CarriedName};
+use super::lookup::Head;
+use super::pages::Layout;
 use super::recipe::{Record, TERM_WIDTH};
+use super::sparse_index::Fence;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use crate::limit;
@@ -136,7 +136,7 @@ impl Contents {
             plain(FENCE, fence.write()),
         ];
         if !self.carried.is_empty() {
-            sections.push(plain(CARRIED, carried::write_table(&self.carried)));
+            sections.push(plain(CARRIED, inline::write_table(&self.carried)));
         }
         sections.extend([
             paged(SHARDS, &shards),
@@ -150,7 +150,7 @@ impl Contents {
             // as in files of their own, they carry checksums themselves
             sections.push(Section {
                 kind: CARRIED_BYTES,
-                bytes: carried::write_bytes(&self.carried),
+                bytes: inline::write_bytes(&self.carried),
                 paged: true,
             });
         }

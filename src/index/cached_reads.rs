@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::segment::ShardEntry;
 use crate::id::{ContentHash, ShardId};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Pending, Store};
 
 /// A file that was asked for.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::id::{BlockId, CondemnedId};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
 
 /// Everything condemned that this process has seen. It only grows: condemnations are not lifted.

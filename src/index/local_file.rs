@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use crate::id::Oid;
-use crate::local::objects::Object;
+use crate::local::lfs_objects::Object;
 use crate::regular_file;
 use crate::regular_file::Links;
 

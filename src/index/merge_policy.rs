@@ -9,12 +9,12 @@ use bytes::Bytes;
 use super::shard_merge::{self, MovedShards};
 use super::{Index, Standing};
 use crate::error::{Error, Result};
-use crate::format::carried::CarriedName;
+use crate::format::inline::CarriedName;
 use crate::format::merge::Merge;
 use crate::format::segment::Segment;
 use crate::id::{CommitId, ContentHash, SegmentId, ShardId, now_milliseconds};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Pending, Store};
 
 /// The segment of a commit.

@@ -21,11 +21,11 @@ use bytes::Bytes;
 use self::segment::Coming;
 pub(crate) use self::segment::Standing;
 use crate::error::{Error, Kind, Result};
-pub(crate) use crate::format::find::Found;
+pub(crate) use crate::format::lookup::Found;
 use crate::format::segment::{Key, ShardEntry};
 use crate::id::{CommitId, Oid, SegmentId, ShardId};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
 use crate::threads;
 

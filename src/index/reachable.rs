@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::Index;
 use crate::error::Result;
 use crate::id::BlockId;
-use crate::local::cache::Cache;
+use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
 /// The blocks of all recipes, and those that their delta frames are made from, and so on. Reads all commits; fails if one can't be

@@ -8,7 +8,7 @@ use super::segment::{Coming, Standing};
 use super::{Index, Lookup, find_in};
 use crate::id::{Oid, SegmentId};
 use crate::limit;
-use crate::local::cache::Cache;
+use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
 impl Index {

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::format::carried::CarriedName;
-use crate::format::find::{Found, Head, Source};
+use crate::format::inline::CarriedName;
+use crate::format::lookup::{Found, Head, Source};
 use crate::format::segment::{Key, Segment, ShardEntry};
 use crate::id::{ContentHash, Oid, SegmentId};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{InSegment, Pending, Store};
 
 /// A segment that stands in the store.

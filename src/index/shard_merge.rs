@@ -12,7 +12,7 @@ use crate::format::segment::ShardEntry;
 use crate::format::shard::{self, Recipes, Shard};
 use crate::id::{ContentHash, Nonce, SegmentId, ShardId};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
 
 /// Where the content of shards is now: in a merged one, or nowhere, as they were gone.

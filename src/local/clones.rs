@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::cache;
+use super::metadata_cache;
 use crate::limit;
 use crate::regular_file::{self, Links};
 
@@ -22,7 +22,7 @@ pub struct Clones {
 impl Clones {
     /// Those of the user who runs this. Never fails.
     pub fn of_user() -> Self {
-        Self { folder: cache::root().map(|root| root.join("clones")) }
+        Self { folder: metadata_cache::root().map(|root| root.join("clones")) }
     }
 
     /// Remembers none.
@@ -39,7 +39,7 @@ impl Clones {
     /// Remembers a clone by its LFS storage, or that it was used now.
     pub fn remember(&self, lfs_storage: &Path) {
         let (Some(folder), Some(path)) = (&self.folder, lfs_storage.to_str()) else { return };
-        if let Err(e) = cache::keep(folder, &name(path), [path.as_bytes()]) {
+        if let Err(e) = metadata_cache::keep(folder, &name(path), [path.as_bytes()]) {
             tracing::warn!("other clones won't know of this one: {}: {e}", folder.display());
         }
     }

@@ -6,7 +6,7 @@ use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::cache;
+use super::metadata_cache;
 use crate::error::{Error, Result};
 use crate::format::block::{SUMMARY_WIDTH, Summary};
 use crate::id::{BlockId, StoreId};
@@ -24,7 +24,7 @@ pub struct Journal {
 impl Journal {
     /// The journal for the store `id` at `location`. Never fails: without one, a push begins anew.
     pub fn for_store(id: &StoreId, location: &str) -> Self {
-        Self { folder: cache::folder_of(id, location).map(|folder| folder.join("journal")) }
+        Self { folder: metadata_cache::folder_of(id, location).map(|folder| folder.join("journal")) }
     }
 
     /// A journal in a folder, or one that keeps nothing.
@@ -38,7 +38,7 @@ impl Journal {
         let Some(folder) = &self.folder else { return };
         let (name, mut bytes) = (block.id.to_string(), Vec::new());
         block.write(&mut bytes);
-        if let Err(e) = cache::keep(folder, &name, [&bytes[..]]) {
+        if let Err(e) = metadata_cache::keep(folder, &name, [&bytes[..]]) {
             let e = Error::io(format!("writing {}", folder.join(&name).display()), &e);
             tracing::warn!("block {name} is sent again if this push is interrupted: {e}");
         }

@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 use crate::error::Result;
 use crate::format::segment::Segment;
 use crate::id::{BlockId, Oid, SegmentId};
-use crate::local::cache::{self, Cache};
-use crate::local::kept::KeptStore;
-use crate::local::ranges::Kept;
+use crate::local::block_cache::Kept;
+use crate::local::cache_admin::KeptStore;
+use crate::local::metadata_cache::{self, Cache};
 
 /// An object of which something is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,9 +37,9 @@ pub fn kept_objects(store: &KeptStore) -> Vec<KeptObject> {
         blocks.map(|block| (block, Kept::in_store(&store.folder, &block))).collect();
     let mut objects = HashMap::new();
     let cache = Cache::at(Some(store.folder.clone()));
-    for name in cache.names(cache::Kept::Index) {
+    for name in cache.names(metadata_cache::Kept::Index) {
         let Ok(id) = SegmentId::parse(&name) else { continue };
-        let Some(bytes) = cache.find(cache::Kept::Index, &name, &id.hash) else { continue };
+        let Some(bytes) = cache.find(metadata_cache::Kept::Index, &name, &id.hash) else { continue };
         let segment = Segment::open(bytes).and_then(|segment| add_objects(&segment, &ranges, &mut objects));
         if let Err(e) = segment {
             tracing::warn!("the copy of index/{name} is not looked at: {e}");

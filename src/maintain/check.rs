@@ -4,7 +4,7 @@ use super::replaced_records;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::index::condemned::CondemnedNames;
-use crate::local::cache::Cache;
+use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
 /// What a look at a store has shown.

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Error, Kind, Result};
-use crate::format::carried::CarriedName;
 use crate::format::condemned::CondemnedRecord;
+use crate::format::inline::CarriedName;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::Segment;
 use crate::id::{BlockId, ContentHash, Oid, SegmentId};
 use crate::index::condemned::CondemnedNames;
 use crate::index::{Found, Index, Standing};
 use crate::limit;
-use crate::local::cache::Cache;
+use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 use crate::threads;
 

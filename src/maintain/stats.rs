@@ -12,7 +12,7 @@ use crate::id::BlockId;
 use crate::index::Index;
 use crate::index::cached_reads::{shard_copies, skip_shard};
 use crate::limit;
-use crate::local::cache::Cache;
+use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
 /// The figures of a store. Names are part of the command line's contract.

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use super::files::Files;
 use super::{Moved, Pending, Place, Store, layout, stopped};
 use crate::error::{Error, Kind, Result};
-use crate::format::carried::CarriedName;
+use crate::format::inline::CarriedName;
 use crate::id::{BlockId, SegmentId, ShardId};
 use crate::limit;
 

@@ -1,10 +1,12 @@
 //! What we need of a store: a few typed requests, each with an error that says what can be done. Nothing here
 //! deletes but [`probe`], what it has written itself, and `removal`; and nothing but `create` makes a store.
 
-mod access;
 mod carried;
 mod create;
+mod deleter;
 mod directory;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod files;
 mod folders;
 mod layout;
@@ -13,15 +15,13 @@ mod local_files;
 mod misspelt;
 mod names;
 mod network;
-mod pending;
+mod options;
 pub mod probe;
-mod removal;
+mod request;
 mod retry;
 #[cfg(test)]
 mod tests;
 mod url;
-#[cfg(test)]
-pub(crate) mod watched;
 
 use std::fmt;
 use std::ops::Range;
@@ -34,7 +34,6 @@ use object_store::PutPayload;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-pub use self::access::{Access, ChosenBy, Intent};
 pub use self::carried::InSegment;
 pub use self::create::Creation;
 pub use self::directory::{Sharing, UNSYNCED};
@@ -43,8 +42,9 @@ use self::listing::{list_condemned, list_segments, look};
 use self::network::endpoint;
 #[doc(hidden)]
 pub use self::network::read_refusal;
-pub use self::pending::{Moved, Pending};
-use self::pending::{OwnRuntime, runtime, stopped};
+pub use self::options::{Access, ChosenBy, Intent};
+pub use self::request::{Moved, Pending};
+use self::request::{OwnRuntime, runtime, stopped};
 pub use self::url::{SCHEME, StoreUrl, is_same_endpoint};
 use crate::error::{Error, Kind, Result};
 use crate::format::manifest;
@@ -161,8 +161,8 @@ impl Store {
 
     /// The same store, with every call told to `watch`.
     #[cfg(test)]
-    pub(crate) fn watched(mut self, watch: watched::Watch) -> Self {
-        self.files.objects = Arc::new(watched::Watched { inner: self.files.objects, watch });
+    pub(crate) fn watched(mut self, watch: faulty::Watch) -> Self {
+        self.files.objects = Arc::new(faulty::Watched { inner: self.files.objects, watch });
         self
     }
 

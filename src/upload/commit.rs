@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::pipeline::{BlocksInFlight, ClosedBlock};
 use crate::error::{Error, Result};
 use crate::format::block::{Entry, Summary};
-use crate::format::carried::{Carried, CarriedName};
 use crate::format::condemned::CondemnedRecord;
+use crate::format::inline::{Carried, CarriedName};
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
@@ -19,7 +19,7 @@ use crate::index::Index;
 use crate::index::merge_policy::{self, OfCommit};
 use crate::index::relied::Relied;
 use crate::limit;
-use crate::local::cache::Cache;
+use crate::local::metadata_cache::Cache;
 use crate::store::{Pending, Store};
 
 /// Objects that are to be committed together.

@@ -17,8 +17,8 @@ use crate::index::local_file::LocalFile;
 use crate::index::placed::{self, Placed};
 use crate::index::{Found, Index};
 use crate::limit;
-use crate::local::cache::Cache;
-use crate::local::objects;
+use crate::local::lfs_objects;
+use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
 /// When a frame is stored as a patch.
@@ -103,7 +103,7 @@ impl Candidates {
             return;
         }
         let folder = lfs_storage.join("objects");
-        let mut listed = objects::newest(&folder, limit::REUSE_OBJECT_BYTES, limit::REUSE_OBJECTS);
+        let mut listed = lfs_objects::newest(&folder, limit::REUSE_OBJECT_BYTES, limit::REUSE_OBJECTS);
         if index.is_far() {
             let worth = (wanted_bytes / limit::REUSE_FAR_BYTES).min(limit::REUSE_FAR_OBJECTS);
             listed.truncate(worth as usize);

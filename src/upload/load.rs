@@ -13,7 +13,7 @@ use crate::format::shard::Shard;
 use crate::id::ShardId;
 use crate::index::cached_reads::{shard_copies, skip_shard};
 use crate::limit;
-use crate::local::cache::Kept;
+use crate::local::metadata_cache::Kept;
 
 /// What may be deduplicated against.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use crate::id::{BlockId, ChunkId, ShardId};
 use crate::index::Index;
 use crate::index::cached_reads::{Copying, skip_shard};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::parallel::Results;
 use crate::store::Store;
 

@@ -95,8 +95,8 @@ fn what_is_carried_must_be_what_its_name_says() {
     let object = place.object(&noise(915, 5000));
     object.push(&place.engine()).unwrap();
     let (blocks, _) = place.referenced(&place.newest_segment());
-    let name = crate::format::carried::CarriedName::Block(blocks[0]);
-    let carried = vec![crate::format::carried::Carried { name, pieces: vec![vec![0; 5100].into()] }];
+    let name = crate::format::inline::CarriedName::Block(blocks[0]);
+    let carried = vec![crate::format::inline::Carried { name, pieces: vec![vec![0; 5100].into()] }];
     let bytes = crate::format::segment::Contents { carried, ..Default::default() }.write();
     let id = SegmentId {
         id: CommitId::new(CommitId::LAST_MILLISECONDS - 1).unwrap(),

@@ -1,7 +1,7 @@
 //! Collectors that act in the worst moment: between a commit and its check, or behind a reader.
 
 use super::*;
-use crate::format::carried::{Carried, CarriedName};
+use crate::format::inline::{Carried, CarriedName};
 use crate::id::now_milliseconds;
 use crate::maintain::stats;
 

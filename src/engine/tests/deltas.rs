@@ -7,8 +7,8 @@ use super::*;
 use crate::format::block::Directory;
 use crate::format::delta::FrameNeeds;
 use crate::index::reachable::referenced_blocks;
-use crate::local::objects;
-use crate::local::ranges::Ranges;
+use crate::local::block_cache::Ranges;
+use crate::local::lfs_objects;
 use crate::maintain::compact::compact_with;
 use crate::maintain::stats::stats;
 
@@ -16,7 +16,7 @@ impl Place {
     /// An object where git-lfs keeps it in the clone that the engines of this place work for.
     fn kept(&self, content: &[u8]) -> Object {
         let object = self.object(content);
-        let path = objects::path_in(&self.folder.path().join("lfs/objects"), &object.oid);
+        let path = lfs_objects::path_in(&self.folder.path().join("lfs/objects"), &object.oid);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::rename(&object.path, &path).unwrap();
         Object { path, ..object }

@@ -31,7 +31,7 @@ use crate::error::Kind;
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::format::segment::Segment;
 use crate::id::{BlockId, CommitId, CondemnedId, ContentHash, SegmentId};
-use crate::store::watched::{Call, Watch, When};
+use crate::store::faulty::{Call, Watch, When};
 use crate::store::{Access, Creation, Moved, StoreUrl};
 use crate::test_data::noise;
 

@@ -2,7 +2,7 @@
 
 use super::downloads::{Bucket, assert_right, counting, pull_all};
 use super::*;
-use crate::local::ranges::Ranges;
+use crate::local::block_cache::Ranges;
 
 const PLENTY: u64 = 1 << 30;
 

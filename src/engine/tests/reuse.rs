@@ -1,7 +1,7 @@
 //! Downloads of what stands on this machine already: as a whole file, or in other objects.
 
 use super::*;
-use crate::local::objects;
+use crate::local::lfs_objects;
 
 const BYTES: usize = 24_000_000;
 
@@ -28,7 +28,7 @@ fn pushed(place: &Place, content: &[u8]) -> Object {
 
 /// Where git-lfs keeps the object, with whatever content.
 fn keep(place: &Place, oid: &Oid, content: &[u8]) -> PathBuf {
-    let path = objects::path_in(&place.folder.path().join("lfs/objects"), oid);
+    let path = lfs_objects::path_in(&place.folder.path().join("lfs/objects"), oid);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, content).unwrap();
     path

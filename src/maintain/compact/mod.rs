@@ -14,7 +14,7 @@ use crate::id::{CommitId, SegmentId, now_milliseconds};
 use crate::index::merge_policy::{after, sizes, unload};
 use crate::index::{Index, Watch, shard_merge};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Moved, Pending, Store};
 
 /// What a compaction has done. Names are part of the command line's contract.

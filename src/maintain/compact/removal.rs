@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use super::{Compaction, wait};
 use crate::error::{Error, Kind, Result};
-use crate::format::carried::CarriedName;
+use crate::format::inline::CarriedName;
 use crate::format::segment::Segment;
 use crate::id::{BlockId, ContentHash, Oid, SegmentId, ShardId};
 use crate::index::condemned::CondemnedNames;
 use crate::index::{Index, Standing, Watch, manifest};
 use crate::limit;
-use crate::local::cache::{Cache, Kept};
+use crate::local::metadata_cache::{Cache, Kept};
 use crate::maintain::replaced_records::check_said;
 use crate::store::{Moved, Pending, Store};
 

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use super::wire::{Redirects, Wire};
 use super::{Opened, endpoint, misconfigured, no_retries, root, variable};
 use crate::error::{Error, Kind, Result};
-use crate::store::access::Access;
 use crate::store::names;
+use crate::store::options::Access;
 
 /// How long a machine's own identity may take: outside of Azure nobody answers.
 const FIRST_TOKEN: Duration = Duration::from_secs(5);

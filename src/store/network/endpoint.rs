@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use reqwest::Url;
 
 use crate::error::{Error, Kind, Result};
-use crate::store::access::{Access, ChosenBy, Intent};
+use crate::store::options::{Access, ChosenBy, Intent};
 
 const FORM: &str = "the form is https://host or https://host:port";
 /// What a cloud's machines call their metadata services, beside link-local addresses.

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::wire::{Redirects, Wire};
 use super::{Opened, choose_cryptography, endpoint, misconfigured, no_retries, root, variable};
 use crate::error::{Error, Kind, Result};
-use crate::store::access::Access;
+use crate::store::options::Access;
 
 const HOST: &str = "storage.googleapis.com";
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";

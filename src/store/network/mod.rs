@@ -4,12 +4,12 @@
 mod aws;
 mod azure;
 pub(super) mod endpoint;
-mod explain;
-mod gate;
+mod error_response;
+mod errors;
 mod google;
+mod http_server;
+mod limiter;
 mod proxies;
-mod refusal;
-mod web;
 mod wire;
 
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
 
-pub(super) use self::explain::{Hope, is_link_failure, may_refuse_conditions};
-use self::explain::{causes, root};
-pub use self::refusal::read_refusal;
+pub use self::error_response::read_refusal;
+pub(super) use self::errors::{Hope, is_link_failure, may_refuse_conditions};
+use self::errors::{causes, root};
 pub(super) use self::wire::{AnswerBytes, too_long};
-use super::access::Access;
+use super::options::Access;
 use super::url::{StoreUrl, Target};
 use crate::error::{Error, Result};
 
@@ -90,7 +90,7 @@ pub(super) fn open(
         Target::Azure { container, prefix, account } => {
             (Cloud::Azure, azure::open(container, prefix, account.as_deref(), access, runtime)?)
         }
-        Target::Web(url) => (Cloud::Web, web::open(url, access)?),
+        Target::Web(url) => (Cloud::Web, http_server::open(url, access)?),
     };
     let Opened { objects, parts, prefix, endpoint, host, is_anonymous, is_untrusted } = opened;
     let location = match &endpoint {

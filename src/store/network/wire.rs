@@ -21,13 +21,13 @@ use object_store::{ClientConfigKey, ClientOptions};
 use tokio::time::{Instant, Sleep};
 
 use super::endpoint;
-use super::gate::{Gate, Pass};
+use super::error_response::Refusal;
+use super::limiter::{Gate, Pass};
 use super::proxies;
-use super::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::limit;
 use crate::store::Moved;
-use crate::store::access::Access;
+use crate::store::options::Access;
 
 /// Whether answers that lead elsewhere are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

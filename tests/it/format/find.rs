@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use git_lfs_cdc::error::Error;
 use git_lfs_cdc::format::block::Summary;
-use git_lfs_cdc::format::find::{Head, Source};
+use git_lfs_cdc::format::lookup::{Head, Source};
 use git_lfs_cdc::format::recipe::{Record, Term};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Segment};
 use git_lfs_cdc::id::{BlockId, CommitId, ContentHash, Nonce, Oid};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::block::Summary;
-use git_lfs_cdc::format::carried::{Carried, CarriedName};
+use git_lfs_cdc::format::inline::{Carried, CarriedName};
 use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};

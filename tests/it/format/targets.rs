@@ -10,8 +10,8 @@ use git_lfs_cdc::error::Result;
 use git_lfs_cdc::format::block::{Directory, SUMMARY_WIDTH, Summary};
 use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::Condemned;
-use git_lfs_cdc::format::find::{Head, Source};
 use git_lfs_cdc::format::frame::{Decoder, Frame};
+use git_lfs_cdc::format::lookup::{Head, Source};
 use git_lfs_cdc::format::manifest;
 use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::merge_shards::MergeShards;
@@ -20,7 +20,7 @@ use git_lfs_cdc::format::shard::{self, Recipes, Shard};
 use git_lfs_cdc::format::store_json::StoreDescription;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
-use git_lfs_cdc::local::{clones, ranges};
+use git_lfs_cdc::local::{block_cache, clones};
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{self, StoreUrl};
@@ -293,7 +293,7 @@ pub fn clone(data: &[u8]) {
 /// The name of a file that holds a range of a block.
 pub fn range(data: &[u8]) {
     let name = String::from_utf8_lossy(data);
-    if let Some(range) = ranges::parse(&name) {
+    if let Some(range) = block_cache::parse(&name) {
         assert!(!range.is_empty());
         assert_eq!(format!("{}-{}", range.start, range.end), name);
     }

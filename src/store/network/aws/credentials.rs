@@ -22,8 +22,8 @@ use object_store::aws::AwsCredential;
 use super::http;
 use super::profile::Profile;
 use crate::error::{Error, Kind, Result};
-use crate::store::access::Access;
 use crate::store::network::{causes, variable};
+use crate::store::options::Access;
 
 /// Credentials that end this soon are replaced before they are used.
 const SOON: Duration = Duration::from_secs(120);

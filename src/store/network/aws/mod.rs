@@ -21,8 +21,8 @@ use self::profile::Profile;
 use super::wire::{Redirects, Wire};
 use super::{Opened, endpoint, misconfigured, no_retries, variable};
 use crate::error::{Error, Result};
-use crate::store::access::Access;
 use crate::store::names;
+use crate::store::options::Access;
 use crate::store::url::Bucket;
 
 const DEFAULT_REGION: &str = "us-east-1";

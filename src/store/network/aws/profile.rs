@@ -10,8 +10,8 @@ use aws_runtime::env_config::section::EnvConfigSections;
 use aws_runtime::env_config::{EnvConfigValue, source};
 use aws_types::os_shim_internal::{Env, Fs};
 
-use crate::store::access::Access;
 use crate::store::network::variable;
+use crate::store::options::Access;
 
 /// What editors on Windows put in front of a text.
 const BYTE_ORDER_MARK: &str = "\u{feff}";

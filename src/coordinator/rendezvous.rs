@@ -11,8 +11,8 @@ use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::StreamCommon as _;
 use interprocess::local_socket::{ConnectOptions, Listener, ListenerOptions, Name};
 
-use super::command::Command;
-use super::relay::{self, Connection};
+use super::command_id::Command;
+use super::follower::{self, Connection};
 use crate::error::{Error, Result};
 use crate::limit;
 use crate::local::lock::{self, Attempt};
@@ -143,7 +143,7 @@ impl Meeting {
         if connection.peer_creds()?.euid() != Some(rustix::process::geteuid().as_raw()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's"));
         }
-        relay::greet(connection, self.direction, goes_on)
+        follower::greet(connection, self.direction, goes_on)
     }
 
     fn try_sit(&self) -> Result<Option<Seat>> {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::cache;
-use super::room::{self, RANGES, folders, is_part, listed};
+use super::metadata_cache;
+use super::quota::{self, RANGES, folders, is_part, listed};
 use crate::error::{Error, Result};
 use crate::id::StoreId;
 use crate::limit;
@@ -40,7 +40,7 @@ pub(super) fn note(folder: &Path, id: &StoreId, location: &str) {
             let whose = Whose { id: id.to_string(), location: location.to_owned() };
             serde_json::to_vec(&whose)
                 .map_err(Into::into)
-                .and_then(|json| cache::keep(folder, STORE, [&json[..]]))
+                .and_then(|json| metadata_cache::keep(folder, STORE, [&json[..]]))
         }
     };
     if let Err(e) = noted {
@@ -72,7 +72,7 @@ impl Files {
     fn add(&mut self, metadata: &fs::Metadata, counts: bool) {
         self.files += 1;
         self.bytes += metadata.len();
-        self.counted_bytes += if counts { room::cost_bytes(metadata.len()) } else { 0 };
+        self.counted_bytes += if counts { quota::cost_bytes(metadata.len()) } else { 0 };
         let used = metadata.modified().ok().map(seconds);
         self.oldest = [self.oldest, used].into_iter().flatten().min();
         self.newest = [self.newest, used].into_iter().flatten().max();
@@ -110,7 +110,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 /// The folder that holds what is kept of all stores; none where the user has no home.
 pub fn root() -> Option<PathBuf> {
-    cache::root()
+    metadata_cache::root()
 }
 
 /// What is kept below `root`, the store that was used last first.
@@ -238,7 +238,7 @@ mod tests {
         for (kind, name, bytes) in
             [("index", "segment", 1000), ("ranges/block", "0-2000000", 2_000_000), (JOURNAL, "block", 50)]
         {
-            cache::keep(&folder.join(kind), name, [&vec![0; bytes][..]]).unwrap();
+            metadata_cache::keep(&folder.join(kind), name, [&vec![0; bytes][..]]).unwrap();
         }
         let date = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
         for_each_file(&folder, &mut |path, _| {
@@ -281,7 +281,7 @@ mod tests {
         let unused = keep(root.path(), 2, 40);
         // a command has used the store, but not that range
         note(&used, &StoreId([1; 16]), "s3://bucket/1");
-        cache::keep(&used.join("ranges/other"), "0-10", [&[0; 10][..]]).unwrap();
+        metadata_cache::keep(&used.join("ranges/other"), "0-10", [&[0; 10][..]]).unwrap();
         for store in stores(root.path()) {
             prune(&store, ago(30)).unwrap();
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
 
-use super::relay;
+use super::follower;
 use crate::agent::Init;
 use crate::engine::{Engine, Transfer};
 use crate::error::{Error, Kind, Result};
@@ -140,7 +140,7 @@ impl Shared {
 
     /// Ends the sessions of all other agents, and gives them a moment to remove what they were fetching.
     pub(super) fn part(&self) {
-        locked(&self.others).iter().for_each(|connection| relay::close(connection));
+        locked(&self.others).iter().for_each(|connection| follower::close(connection));
         locked(&self.moving).objects.iter().for_each(|progress| progress.cancel());
         self.wait_for_others(Duration::from_millis(limit::PARTING_MS));
     }
@@ -198,7 +198,7 @@ pub(super) struct Present {
 
 impl Drop for Present {
     fn drop(&mut self) {
-        relay::close(&self.connection);
+        follower::close(&self.connection);
         locked(&self.shared.others).retain(|other| !Arc::ptr_eq(other, &self.connection));
         self.shared.one_less.notify_all();
     }

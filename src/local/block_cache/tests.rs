@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{ContentHash, Nonce};
-use crate::local::room::cost_bytes;
+use crate::local::quota::cost_bytes;
 
 const KIB: u32 = limit::KIB as u32;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::kept;
-use super::room::listed;
+use super::cache_admin;
+use super::quota::listed;
 use crate::error::{Error, Result};
 use crate::id::{ContentHash, StoreId};
 use crate::limit;
@@ -59,7 +59,7 @@ impl Cache {
     pub fn for_store(id: &StoreId, location: &str) -> Self {
         let folder = folder_of(id, location);
         if let Some(folder) = &folder {
-            kept::note(folder, id, location);
+            cache_admin::note(folder, id, location);
         }
         Self { folder }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
 
-use super::meeting::Meeting;
+use super::rendezvous::Meeting;
 use crate::agent::{Answer, Client, Object};
 use crate::limit;
 use crate::progress::Progress;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::endpoint;
-use super::refusal::Refusal;
+use super::error_response::Refusal;
 use super::wire::Stalled;
 use super::{Cloud, Place};
 use crate::error::{Error, Kind};

@@ -8,7 +8,7 @@ use object_store::path::Path;
 use super::wire::{Redirects, Wire};
 use super::{Opened, endpoint, misconfigured, no_retries};
 use crate::error::Result;
-use crate::store::access::{Access, ChosenBy};
+use crate::store::options::{Access, ChosenBy};
 
 pub(super) fn open(url: &str, access: &Access) -> Result<Opened> {
     let checked = endpoint::check(url, access.allow_http)?;

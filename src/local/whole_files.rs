@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::clones::Clones;
-use super::objects;
+use super::lfs_objects;
 use crate::id::Oid;
 use crate::limit;
 use crate::threads;
@@ -89,14 +89,16 @@ impl Sources {
             // of the file itself: links are not followed
             let about = fs::symlink_metadata(path).ok();
             about.is_some_and(|about| {
-                about.is_file() && about.len() == size_bytes && (folder.is_named || objects::is_mine(&about))
+                about.is_file()
+                    && about.len() == size_bytes
+                    && (folder.is_named || lfs_objects::is_mine(&about))
             })
         };
         let name = oid.to_string();
         self.folders.iter().filter_map(move |folder| {
             let path = match folder.layout {
                 Layout::Flat => folder.path.join(&name),
-                Layout::Objects => objects::path_in(&folder.path, oid),
+                Layout::Objects => lfs_objects::path_in(&folder.path, oid),
             };
             fits(folder, &path).then_some(path)
         })
@@ -211,12 +213,12 @@ mod tests {
         let clones = Clones::at(folder.path().join("clones"));
         let storages = ["one/lfs", "own/lfs", "gone/lfs"].map(|name| folder.path().join(name));
         for storage in &storages[..2] {
-            put(&objects::path_in(&storage.join("objects"), &OID));
+            put(&lfs_objects::path_in(&storage.join("objects"), &OID));
         }
         storages.iter().for_each(|storage| clones.remember(storage));
         let sources = Sources::open(&[], &clones, &storages[1]);
         let files: Vec<PathBuf> = sources.files(&OID, 7).collect();
-        assert_eq!(files, [objects::path_in(&storages[0].join("objects"), &OID)]);
+        assert_eq!(files, [lfs_objects::path_in(&storages[0].join("objects"), &OID)]);
         assert_eq!(sources.clones(), &storages[..1]);
         let remembered = clones.list();
         assert!(remembered.len() == 2 && !remembered.contains(&storages[2]), "{remembered:?}");

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
-use super::room::{PART, RANGES, Room, listed};
-use super::{cache, lock};
+use super::quota::{PART, RANGES, Room, listed};
+use super::{lock, metadata_cache};
 use crate::error::{Kind, Result};
 use crate::id::{BlockId, StoreId};
 use crate::limit;
@@ -90,7 +90,7 @@ impl Ranges {
     /// What is kept of the store `id` at `location`, where all stores together may take `most_bytes`: with 0,
     /// nothing is read or written.
     pub fn for_store(id: &StoreId, location: &str, most_bytes: u64) -> Self {
-        let folder = (most_bytes > 0).then(|| cache::folder_of(id, location)).flatten();
+        let folder = (most_bytes > 0).then(|| metadata_cache::folder_of(id, location)).flatten();
         let place = folder.and_then(|folder| {
             let room = Room::new(folder.parent()?.to_owned(), most_bytes);
             Some(Place { folder: folder.join(RANGES), room })
@@ -183,9 +183,9 @@ impl Place {
         let path = folder.join(name(range));
         let failed = |e| crate::error::Error::io(format!("writing {}", path.display()), &e);
         let root = self.folder.ancestors().nth(2).unwrap_or(&self.folder);
-        cache::make_folder(root).map_err(failed)?;
+        metadata_cache::make_folder(root).map_err(failed)?;
         let mut file = self.room.begin(bytes.len() as u64, || {
-            cache::make_folder(&folder)?;
+            metadata_cache::make_folder(&folder)?;
             begin_file(&folder, range, bytes.len() as u64)
         })?;
         file.write_all(bytes).map_err(failed)?;

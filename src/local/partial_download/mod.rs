@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::finished::{Finished, give_back};
 use super::lock::{self, Attempt};
-use super::room::Room;
+use super::quota::Room;
 use crate::error::{Error, Result};
 use crate::id::{Nonce, Oid};
 use crate::limit;

@@ -2,7 +2,7 @@
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::meeting::PROTOCOL;
+use super::rendezvous::PROTOCOL;
 use crate::repo::Direction;
 
 /// How git-lfs's process is called.

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::block::Summary;
-use super::carried::{self, CarriedName};
 use super::container::Container;
 use super::cursor::Cursor;
-use super::fence::Fence;
-use super::paged::Layout;
+use super::inline::{self, CarriedName};
+use super::pages::Layout;
 use super::recipe::{Record, Term};
 use super::segment::{self, BLOCKS, BlockEntry, DEPENDENCIES, KEYS, Key, RECORDS, SHARDS, ShardEntry, TERMS};
+use super::sparse_index::Fence;
 use crate::error::{Error, Result};
 use crate::id::{CommitId, Oid, SegmentId};
 use crate::limit;
@@ -73,7 +73,7 @@ impl Head {
             true => Some(Fence::read(container.section(start, segment::FENCE)?)?),
             false => None,
         };
-        let carried = carried::read(&container, start, segment_bytes)?;
+        let carried = inline::read(&container, start, segment_bytes)?;
         Ok(Self { container, repositories, replaces, carried, fence })
     }
 
