@@ -1,8 +1,8 @@
 //! One engine for all agents of a git-lfs command.
 //!
 //! git-lfs starts several agents, each with one object at a time. Those of one command find each other
-//! ([`command`], [`meeting`]): one is the coordinator, takes the others in ([`desk`]) and opens the engine ([`shared`]); the others
-//! hand it their requests over a local socket and hand back its answers ([`relay`]), in git-lfs's own protocol. A
+//! ([`command_id`], [`rendezvous`]): one is the coordinator, takes the others in ([`desk`]) and opens the engine ([`leader`]); the others
+//! hand it their requests over a local socket and hand back its answers ([`follower`]), in git-lfs's own protocol. A
 //! [`Member`] is a [`Transfer`] like the engine itself, so all of this is a detour that can be left out.
 
 mod command_id;

@@ -1,7 +1,7 @@
 //! Frames: up to 256 KiB of consecutive novel chunks, compressed together.
 //!
 //! A *plain* frame is one Zstandard frame and nothing else. A *grouped* frame is a skippable frame
-//! that says so, followed by one Zstandard frame for each plane. A *delta* frame ([`delta`](super::delta)) stands whole
+//! that says so, followed by one Zstandard frame for each plane. A *delta* frame ([`super::delta`]) stands whole
 //! inside a skippable frame, because `zstd` alone could not decode it.
 
 use xxhash_rust::xxh64::xxh64;
