@@ -193,7 +193,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// A covered run is assembled right, and a run whose chunks all stand somewhere is covered.
+        /// A covered run is assembled right, and a run is covered if all its chunks stand somewhere.
         #[test]
         fn what_is_assembled_is_the_run((content, files, wanted) in block()) {
             let ends = cuts(&content);

@@ -88,7 +88,7 @@ pub(super) fn unpack(
     }
 }
 
-/// A term whose frames are being unpacked.
+/// A term that is being unpacked.
 pub(super) struct OpenTerm {
     term: Term,
     /// The place in the object where the term begins.

@@ -40,8 +40,8 @@ impl Content {
 /// The place of a frame: its block, and its offset there.
 type Place = (BlockId, u32);
 
-/// Frames that were unpacked as a base, because neighbours often have the same bases. All downloads share
-/// them.
+/// Frames that were unpacked as a base, because neighbours often have the same bases. The downloads of
+/// an engine share them.
 #[derive(Default)]
 pub(crate) struct Unpacked(Mutex<Frames>);
 
@@ -140,7 +140,7 @@ impl<'a> Patcher<'a> {
         self.content(frame, limit::DELTA_DEPTH + 1, &mut Effort::default())
     }
 
-    /// Returns the content of a frame whose depth must be less than `depth`.
+    /// Returns the content of a frame. The frame's depth must be less than `depth`.
     fn content(&self, frame: &Frame<'_>, depth: u8, effort: &mut Effort) -> Result<Vec<u8>, Lost> {
         self.progress.check().map_err(Lost::Below)?;
         let decoders = &self.shared.decoders;

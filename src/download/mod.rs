@@ -164,7 +164,7 @@ fn blamed(engine: &Engine, found: &Found, error: Error) -> Error {
 }
 
 /// Returns every record of the object in replaced segments, and uses the blocks that these carry from now
-/// on. Leaves out condemned records, because a compaction may have dropped them.
+/// on. Leaves out condemned records, because a collector may have dropped them.
 fn find_replaced(engine: &Engine, oid: &Oid, size_bytes: u64) -> Vec<Found> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     view.index.read_replaced(&engine.store);

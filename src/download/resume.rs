@@ -1,4 +1,4 @@
-//! Resumption of an interrupted download: the terms whose content already stands at its place.
+//! Resumption of an interrupted download: finding the terms that already stand in the file.
 
 use std::sync::atomic::Ordering;
 

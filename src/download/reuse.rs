@@ -154,7 +154,7 @@ impl Reuse {
         }
     }
 
-    /// Adds an object whose recipe is not known yet.
+    /// Adds an object without a known recipe.
     pub(super) fn add_whole(&self, engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) {
         let mut known = self.known();
         if known.unasked.len() < limit::REUSE_OBJECTS {
@@ -162,7 +162,7 @@ impl Reuse {
         }
     }
 
-    /// Forgets the files of these plans, because their content is not what the index says.
+    /// Forgets the files of these plans, because the index is wrong about their content.
     fn forget(&self, wrong: &[Plan]) {
         let pieces = wrong.iter().flat_map(|plan| &plan.pieces);
         let files: HashSet<Oid> = pieces.map(|piece| piece.local.file.oid).collect();

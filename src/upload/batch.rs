@@ -227,7 +227,7 @@ impl Lead<'_> {
         all.iter().for_each(|wanted| self.answer(wanted, Err(error.clone())));
     }
 
-    /// Puts one upload back as the first of the queue.
+    /// Puts one upload back to the front of the queue.
     pub(super) fn again(&self, wanted: &Arc<Wanted>) {
         self.taken().retain(|t| !Arc::ptr_eq(t, wanted));
         wanted.attempts.fetch_add(1, Ordering::Relaxed);

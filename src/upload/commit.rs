@@ -72,7 +72,7 @@ impl Change {
         })
     }
 
-    /// Adds an object whose terms refer to `blocks`. The object relies on the blocks that its terms name,
+    /// Adds an object; its terms refer to `blocks`. The object relies on the blocks that its terms name,
     /// on their dependencies, and on the record that the commit gives it.
     pub(super) fn add(&mut self, oid: Oid, size_bytes: u64, mut terms: Vec<Term>, blocks: &[BlockEntry]) {
         let mut numbers = BTreeMap::new();

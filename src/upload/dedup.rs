@@ -16,7 +16,7 @@ use crate::format::shard::Shard;
 use crate::id::{BlockId, ChunkId};
 use crate::limit;
 
-/// A stretch of an object whose chunks follow each other in the same place.
+/// Chunks that follow each other in an object and in their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
     /// Chunks in a block that the store has.

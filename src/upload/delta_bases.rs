@@ -43,7 +43,7 @@ pub(super) struct BaseRun {
     start: u64,
     chunks: Vec<Chunk>,
     block: Arc<Summary>,
-    /// The term, whose checksum is still missing.
+    /// The term. Its checksum is still missing.
     term: Term,
 }
 

@@ -45,8 +45,8 @@ use crate::store::Pending;
 /// Makes sure that the store has the object in the file `path`.
 ///
 /// When this returns, all data that the object needs is durable. A read of the condemned lists that began
-/// after the commit has named none of that data (invariant I1 in `docs/format.md`). Runs on the
-/// caller's thread.
+/// after the commit has named none of that data (invariant I1 in `docs/format.md`). Runs on the caller's
+/// thread.
 pub(crate) fn upload(
     engine: &Engine,
     oid: &Oid,
@@ -168,7 +168,7 @@ fn change_of<'s>(
 struct Group {
     /// Objects that the store has.
     standing: Vec<Standing>,
-    /// Objects whose data is in the store, but without a record that may be relied on.
+    /// Objects with all data in the store, but without a record that may be relied on.
     renewable: Vec<(Arc<Wanted>, Found)>,
     /// Objects that are being packed, in this order.
     packing: Vec<Arc<Wanted>>,

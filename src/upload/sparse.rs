@@ -104,8 +104,8 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Returns the next piece, and the shards that were found for it. Waits for shards whose chunks are
-    /// near.
+    /// Returns the next piece, and the shards that were found for it. Waits for the shards of near
+    /// chunks.
     pub(super) fn next(&mut self) -> Result<Option<(Piece, Vec<Shard>)>> {
         let enough = if self.scout.is_some() { limit::SCOUTED_BYTES } else { 1 };
         while self.scouted_bytes < enough
