@@ -86,7 +86,7 @@ impl Buffers {
     }
 
     fn fits(&self, state: &State, bytes: usize) -> bool {
-        // a request that is larger than all memory gets all of it
+        // a request that is larger than all memory gets all memory
         state.used_bytes + capacity(bytes) as u64 <= self.most_bytes || state.used_bytes == 0
     }
 

@@ -165,7 +165,7 @@ mod tests {
     /// Runs of a block that a file has, and a seed for the bytes between them.
     type File = (Vec<Range<usize>>, u64);
 
-    /// A block's content, files that have runs of it, and a wanted run.
+    /// A block's content, files with runs of the block, and a wanted run.
     fn block() -> impl Strategy<Value = (Vec<u8>, Vec<File>, Range<usize>)> {
         let ranges = prop::collection::vec((any::<prop::sample::Index>(), 1..40usize), 1..8);
         let files = prop::collection::vec((ranges, any::<u64>()), 1..5);

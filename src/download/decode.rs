@@ -37,8 +37,8 @@ pub(super) enum Failed {
     Unwritten(Error),
 }
 
-/// Unpacks each frame of the fetched `bytes` that a term needs, once, and writes the terms' pieces of it.
-/// Calls `written` with the bytes of each piece.
+/// Unpacks each frame of the fetched `bytes` that a term needs, once, and writes the terms' pieces. Calls
+/// `written` with the bytes of each piece.
 pub(super) fn unpack(
     fetch: &Fetch,
     bytes: &[u8],

@@ -37,7 +37,7 @@ struct Known {
     is_listed: bool,
     /// The files that the index was not asked about yet.
     unasked: Vec<LocalFile>,
-    /// The number of files that the index was asked about while parts of it were not here.
+    /// The number of files that the index was asked about while parts of the index were not here.
     asked_far: usize,
     /// The objects that are known, or that the index was asked about.
     seen: HashSet<Oid>,

@@ -71,7 +71,7 @@ pub struct Settings {
     /// The most bytes of shards that a push reads completely. Up to this size deduplication is exact.
     pub shard_cache_bytes: u64,
     /// True if known chunks are reused only while reading them back stays cheap. False is only for
-    /// measuring the cost of that rule.
+    /// measurements of this rule.
     pub guards_reading: bool,
     /// The places on this machine that keep whole files by their SHA-256.
     pub sources: Vec<PathBuf>,

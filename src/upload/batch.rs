@@ -185,9 +185,9 @@ impl Lead<'_> {
     /// Takes the next upload for a batch that is filled since `begun`. Returns `None` when the batch is
     /// complete.
     ///
-    /// A batch is complete in one of three cases: each asker has an object in it, no more uploads arrive,
-    /// or the first upload has waited long enough. A leader that waits lets more objects share the commit.
-    /// The cost of a commit decides how long that wait pays.
+    /// A batch is complete when each asker has an object in it, or when no more uploads arrive. It is also
+    /// complete when its first upload has waited long enough. A leader that waits lets more objects share
+    /// the commit. The cost of a commit decides how long that wait pays.
     pub(super) fn next(&self, begun: Instant) -> Option<Arc<Wanted>> {
         let longest = Duration::from_millis(limit::GROUP_WAIT_MS);
         let mut state = self.uploads.state();

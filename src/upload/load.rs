@@ -58,7 +58,7 @@ pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result
         }
     } else {
         let count = shards.len();
-        // the list of a store with many shards takes more memory than the keys
+        // frees memory, because a list of many shards is larger than the data learned instead
         drop(shards);
         tracing::debug!("{count} shards of {bytes} bytes: only those are read that key chunks lead to");
         view.learned.keys = Some(Keys::read(&view.index, &engine.store, &engine.cache)?);

@@ -44,9 +44,8 @@ use crate::store::Pending;
 
 /// Makes sure that the store has the object in the file `path`.
 ///
-/// When this returns, all data that the object needs is durable. A read of the condemned lists that began
-/// after the commit has named none of that data (invariant I1 in `docs/format.md`). Runs on the caller's
-/// thread.
+/// When this returns, all data that the object needs is durable. A read of the condemned lists, begun after
+/// the commit, has shown none of this data (invariant I1 in `docs/format.md`). Runs on the caller's thread.
 pub(crate) fn upload(
     engine: &Engine,
     oid: &Oid,
@@ -190,8 +189,8 @@ impl Group {
     }
 }
 
-/// Stores the new chunks of `first` and of the objects that arrive until the batch is complete or has about
-/// as many bytes as a block takes.
+/// Stores the new chunks of `first` and of the objects that arrive meanwhile. The batch ends when it is
+/// complete or has about as many bytes as a block takes.
 fn pack_group<'e>(
     engine: &'e Engine,
     view: &mut View,
@@ -306,7 +305,7 @@ fn look(engine: &Engine, view: &mut View) -> Result<()> {
 
 /// The presence of an object in the store.
 enum Present {
-    /// By a record that may be relied on as it is.
+    /// Present by a record that may be relied on unchanged.
     Fresh(Relied),
     /// The blocks may be relied on, but the record is old, condemned or another repository's. A collector
     /// could drop that record, so this repository needs one of its own.
@@ -350,8 +349,8 @@ fn commit_change<'e>(
 
 /// Answers the objects that pass the check; the others begin again.
 ///
-/// An object passes if a read that begins now shows none of its blocks and records as condemned, if its
-/// record is fresh, and if its blocks are there. The store must still be the one that was written to.
+/// An object passes if its record is fresh and its blocks are there. A read that begins now must not show
+/// its blocks or its record as condemned. The store must still be the one that was written to.
 fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec<Standing>) -> Result<()> {
     if standing.is_empty() {
         return Ok(());

@@ -31,9 +31,9 @@ impl KeyChunks {
         self.chunks += 1;
     }
 
-    /// Ends the object and returns its key chunks. An object of 128 to 2,048 chunks
-    /// gives one in 128. A larger one gives about sixteen, or one in 1,024 if that is more. Objects with fewer
-    /// than 128 chunks together give one in 256.
+    /// Ends the object and returns its key chunks. An object of 128 to 2,048 chunks gives one in 128. A
+    /// larger one gives about sixteen, or one in 1,024 if that is more. Objects with fewer than 128 chunks
+    /// together give one in 256.
     pub(super) fn end_object(&mut self) -> Vec<ChunkId> {
         let chunks = std::mem::take(&mut self.chunks);
         let candidates = std::mem::take(&mut self.candidates);

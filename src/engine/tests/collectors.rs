@@ -129,7 +129,7 @@ fn a_record_of_another_repository_or_an_old_one_is_renewed_without_data() {
 }
 
 /// A push may stand still for days, on a machine that sleeps. It must not rely on a record that it looked
-/// up before. (If this test is slow, the record is too old at once, and is written afresh as well.)
+/// up before. In a slow test the record is too old at once, and is written afresh as well.
 #[test]
 fn a_record_that_grows_old_between_lookup_and_check_is_renewed() {
     for (carries, bytes) in [(false, 100_000), (true, 50_000)] {

@@ -71,7 +71,7 @@ impl Forged {
         places
     }
 
-    /// Pulls the frame at `place` of a block, whose content the recipe claims to be `content`.
+    /// Pulls the frame at `place` of a block; the recipe claims that its content is `content`.
     fn pull(mut self, block: u32, place: (u32, u32), content: &[u8]) -> Result<Vec<u8>> {
         let object = self.place.object(content);
         let all: Vec<u32> = (0..self.blocks.len() as u32).collect();

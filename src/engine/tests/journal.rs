@@ -1,5 +1,5 @@
-//! Interrupted pushes: they end between their blocks and their commit. The next push uses the blocks that
-//! were stored, in whatever state they are by then.
+//! Interrupted pushes: they end between their blocks and their commit. The next push uses the stored
+//! blocks, if they are still good.
 
 use super::*;
 use crate::maintain::stats;
