@@ -1,4 +1,4 @@
-//! Work done on all cores, its results taken in the order it was handed in.
+//! A queue of work for all cores. The results come in the order in which the work was handed in.
 
 use std::sync::Arc;
 
@@ -7,28 +7,28 @@ use rayon::ThreadPool;
 
 use super::error::{Error, Result};
 
-/// Hands work in.
+/// The side that hands work in.
 pub(super) struct Work<T> {
     cores: Arc<ThreadPool>,
     queue: Sender<Receiver<Result<T>>>,
 }
 
-/// Takes results out; ends when the work has ended.
+/// The side that takes results. It ends when the work has ended.
 pub(super) struct Results<T> {
     queue: Receiver<Receiver<Result<T>>>,
 }
 
-/// Whoever takes the results has stopped: so should whoever hands work in.
+/// The receiver takes no more results, so the sender should stop.
 pub(super) struct Stopped;
 
-/// A queue in which at most `depth` pieces of work are under way on `cores`, or waiting to be taken.
+/// Creates a queue. At most `depth` pieces of work are under way on `cores` or wait to be taken.
 pub(super) fn ordered<T>(cores: &Arc<ThreadPool>, depth: usize) -> (Work<T>, Results<T>) {
     let (sender, receiver) = bounded(depth);
     (Work { cores: cores.clone(), queue: sender }, Results { queue: receiver })
 }
 
 impl<T: Send + 'static> Work<T> {
-    /// Runs `job` on some core; waits while the queue is full.
+    /// Runs `job` on some core. Waits while the queue is full.
     pub(super) fn run(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<(), Stopped> {
         let (sender, receiver) = bounded(1);
         self.queue.send(receiver).map_err(|_| Stopped)?;
@@ -36,7 +36,7 @@ impl<T: Send + 'static> Work<T> {
             // rayon would abort the process
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
             let done = done.unwrap_or_else(|_| Err(Error::internal("work on a part of an object panicked")));
-            // nobody waits for the result if the upload has failed meanwhile
+            // the receiver is gone if the upload has failed meanwhile
             let _ = sender.send(done);
         });
         Ok(())
@@ -46,7 +46,7 @@ impl<T: Send + 'static> Work<T> {
 impl<T> Iterator for Results<T> {
     type Item = Result<T>;
 
-    /// The next result; a lost one is an error, and never the end.
+    /// Returns the next result. A lost result is an error, and never the end.
     fn next(&mut self) -> Option<Result<T>> {
         let result = self.queue.recv().ok()?;
         Some(result.recv().unwrap_or_else(|_| Err(Error::internal("a part of an object was lost"))))

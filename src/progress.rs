@@ -1,4 +1,4 @@
-//! How far a transfer is, as whoever waits for it sees it, and whether anybody still does.
+//! The progress of a transfer: how far it is, and whether it is still wanted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::{Error, Result};
 use super::store::Moved;
 
-/// How far a transfer is, and whether anybody still wants it.
+/// The progress of one transfer. Several threads may use it at once.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Bytes of the object that are done, or have only to be sent yet.
+    /// The bytes of the object that are done, or that only have to be sent.
     pub bytes: AtomicU64,
-    /// Those that have to be sent yet.
+    /// Of these, the bytes that still have to be sent.
     unsent: AtomicU64,
-    /// What is on its way.
+    /// The parts in flight.
     moving: Mutex<Vec<Arc<Moving>>>,
     cancelled: AtomicBool,
     listener: Listener,
 }
 
-/// Hears how many bytes are done, and says whether it is still there.
+/// A function that gets the number of bytes done, and returns true if its receiver is still there.
 type Listen = Box<dyn Fn(u64) -> bool + Send>;
 
-/// The one who is told of progress, if it doesn't look by itself.
+/// The receiver of progress reports, if the waiting side doesn't look by itself.
 #[derive(Default)]
 struct Listener(Mutex<Option<Listen>>);
 
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// A part of an object that is on its way to the store or from it.
+/// A part of an object in flight, to the store or from it.
 #[derive(Debug)]
 pub(super) struct Moving {
     content_bytes: u64,
@@ -47,7 +47,7 @@ pub(super) struct Moving {
 }
 
 impl Moving {
-    /// The content in what has passed so far.
+    /// Returns the content in the stored bytes that have moved so far.
     fn done(&self) -> u64 {
         let moved = self.moved.bytes().min(self.stored_bytes);
         (u128::from(self.content_bytes) * u128::from(moved) / u128::from(self.stored_bytes.max(1))) as u64
@@ -55,7 +55,7 @@ impl Moving {
 }
 
 impl Progress {
-    /// Bytes of the object that are done, parts that are on their way in proportion.
+    /// Returns the bytes of the object that are done. Parts in flight count in proportion.
     pub fn done(&self) -> u64 {
         let moving: u64 = self.moving().iter().map(|moving| moving.done()).sum();
         let bytes = self.bytes.load(Ordering::Relaxed) + moving;
@@ -75,22 +75,23 @@ impl Progress {
         Ok(())
     }
 
-    /// From now on `listen` hears how far it is, whenever [`Self::tell`] is called. It says whether it is still there.
+    /// Sets a listener, which each call of [`Self::tell`] tells the bytes done. `listen` returns true while
+    /// its receiver is still there.
     pub fn tell_to(&self, listen: impl Fn(u64) -> bool + Send + 'static) {
         *self.listener.locked() = Some(Box::new(listen));
     }
 
-    /// After this nobody is told any more.
+    /// Removes the listener.
     pub fn tell_nobody(&self) {
         *self.listener.locked() = None;
     }
 
-    /// Whether somebody has to be told.
+    /// Returns true if there is a listener.
     pub fn has_listener(&self) -> bool {
         self.listener.locked().is_some()
     }
 
-    /// Tells how far it is. If nobody is there to hear it, the transfer is cancelled.
+    /// Tells the listener how far the transfer is. Cancels the transfer if the receiver is gone.
     pub fn tell(&self) {
         if let Some(listen) = &*self.listener.locked()
             && !listen(self.done())
@@ -99,31 +100,31 @@ impl Progress {
         }
     }
 
-    /// The transfer begins, perhaps again.
+    /// Begins the transfer, perhaps again.
     pub(super) fn restart(&self) {
         self.moving().clear();
         self.bytes.store(0, Ordering::Relaxed);
         self.unsent.store(0, Ordering::Relaxed);
     }
 
-    /// Content that was counted as done has to be sent yet.
+    /// Notes that content counted as done still has to be sent.
     pub(super) fn has_to_send(&self, content_bytes: u64) {
         self.unsent.fetch_add(content_bytes, Ordering::Relaxed);
     }
 
-    /// A part sets out in something of `stored_bytes`, which `moved` follows.
+    /// Adds a part in flight. Its content is in `stored_bytes`, which `moved` counts.
     pub(super) fn depart(&self, content_bytes: u64, stored_bytes: u64, moved: Moved) -> Arc<Moving> {
         let moving = Arc::new(Moving { content_bytes, stored_bytes, moved });
         self.moving().push(moving.clone());
         moving
     }
 
-    /// A part that set out is there.
+    /// Removes a part that has arrived.
     pub(super) fn arrive(&self, moving: &Arc<Moving>) {
         self.moving().retain(|other| !Arc::ptr_eq(other, moving));
     }
 
-    /// A part that had to be sent is in the store.
+    /// Removes a part that had to be sent and is in the store now.
     pub(super) fn is_sent(&self, moving: &Arc<Moving>) {
         self.arrive(moving);
         self.unsent.fetch_sub(moving.content_bytes, Ordering::Relaxed);

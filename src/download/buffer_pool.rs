@@ -1,7 +1,8 @@
-//! The memory of what is fetched, for all downloads of an engine together: whoever would exceed it waits.
+//! The memory for fetched bytes, which all downloads of an engine share. A download that would exceed it
+//! waits.
 //!
-//! A download that holds some already never waits for more: so those that hold memory always get on, and
-//! give it back.
+//! A download that already holds memory never waits for more. So the downloads that hold memory always go
+//! on, and give it back.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,8 +12,8 @@ use crate::error::Result;
 use crate::limit;
 use crate::progress::Progress;
 
-/// Buffers that together take a bounded number of bytes, in use or kept to be used again: fresh memory costs
-/// more than a read.
+/// Buffers that together take a bounded number of bytes. They are in use or kept for later use, because
+/// fresh memory costs more than a read.
 pub(super) struct Buffers {
     most_bytes: u64,
     state: Mutex<State>,
@@ -24,20 +25,21 @@ struct State {
     used_bytes: u64,
     idle_bytes: u64,
     idle: Vec<Vec<u8>>,
-    /// Those who wait, by number, the first one first.
+    /// The numbers of the waiting downloads, the first one first.
     waiting: VecDeque<u64>,
     last_number: u64,
     #[cfg(test)]
     peak_bytes: u64,
 }
 
-/// The right to so many bytes, given back when it is dropped.
+/// The right to a number of bytes. It is given back when it is dropped.
 pub(super) struct Share {
     bytes: u64,
     buffers: Arc<Buffers>,
 }
 
-/// Capacities are whole MiB, so that a buffer fits the next range too; small ones are not kept.
+/// Returns the capacity of a buffer. It is whole MiB, so that the buffer fits the next range too; small
+/// buffers are not kept.
 fn capacity(bytes: usize) -> usize {
     if bytes < limit::MIB { bytes } else { bytes.next_multiple_of(limit::MIB) }
 }
@@ -51,14 +53,16 @@ impl Buffers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty buffer with room for `bytes`, unless there is no memory for it now or others wait for some.
+    /// Returns an empty buffer with room for `bytes`. Returns `None` if there is no memory for it now, or
+    /// if others wait. Never waits.
     pub(super) fn try_take(self: &Arc<Self>, bytes: usize) -> Option<(Vec<u8>, Share)> {
         let mut state = self.state();
         let is_free = state.waiting.is_empty() && self.fits(&state, bytes);
         is_free.then(|| self.grant(&mut state, bytes))
     }
 
-    /// The same, in turn when there is memory for it. Only for those who hold none.
+    /// Returns an empty buffer as soon as its turn comes and there is memory. Only a download that holds
+    /// none may call this. Fails if the download is cancelled.
     pub(super) fn take(self: &Arc<Self>, bytes: usize, progress: &Progress) -> Result<(Vec<u8>, Share)> {
         let mut state = self.state();
         state.last_number += 1;
@@ -69,7 +73,7 @@ impl Buffers {
             let is_next = state.waiting.front() == Some(&number) && self.fits(&state, bytes);
             if is_next || cancelled.is_err() {
                 state.waiting.retain(|other| *other != number);
-                // it is somebody else's turn
+                // the next one's turn
                 self.freed.notify_all();
             }
             cancelled?;
@@ -82,7 +86,7 @@ impl Buffers {
     }
 
     fn fits(&self, state: &State, bytes: usize) -> bool {
-        // what is larger than all gets all
+        // a request that is larger than all memory gets all memory
         state.used_bytes + capacity(bytes) as u64 <= self.most_bytes || state.used_bytes == 0
     }
 
@@ -109,7 +113,7 @@ impl Buffers {
         (buffer, Share { bytes, buffers: self.clone() })
     }
 
-    /// The most that was ever in use or kept.
+    /// Returns the most bytes that were ever in use or kept.
     #[cfg(test)]
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.state().peak_bytes
@@ -121,7 +125,7 @@ impl Share {
         self.bytes
     }
 
-    /// Gives it back with its buffer, for others to use.
+    /// Gives the share back with its buffer, so that others can use that buffer.
     pub(super) fn give_back(mut self, mut buffer: Vec<u8>) {
         let bytes = buffer.capacity() as u64;
         if buffer.capacity() >= limit::MIB && bytes <= self.bytes {

@@ -1,5 +1,4 @@
-//! Which runs of a block's chunks stand in files on this machine, and how a wanted run is put together from them. Pure:
-//! no files, no store.
+//! The cover of a wanted run of chunks by runs in local files. Pure: no files, no store.
 
 use std::ops::Range;
 
@@ -13,20 +12,20 @@ pub(super) struct Local<F> {
     /// The chunks, counted in the block.
     pub chunks: Range<u32>,
     pub file: F,
-    /// Where the run begins in the file, in bytes.
+    /// The place where the run begins in the file, in bytes.
     pub start: u64,
-    /// Its bytes.
+    /// The length of the run in bytes.
     pub bytes: u32,
 }
 
 impl<F> Local<F> {
-    /// The run that a term of the file is.
+    /// Returns the run of a term that stands in the file.
     pub(super) fn of(term: &Term, start: u64, file: F) -> Self {
         Self { chunks: chunks(term), file, start, bytes: term.content_bytes }
     }
 }
 
-/// A part of a wanted run: these chunks of a local one.
+/// A part of a wanted run: these chunks of a local run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece<F> {
     pub local: Local<F>,
@@ -34,13 +33,15 @@ pub(super) struct Piece<F> {
 }
 
 impl<F> Piece<F> {
-    /// Whether it is all of its local run, so that nobody needs to know where in it chunks end.
+    /// Returns true if the piece is all of its local run. Then the ends of chunks in that run don't matter.
     pub(super) fn is_whole(&self) -> bool {
         self.chunks == self.local.chunks
     }
 
-    /// Where its bytes stand in the file. `ends` says where the chunks of the local run end, from its beginning; of a
-    /// whole run it is not asked. Nothing if that can't be.
+    /// Returns the place of the piece's bytes in the file, or `None` if `ends` are too few.
+    ///
+    /// `ends` are the ends of the chunks in the local run, counted from its beginning. A whole run doesn't
+    /// need them.
     pub(super) fn bytes(&self, ends: &[u32]) -> Option<Range<u64>> {
         if self.is_whole() {
             return Some(self.local.start..self.local.start + u64::from(self.local.bytes));
@@ -53,8 +54,10 @@ impl<F> Piece<F> {
     }
 }
 
-/// Where the chunks of a run end that `content` is, counted from its beginning: objects are cut where their content
-/// says so, so cutting it again gives the same chunks. Nothing if these are not `count`: then it is something else.
+/// Returns the ends of the `count` chunks that `content` consists of, counted from its beginning.
+///
+/// The content decides the cuts, so cutting it again gives the same chunks. Returns `None` if there are not
+/// `count` chunks, because then the content is something else.
 pub(super) fn chunk_ends(content: &[u8], count: usize, suite: Suite) -> Option<Vec<u32>> {
     let (mut ends, mut end) = (Vec::with_capacity(count), 0);
     while let Some(length) = suite.next_cut(&content[end..], true) {
@@ -70,9 +73,9 @@ pub(super) fn chunk_ends(content: &[u8], count: usize, suite: Suite) -> Option<V
 /// The local runs of one block.
 #[derive(Clone, Debug)]
 pub(super) struct LocalRuns<F> {
-    /// By their first chunk.
+    /// The runs, by their first chunk.
     runs: Vec<Local<F>>,
-    /// For each, which of it and those before it reaches furthest.
+    /// For each run, the number of the run up to here that reaches furthest.
     furthest: Vec<u32>,
 }
 
@@ -86,7 +89,7 @@ impl<F: Clone> LocalRuns<F> {
     /// Adds runs.
     pub(super) fn add(&mut self, new: impl IntoIterator<Item = Local<F>>) {
         self.runs.extend(new);
-        // of those that begin at the same chunk the longest is enough
+        // of the runs with the same first chunk, the longest comes first
         self.runs.sort_by_key(|run| (run.chunks.start, std::cmp::Reverse(run.chunks.end)));
         self.find_furthest();
     }
@@ -109,7 +112,8 @@ impl<F: Clone> LocalRuns<F> {
         }
     }
 
-    /// The fewest pieces that make up the chunks `wanted`, in their order. None if one of them is nowhere.
+    /// Returns the fewest pieces that make up the chunks `wanted`, in order. Returns `None` if one of the
+    /// chunks stands in no file.
     pub(super) fn cover(&self, wanted: &Range<u32>) -> Option<Vec<Piece<F>>> {
         let (mut pieces, mut next) = (Vec::new(), wanted.start);
         while next < wanted.end {
@@ -158,10 +162,10 @@ mod tests {
         assert_eq!(cover(&runs, 0..13), None);
     }
 
-    /// Runs of a block that a file has, and what stands between them.
+    /// Runs of a block that a file has, and a seed for the bytes between them.
     type File = (Vec<Range<usize>>, u64);
 
-    /// A block's content, files that have runs of it, and a run that is wanted.
+    /// A block's content, files with runs of the block, and a wanted run.
     fn block() -> impl Strategy<Value = (Vec<u8>, Vec<File>, Range<usize>)> {
         let ranges = prop::collection::vec((any::<prop::sample::Index>(), 1..40usize), 1..8);
         let files = prop::collection::vec((ranges, any::<u64>()), 1..5);
@@ -189,7 +193,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// Whatever is covered is assembled right, and whatever stands somewhere is covered.
+        /// A covered run is assembled right, and a run is covered if all its chunks stand somewhere.
         #[test]
         fn what_is_assembled_is_the_run((content, files, wanted) in block()) {
             let ends = cuts(&content);
@@ -226,7 +230,7 @@ mod tests {
             prop_assert!(assembled == content[bytes(&wanted)]);
         }
 
-        /// What is not the run is noticed, or at least nothing but ranges of it come of it.
+        /// Other content is noticed, or gives only ranges inside the run.
         #[test]
         fn other_content_gives_no_range_outside(seed: u64, bytes in 0..300_000usize, count in 0..40usize, chunks in (0..50u32, 0..50u32)) {
             let content = noise(seed, bytes);

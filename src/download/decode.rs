@@ -1,5 +1,5 @@
-//! From fetched bytes to an object's file: every frame unpacked once, every piece written at its place, every
-//! term verified.
+//! The decoding of fetched bytes into an object's file. Every frame is unpacked once, every piece is
+//! written at its place, and every term is verified.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
@@ -14,12 +14,12 @@ use crate::format::recipe::Term;
 use crate::index::placed::Placed;
 use crate::local::partial_download::ScratchFile;
 
-/// Decoders that are not in use. As many as were ever used at once, which the cores bound.
+/// Idle decoders. Their number is the most that were ever in use at once, which the cores bound.
 #[derive(Default)]
 pub(crate) struct Decoders(Mutex<Vec<Decoder>>);
 
 impl Decoders {
-    /// Works with a decoder that nobody else uses meanwhile.
+    /// Runs `work` with a decoder that no other thread uses meanwhile.
     pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Decoder) -> Result<T>) -> Result<T> {
         let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut decoder = idle.map_or_else(Decoder::new, Ok)?;
@@ -29,16 +29,16 @@ impl Decoders {
     }
 }
 
-/// Why a fetch could not be unpacked.
+/// The reason why a fetch could not be unpacked.
 pub(super) enum Failed {
-    /// The bytes are not what was stored. Names the frame.
+    /// The bytes are not the stored ones. The error names the frame.
     Damaged(Error),
-    /// They could not be written, or what they are made from could not be had.
+    /// The content could not be written, or the bases could not be had.
     Unwritten(Error),
 }
 
-/// Unpacks each frame of the fetched `bytes` that a term needs, once, and writes what the terms take of it;
-/// tells `written` of every piece.
+/// Unpacks each frame of the fetched `bytes` that a term needs, once, and writes the terms' pieces. Calls
+/// `written` with the bytes of each piece.
 pub(super) fn unpack(
     fetch: &Fetch,
     bytes: &[u8],
@@ -46,15 +46,15 @@ pub(super) fn unpack(
     file: &ScratchFile,
     mut written: impl FnMut(u64),
 ) -> Result<(), Failed> {
-    // those without content were only to be fetched
+    // terms without content only needed the fetch
     let mut waiting = fetch.terms.iter().filter(|placed| !placed.term.is_base()).peekable();
-    // terms that go on in the next frame
+    // terms that continue in the next frame
     let mut open: Vec<OpenTerm> = Vec::new();
     let mut position = fetch.range.start;
     loop {
         match waiting.peek() {
             None if open.is_empty() => return Ok(()),
-            // between terms may lie frames that nobody wants
+            // frames between terms may belong to no wanted term
             Some(next) if open.is_empty() => position = position.max(next.term.frames_offset),
             _ => {}
         }
@@ -88,10 +88,10 @@ pub(super) fn unpack(
     }
 }
 
-/// A term whose frames are being unpacked.
+/// A term that is being unpacked.
 pub(super) struct OpenTerm {
     term: Term,
-    /// Where it begins in the object.
+    /// The place in the object where the term begins.
     start: u64,
     done: u32,
     checksum: Xxh3,
@@ -102,7 +102,7 @@ impl OpenTerm {
         Self { term, start, done: 0, checksum: Xxh3::new() }
     }
 
-    /// What belongs to the term of the content of the frame at `position`.
+    /// Returns the term's piece of the content of the frame at `position`.
     pub(super) fn take<'c>(&mut self, content: &'c [u8], position: u32) -> Result<&'c [u8]> {
         let begins_here = self.term.frames_offset == position;
         if !begins_here && self.done == 0 {
@@ -118,7 +118,7 @@ impl OpenTerm {
         Ok(piece)
     }
 
-    /// Whether all of it came, and is what was stored.
+    /// Checks that all of the term has come, with the right checksum.
     pub(super) fn verify(&self) -> Result<()> {
         if self.done == self.term.content_bytes && self.checksum.digest() == self.term.checksum {
             return Ok(());

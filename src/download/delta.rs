@@ -1,5 +1,5 @@
-//! Unpacking delta frames: what they are made from is taken from objects on this machine, from what is kept here of blocks, or else
-//! from the store.
+//! The unpacking of delta frames. Bases come from objects on this machine, from kept ranges of blocks, or
+//! else from the store.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,10 +20,10 @@ use crate::local::block_cache::Kept;
 use crate::progress::Progress;
 use crate::store::{Moved, Store};
 
-/// What helps against a damaged block.
+/// The remedy for a damaged block.
 pub(super) const RESTORE_BLOCK: &str = "the block is damaged in the store: restore it from a backup";
 
-/// A frame of a block that was unpacked.
+/// An unpacked frame of a block.
 #[derive(Clone)]
 struct Content {
     bytes: Arc<Vec<u8>>,
@@ -31,16 +31,17 @@ struct Content {
 }
 
 impl Content {
-    /// What it takes of memory, however little its content is.
+    /// Returns the memory that the frame costs, with a minimum for small content.
     fn cost_bytes(&self) -> usize {
         self.bytes.len() + limit::DELTA_KEPT_COST_BYTES
     }
 }
 
-/// Where a frame lies.
+/// The place of a frame: its block, and its offset there.
 type Place = (BlockId, u32);
 
-/// Frames that were unpacked as a base: neighbours are often made from the same.
+/// Frames that were unpacked as a base, because neighbours often have the same bases. The downloads of
+/// an engine share them.
 #[derive(Default)]
 pub(crate) struct Unpacked(Mutex<Frames>);
 
@@ -61,7 +62,7 @@ impl Unpacked {
         Some(content.clone())
     }
 
-    /// Keeps a frame, and no more than there is room for: those that were used last.
+    /// Keeps a frame. Drops the frames that were not used for longest, if there is too little room.
     fn put(&self, place: Place, content: Content) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
@@ -84,27 +85,28 @@ impl Unpacked {
 pub(super) struct Patcher<'a> {
     store: &'a Store,
     shared: &'a Shared,
-    /// What is kept in place of the ranges that all downloads share, where these keep nothing.
+    /// The spill, if the ranges that all downloads share are not kept.
     spill: Option<Spill>,
     reuse: &'a Reuse,
-    /// Where the chunks of local runs end.
+    /// The ends of chunks in local runs.
     ends: Mutex<Ends>,
     progress: &'a Progress,
-    /// What was read of the store for this, as it was not here.
+    /// The bytes that were read from the store for bases, because they were not here.
     pub fetched_bytes: AtomicU64,
 }
 
-/// What was unpacked for one delta frame: nothing that a store holds may make that endless.
+/// The frames that were unpacked for one delta frame. Their number is bounded, so that no content of a
+/// store can make the work endless.
 #[derive(Default)]
 struct Effort {
     frames: HashMap<Place, Content>,
 }
 
-/// Why the content of a frame can't be had.
+/// The reason why the content of a frame can't be had.
 pub(super) enum Lost {
-    /// Its bytes are not what was stored.
+    /// The frame's bytes are not the stored ones.
     Here(Error),
-    /// What it is made from can't be had, and reading it again doesn't help.
+    /// The bases can't be had, and reading the frame again doesn't help.
     Below(Error),
 }
 
@@ -119,7 +121,7 @@ impl Lost {
 struct Stored {
     start: u32,
     bytes: Vec<u8>,
-    /// Whether they were kept here: the store may have better ones.
+    /// True if they were kept here. Then the store may have better ones.
     is_kept: bool,
 }
 
@@ -133,12 +135,12 @@ impl<'a> Patcher<'a> {
         Self { store, shared, spill, reuse, ends, progress, fetched_bytes }
     }
 
-    /// The content of a delta frame.
+    /// Returns the content of a delta frame.
     pub(super) fn unpack(&self, frame: &Frame<'_>) -> Result<Vec<u8>, Lost> {
         self.content(frame, limit::DELTA_DEPTH + 1, &mut Effort::default())
     }
 
-    /// The content of a frame whose depth must be less than `depth`.
+    /// Returns the content of a frame. The frame's depth must be less than `depth`.
     fn content(&self, frame: &Frame<'_>, depth: u8, effort: &mut Effort) -> Result<Vec<u8>, Lost> {
         self.progress.check().map_err(Lost::Below)?;
         let decoders = &self.shared.decoders;
@@ -155,7 +157,7 @@ impl<'a> Patcher<'a> {
         decoded.map_err(Lost::Here)
     }
 
-    /// What a delta frame is made from.
+    /// Returns the dictionary of bases of a delta frame.
     fn base(&self, delta: &Delta<'_>, effort: &mut Effort) -> Result<Vec<u8>> {
         let mut base = Vec::with_capacity(delta.base_bytes());
         for term in &delta.bases {
@@ -172,7 +174,7 @@ impl<'a> Patcher<'a> {
         Ok(base)
     }
 
-    /// Appends the content of a base. What is kept here and damaged is read again from the store, once.
+    /// Appends the content of a base. If kept bytes are damaged, it reads them again from the store, once.
     fn append(
         &self,
         block: &BlockId,
@@ -194,8 +196,8 @@ impl<'a> Patcher<'a> {
         appended.map_err(|(lost, _)| lost.into_error())
     }
 
-    /// Appends the content of a term to `out`, from the frames that it lies in. Says of a failure whether that was in bytes that are
-    /// kept here.
+    /// Appends the content of a term to `out`, from the frames that it lies in. The bool of an error is
+    /// true if the failure was in kept bytes.
     fn append_frames(
         &self,
         block: &BlockId,
@@ -205,7 +207,7 @@ impl<'a> Patcher<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), (Lost, bool)> {
         let mut open = OpenTerm::new(*term, 0);
-        // what is not unpacked already, from where the first such frame begins
+        // the term's stored bytes, from the first frame that is not unpacked yet
         let mut stored: Option<Stored> = None;
         let mut fresh: Vec<(Place, Content)> = Vec::new();
         let mut position = term.frames_offset;
@@ -240,12 +242,12 @@ impl<'a> Patcher<'a> {
         }
         let is_kept = stored.is_some_and(|stored| stored.is_kept);
         open.verify().map_err(|e| (Lost::Here(e), is_kept))?;
-        // not before: others are to have what is verified
+        // only now, because other downloads must get verified content
         fresh.into_iter().for_each(|(place, content)| self.shared.unpacked.put(place, content));
         Ok(())
     }
 
-    /// The frame at `position` of what was read of a block.
+    /// Returns the frame at `position` of the stored bytes.
     fn first(&self, stored: &Stored, position: u32, depth: u8, effort: &mut Effort) -> Result<Content, Lost> {
         let rest = stored.bytes.get((position - stored.start) as usize..).unwrap_or_default();
         let frame = Frame::first(rest).map_err(Lost::Here)?;
@@ -253,7 +255,7 @@ impl<'a> Patcher<'a> {
         Ok(Content { bytes, stored_bytes: frame.stored.len() as u32 })
     }
 
-    /// A range of a block: what is kept here, or else the store's.
+    /// Returns a range of a block: the kept bytes, or else the store's.
     fn stored(&self, block: &BlockId, range: &Range<u32>) -> Result<Stored> {
         let start = range.start;
         if let Some(bytes) = self.read(block, range, Vec::new()) {
@@ -266,12 +268,12 @@ impl<'a> Patcher<'a> {
         Ok(Stored { start, bytes, is_kept: false })
     }
 
-    /// What is kept here of a block.
+    /// Returns the kept ranges of a block.
     pub(super) fn kept(&self, block: &BlockId) -> Kept {
         self.spill.as_ref().map_or_else(|| self.shared.ranges.of(block), |spill| spill.of(block))
     }
 
-    /// A range of a block, if that is kept here.
+    /// Returns the bytes of a range, if they are kept here.
     pub(super) fn read(&self, block: &BlockId, range: &Range<u32>, buffer: Vec<u8>) -> Option<Vec<u8>> {
         match &self.spill {
             Some(spill) => spill.read(block, range, buffer),
@@ -279,12 +281,12 @@ impl<'a> Patcher<'a> {
         }
     }
 
-    /// Whether what comes is kept for this download alone.
+    /// Returns true if fetched bytes are kept for this download alone.
     pub(super) fn spills(&self) -> bool {
         self.spill.is_some()
     }
 
-    /// Keeps a range of a block that was fetched.
+    /// Keeps a fetched range of a block.
     pub(super) fn keep(&self, block: &BlockId, range: &Range<u32>, stored: &[u8]) {
         match &self.spill {
             Some(spill) => spill.keep(block, range, stored),
@@ -292,7 +294,7 @@ impl<'a> Patcher<'a> {
         }
     }
 
-    /// Forgets what is kept of a range: it is damaged.
+    /// Forgets the kept bytes of a range, because they are damaged.
     pub(super) fn forget(&self, block: &BlockId, range: &Range<u32>) {
         match &self.spill {
             Some(spill) => spill.forget(block, range),

@@ -1,6 +1,8 @@
-//! Fetching the terms of an object: neighbouring ranges of a block merged into one request, several
-//! requests under way, in the memory that all downloads share. A range that another download is fetching, or
-//! has just fetched, is taken from there; what this machine has kept is read from its disk.
+//! The fetches of an object's terms, in memory that all downloads share.
+//!
+//! Neighbouring ranges of a block are one request, and several requests are under way. A range that another
+//! download fetches, or has just fetched, is taken from its window. Kept ranges are read from this
+//! machine's disk.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -29,12 +31,12 @@ use crate::progress::{Moving, Progress};
 use crate::store::{Reach, Store};
 use crate::threads;
 
-/// What the downloads of an engine share.
+/// The state that all fetches of an engine share.
 pub(crate) struct Shared {
     buffers: Arc<Buffers>,
     windows: Windows,
     pub decoders: Decoders,
-    /// Frames that others are made from.
+    /// Unpacked frames that delta frames are made from.
     pub unpacked: Unpacked,
     pub ranges: Ranges,
 }
@@ -43,12 +45,12 @@ impl Shared {
     pub(super) fn new(store: &Store, settings: &Settings) -> Self {
         let reach = store.reach();
         let memory_bytes = settings.memory_bytes - settings.memory_bytes / limit::MEMORY_RESERVE_SHARE;
-        // as much as fills a link: what is on its way when downloads are interrupted is fetched again
+        // As much as fills a link. More would be fetched again after an interruption.
         let on_its_way = reach.fetches_in_flight as u64 * u64::from(reach.fetch_bytes);
         let most_bytes = memory_bytes.min(on_its_way);
         let windows = Windows::new(reach, most_bytes / limit::WINDOWS_SHARE);
         let ranges = match store.is_directory() {
-            // a copy of what is on a disk already saves nothing
+            // a copy of a block that is on a disk already saves nothing
             true => Ranges::none(),
             false => Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes),
         };
@@ -56,14 +58,14 @@ impl Shared {
         Self { buffers: Buffers::new(most_bytes), windows, decoders, unpacked, ranges }
     }
 
-    /// The most memory that fetched bytes ever took.
+    /// Returns the most memory that fetched bytes ever took.
     #[cfg(test)]
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.buffers.peak_bytes()
     }
 }
 
-/// Fetches `terms` of an object into `file`. What delta frames are made from is taken from `reuse` where that has it.
+/// Fetches `terms` of an object into `file`. Takes bases from `reuse` where it has them.
 pub(super) fn fetch(
     (store, shared, reuse): (&Store, &Shared, &Reuse),
     found: &Found,
@@ -75,8 +77,8 @@ pub(super) fn fetch(
     let is_all = terms.len() == placed::terms(found).len();
     let (dependent, mut others): (Vec<_>, Vec<_>) = terms.into_iter().partition(is_dependent);
     if !store.is_directory() && !dependent.is_empty() {
-        // where nothing of the object was here, what its delta frames are made from isn't either; else what is read of other
-        // objects is mostly that, but for delta frames in between, which are small
+        // If no term of the object was here, its bases are not here either. Otherwise other local objects
+        // mostly have the bases, except the small delta frames between.
         let bases = found.record.terms.iter().filter(|term| term.is_base());
         let bases = bases.map(|term| Placed { term: *term, start: 0 });
         others.extend(bases.filter(|placed| is_all || is_dependent(placed)));
@@ -100,8 +102,8 @@ pub(super) fn fetch(
         fetched_bytes,
     };
     job.fetch(others, limit::FETCH_CONTENT_BYTES)?;
-    // a little of each block after the other, in the order of the object, as what stands close together in that is often made from
-    // the same
+    // A little of each block after the other, in the order of the object, because neighbours in an object
+    // often have the same bases.
     job.fetch(dependent, limit::DELTA_FETCH_CONTENT_BYTES)?;
     tracing::debug!(
         "object {}: {} bytes of blocks were kept on this machine, {} came from the store, {} for delta frames alone",
@@ -113,7 +115,7 @@ pub(super) fn fetch(
     Ok(())
 }
 
-/// One object's fetches.
+/// The fetches of one object.
 struct Job<'a> {
     store: &'a Store,
     shared: &'a Shared,
@@ -123,32 +125,32 @@ struct Job<'a> {
     progress: &'a Progress,
     patcher: Patcher<'a>,
     outcome: Mutex<Outcome>,
-    /// What was read of what is kept here.
+    /// The bytes that were read from kept ranges.
     kept_bytes: AtomicU64,
-    /// What was taken of what the store has sent.
+    /// The bytes that were used of the store's answers.
     fetched_bytes: AtomicU64,
 }
 
 #[derive(Default)]
 struct Outcome {
     failed: Option<Error>,
-    /// Fetches that are made once more.
+    /// The fetches that are made once more.
     again: VecDeque<Fetch>,
 }
 
-/// A fetch that is on its way.
+/// A fetch in flight.
 struct Coming {
     fetch: Fetch,
     moving: Arc<Moving>,
     window: Arc<Window>,
-    /// Whether the request was made for this fetch.
+    /// True if the request was made for this fetch.
     is_first: bool,
-    /// Where to read what is kept here, when it is its turn.
+    /// The buffer for a kept range, which is read when its turn comes.
     to_fill: Option<Vec<u8>>,
 }
 
 impl Coming {
-    /// Whether the request was made for this fetch, and for nothing else.
+    /// Returns true if the request was made for this fetch alone.
     fn is_own(&self) -> bool {
         self.is_first && self.window.range == self.fetch.range
     }
@@ -163,7 +165,8 @@ impl Job<'_> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches terms, again where something was not as it should be. From a disk no more content at once than so much.
+    /// Fetches terms, and again the terms that came damaged. `content_bytes` bounds the content of one
+    /// fetch from a disk.
     fn fetch(&self, terms: Vec<Placed>, content_bytes: u64) -> Result<()> {
         let mut from_store = Extent::of(self.reach);
         if self.store.is_directory() {
@@ -184,8 +187,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Sends requests, and has what comes of them unpacked on all cores. Returns when all is done, or one has
-    /// failed and no more is under way.
+    /// Sends requests, and unpacks the answers on all cores. Returns when all fetches are done, or when one
+    /// has failed and no work is under way.
     fn run(&self, mut fetches: VecDeque<Fetch>, cores: &ThreadPool) {
         let workers = cores.current_num_threads().clamp(1, self.reach.fetches_in_flight);
         let (slot, slots) = bounded(workers);
@@ -199,12 +202,12 @@ impl Job<'_> {
                 });
                 let coming = match next {
                     Ok(Some(coming)) => coming,
-                    // what is left is made again, or nothing is
+                    // the next round makes the remaining fetches again, if there are any
                     Ok(None) if under_way.is_empty() && fetches.is_empty() => return,
                     Ok(None) => continue,
                     Err(error) => return self.fail(error),
                 };
-                // as many as there are cores: the others keep their memory until it is their turn
+                // one job for each core; the other fetches keep their memory until their turn
                 let slots: Receiver<()> = slots.clone();
                 if self.outcome().failed.is_some() || slot.send(()).is_err() {
                     return;
@@ -221,7 +224,7 @@ impl Job<'_> {
         });
     }
 
-    /// Sends as many requests as may be under way; one at least, when there is memory for it.
+    /// Sends as many requests as may be under way, and at least one as soon as there is memory for it.
     fn send(&self, fetches: &mut VecDeque<Fetch>, under_way: &mut VecDeque<Coming>) -> Result<()> {
         while under_way.len() < self.reach.fetches_in_flight
             && let Some(fetch) = fetches.front()
@@ -233,7 +236,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Where a fetch's bytes are to come from. Nothing if there is no memory for it now, unless `waits`.
+    /// Returns the source of a fetch's bytes. Returns `None` if there is no memory for it now; with `waits`
+    /// it waits for memory.
     fn source(&self, fetch: &Fetch, waits: bool) -> Result<Option<Source>> {
         let Shared { buffers, windows, .. } = self.shared;
         let source = |take: &dyn Fn(usize) -> Option<(Vec<u8>, Share)>| {
@@ -251,7 +255,7 @@ impl Job<'_> {
         if source_now.is_some() || !waits {
             return Ok(source_now);
         }
-        // others may fetch the same meanwhile, and then it is given back
+        // another download may fetch the same range meanwhile; then this memory is given back
         let reserved = Cell::new(Some(buffers.take(fetch.range.len(), self.progress)?));
         let take = |bytes: usize| match bytes == fetch.range.len() {
             true => reserved.take(),
@@ -280,7 +284,8 @@ impl Job<'_> {
         Coming { fetch, moving, window, is_first, to_fill }
     }
 
-    /// Waits for a fetch's bytes. Nothing if it is to be made again.
+    /// Waits for a fetch's bytes. Returns `None` if nothing is to be unpacked now: the fetch is made again,
+    /// or it was only a base's.
     fn receive(&self, coming: Coming) -> Result<Option<Coming>> {
         let came = match coming.to_fill {
             Some(_) => Ok(()),
@@ -291,13 +296,13 @@ impl Job<'_> {
             Ok(()) => Ok(Some(coming)),
             Err(e) => {
                 self.progress.check()?;
-                // of a part that is not ours, perhaps
+                // the error may be about a part that this fetch doesn't need
                 if !coming.is_own() && matches!(e.kind(), Kind::Corrupt | Kind::Internal) {
                     self.make_again(coming);
                     return Ok(None);
                 }
                 let e = e.context(self.names(&coming.fetch));
-                // who needs it asks once more, unless an object here has what it is for
+                // the delta frame asks once more, unless a local object has its base
                 if coming.fetch.terms.iter().all(|placed| placed.term.is_base()) {
                     tracing::debug!("not fetched ahead: {e}");
                     return Ok(None);
@@ -349,7 +354,7 @@ impl Job<'_> {
         self.fail(error);
     }
 
-    /// What the terms were good in is kept for later downloads.
+    /// Keeps the range for later downloads, because its terms were right.
     fn is_unpacked(&self, coming: &Coming) {
         let Coming { fetch, window, .. } = coming;
         let (count, what) = match fetch.origin {
@@ -358,7 +363,7 @@ impl Job<'_> {
         };
         count.fetch_add(fetch.range.len() as u64, Ordering::Relaxed);
         tracing::debug!("{}: {} bytes {what}", self.names(fetch), fetch.range.len());
-        // what another download has asked for is kept by that one, unless each keeps for itself
+        // Another download's request is kept by that download, unless each download keeps its own.
         let range = if coming.is_first { &window.range } else { &fetch.range };
         if fetch.origin != Origin::Kept
             && (coming.is_first || self.patcher.spills())
@@ -377,7 +382,7 @@ impl Job<'_> {
         self.outcome().again.push_back(Fetch { origin, ..coming.fetch });
     }
 
-    /// The first error counts.
+    /// Notes an error. Only the first one counts.
     fn fail(&self, error: Error) {
         self.outcome().failed.get_or_insert(error);
     }

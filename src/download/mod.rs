@@ -1,6 +1,8 @@
-//! A pull, one object: look for it on this machine, else find its recipe, take what it shares with other objects that are
-//! here, plan the ranges to fetch, fetch them in parallel, write every chunk at its place and verify every term. Many may
-//! be under way at once.
+//! The download of one object. Many downloads may be under way at once, each on its caller's thread.
+//!
+//! A download first looks for the whole file on this machine. Otherwise it finds the object's recipe and
+//! takes the chunks that other local objects have. It plans the ranges that are still missing, fetches them
+//! in parallel, writes every chunk at its place, and verifies every term.
 
 mod buffer_pool;
 mod cover;
@@ -32,14 +34,15 @@ use crate::local::whole_files::Sources;
 use crate::progress::Progress;
 use crate::store::Store;
 
-/// What the downloads of an engine share.
+/// The state that all downloads of an engine share.
 pub(crate) struct Downloads {
     scratch: Mutex<Option<Scratch>>,
-    /// How often a look at the store's index was begun, and the number of the last that succeeded.
+    /// The number of looks at the store's index that were begun. `last_look` is the number of the last one
+    /// that succeeded.
     looks: AtomicU64,
     last_look: AtomicU64,
     pub fetching: fetch::Shared,
-    /// Looked at when the first object is asked for.
+    /// The sources, opened when the first object is asked for.
     sources: OnceLock<Sources>,
     reuse: Reuse,
 }
@@ -52,15 +55,15 @@ impl Downloads {
         Self { scratch: Mutex::default(), looks, last_look, fetching, sources, reuse }
     }
 
-    /// The places on this machine that may have whole objects.
+    /// Returns the places on this machine that may have whole objects.
     pub(crate) fn sources(&self, settings: &Settings) -> &Sources {
         let Settings { sources, clones, lfs_storage, .. } = settings;
         self.sources.get_or_init(|| Sources::open(sources, clones, lfs_storage))
     }
 }
 
-/// Puts the object into a temporary file and returns its path. Of what fails, only the partial file of a large
-/// object is left, for the next download.
+/// Puts the object into a temporary file and returns its path. After an error, only the partial file of a
+/// large object stays, for the next download.
 pub(crate) fn download(
     engine: &Engine,
     oid: &Oid,
@@ -76,14 +79,14 @@ pub(crate) fn download(
     let looks = || engine.downloads.looks.load(Ordering::SeqCst);
     let at_first = looks();
     let mut failed = None;
-    // what was read of the index may be old: one more look before giving up, after what has failed
+    // the index that was read may be old, so a failure leads to one more look
     for again in [false, true] {
         let newer_than = again.then(|| if failed.is_some() { looks() } else { at_first });
         let Lookup { mut found, damaged } = find(engine, oid, newer_than)?;
         let another_size = found.iter().map(|f| f.record.size_bytes).find(|size| *size != size_bytes);
         found.retain(|f| f.record.size_bytes == size_bytes);
         if let (true, Some(other)) = (found.is_empty(), another_size) {
-            // the oid is the content's own hash, so no other content is meant
+            // the oid is the hash of the content, so the pointer can't mean other content
             let what =
                 format!("object {oid} has {other} bytes in the store, and its pointer says {size_bytes}");
             return Err(
@@ -124,12 +127,13 @@ pub(crate) fn download(
     }))
 }
 
-/// Whether an error is one of what the store holds.
+/// Returns true if the error is about the content of the store.
 fn is_of_the_store(error: &Error) -> bool {
     matches!(error.kind(), Kind::NotFound | Kind::Corrupt)
 }
 
-/// Assembles the object by the first of its records that leads to all of it. The last error is left in `failed`.
+/// Assembles the object by the first of its records that leads to all its content. Leaves the last error in
+/// `failed`.
 fn try_each(
     engine: &Engine,
     scratch: &Scratch,
@@ -150,7 +154,7 @@ fn try_each(
     Ok(None)
 }
 
-/// An error with the segment that led to it: that may be what is wrong.
+/// Adds the segment of the record to an error, because that segment may be wrong.
 fn blamed(engine: &Engine, found: &Found, error: Error) -> Error {
     let index = engine.view.lock().unwrap_or_else(PoisonError::into_inner).index.clone();
     match index.segment_of(&engine.store, &engine.cache, found) {
@@ -159,8 +163,8 @@ fn blamed(engine: &Engine, found: &Found, error: Error) -> Error {
     }
 }
 
-/// Every record of the object in segments that others replace, and what these carry from now on. But for condemned records:
-/// they may have been dropped.
+/// Returns every record of the object in replaced segments, and uses the blocks that these carry from now
+/// on. Leaves out condemned records, because a collector may have dropped them.
 fn find_replaced(engine: &Engine, oid: &Oid, size_bytes: u64) -> Vec<Found> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     view.index.read_replaced(&engine.store);
@@ -172,7 +176,7 @@ fn find_replaced(engine: &Engine, oid: &Oid, size_bytes: u64) -> Vec<Found> {
     found
 }
 
-/// The folder for downloads; opened, and swept, at the first one.
+/// Returns the folder for downloads. The first call opens and sweeps it.
 fn scratch(engine: &Engine) -> Result<Scratch> {
     let mut scratch = engine.downloads.scratch.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(scratch) = &*scratch {
@@ -184,8 +188,10 @@ fn scratch(engine: &Engine) -> Result<Scratch> {
     Ok(scratch.insert(Scratch::open(lfs_storage, *modes, ranges)?).clone())
 }
 
-/// Every record of the object: those without condemned blocks first, then the newest. By any look, or by one
-/// that was begun after look number `newer_than`: many that miss something at the same time share one.
+/// Returns every record of the object: records without condemned blocks first, then the newest.
+///
+/// Any look will do, unless `newer_than` is given: then the look must have begun after that number.
+/// Downloads that miss something at the same time share one look. The view is not locked during the lookup.
 fn find(engine: &Engine, oid: &Oid, newer_than: Option<u64>) -> Result<Lookup> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(e) = view.failed.take() {
@@ -195,7 +201,7 @@ fn find(engine: &Engine, oid: &Oid, newer_than: Option<u64>) -> Result<Lookup> {
     if !view.listed || newer_than.is_some_and(|number| last_look() <= number) {
         look(engine, &mut view)?;
     }
-    // others may look meanwhile
+    // unlocked, so that other downloads may look meanwhile
     let index = view.index.clone();
     drop(view);
     let mut lookup = index.find(&engine.store, &engine.cache, oid);
@@ -204,12 +210,12 @@ fn find(engine: &Engine, oid: &Oid, newer_than: Option<u64>) -> Result<Lookup> {
     Ok(lookup)
 }
 
-/// Reads what is new in the index.
+/// Reads the new part of the index.
 pub(crate) fn look(engine: &Engine, view: &mut View) -> Result<()> {
     let number = engine.downloads.looks.fetch_add(1, Ordering::SeqCst) + 1;
     let (index, condemned) = view.look(engine);
     index?;
-    // here it only says which record to try first
+    // condemned lists only order the records here
     if let Err(e) = condemned {
         tracing::warn!("the condemned lists are not used: {e}");
     }

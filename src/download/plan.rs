@@ -1,4 +1,5 @@
-//! Which ranges of blocks a download fetches for which terms: neighbouring ranges merged, in the order of the object. Pure.
+//! The plan of a download: the ranges of blocks to fetch, and the terms that each range serves.
+//! Neighbouring ranges are merged, in the order of the object. Pure: no store, no threads.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -20,18 +21,18 @@ pub(super) struct Fetch {
     pub origin: Origin,
 }
 
-/// Where a fetch's bytes come from.
+/// The origin of a fetch's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// From this machine, which has kept them.
+    /// This machine, which has kept them.
     Kept,
-    /// From the store, together with what others want.
+    /// The store, in a window that other downloads may share.
     Store,
-    /// From the store, and what others fetched could not be used: this time by itself.
+    /// The store, in a request of its own, because the shared bytes could not be used.
     StoreAlone,
 }
 
-/// How far one fetch reaches.
+/// The bounds of one fetch.
 #[derive(Clone, Copy)]
 pub(super) struct Extent {
     pub gap_bytes: u32,
@@ -40,20 +41,22 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// From the store.
+    /// Returns the bounds of a fetch from the store.
     pub(super) fn of(reach: Reach) -> Self {
         let Reach { fetch_gap_bytes, fetch_bytes, .. } = reach;
         Self { gap_bytes: fetch_gap_bytes, bytes: fetch_bytes, content_bytes: limit::FETCH_CONTENT_BYTES }
     }
 
-    /// Of what is kept on this machine: no gap costs less than what lies in it.
+    /// Returns the bounds of a fetch from this machine. Its gap is 0, because reading a gap costs more than
+    /// it saves.
     pub(super) fn of_kept() -> Self {
         let (bytes, content_bytes) = (limit::DIRECTORY_FETCH_BYTES, limit::FETCH_CONTENT_BYTES);
         Self { gap_bytes: 0, bytes, content_bytes }
     }
 }
 
-/// The fetches of terms: those from this machine, where `kept` says what it has of a block, and those from the store.
+/// Returns the fetches of terms, from this machine and from the store. `kept` returns the ranges of a block
+/// that this machine has.
 pub(super) fn fetches(
     found: &Found,
     terms: Vec<Placed>,
@@ -66,7 +69,7 @@ pub(super) fn fetches(
         let kept = of_blocks.entry(term.block).or_insert_with(of_block);
         kept.covers(&(term.frames_offset..term.frames_end()))
     });
-    // those without content are where they are to be
+    // terms without content need no fetch from this machine
     let here = here.into_iter().filter(|placed| !placed.term.is_base()).collect();
     let mut fetches = merged(found, others, from_store, Origin::Store);
     fetches.extend(merged(found, here, from_disk, Origin::Kept));
@@ -75,7 +78,7 @@ pub(super) fn fetches(
     fetches.into()
 }
 
-/// Orders terms by block and place, and merges what lies close together.
+/// Orders terms by block and place, and merges those that lie close together.
 fn merged(found: &Found, mut terms: Vec<Placed>, extent: Extent, origin: Origin) -> Vec<Fetch> {
     terms.sort_by_key(|Placed { term, start }| (term.block, term.frames_offset, term.skip_bytes, *start));
     let mut fetches: Vec<Fetch> = Vec::new();

@@ -1,4 +1,4 @@
-//! What an interrupted download has left of an object: every term whose content stands at its place.
+//! Resumption of an interrupted download: finding the terms that already stand in the file.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,10 @@ use crate::local::partial_download::ScratchFile;
 use crate::progress::Progress;
 use crate::threads;
 
-/// Those of an object's terms that have to be fetched. The recipe's checksums say it, and no list that was kept
-/// beside the file: what a list claims could be missing after a power failure, and reading costs less than fetching.
+/// Returns the terms of an object that must still be fetched.
+///
+/// The recipe's checksums decide, not a list beside the file. After a power failure, content on such a list
+/// could be missing. Reading costs less than fetching.
 pub(super) fn missing(terms: Vec<Placed>, file: &ScratchFile, progress: &Progress) -> Result<Vec<Placed>> {
     if !file.has_content() {
         return Ok(terms);

@@ -1,5 +1,5 @@
-//! What a wanted object shares with others that stand on this machine: the index says which runs of chunks they have in
-//! common, their bytes are read from the local file, and the term's checksum says whether that was right.
+//! Reuse of content from other objects on this machine. The index names the runs of chunks that they share
+//! with the wanted object. The bytes come from the local file, and the term's checksum proves them.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -23,37 +23,37 @@ use crate::local::partial_download::ScratchFile;
 use crate::progress::Progress;
 use crate::threads;
 
-/// What an engine knows of objects on this machine.
+/// The local objects that an engine knows.
 #[derive(Debug, Default)]
 pub(super) struct Reuse {
     known: Mutex<Known>,
-    /// How much was to be fetched so far.
+    /// The content bytes that downloads have wanted so far.
     wanted_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Whether what stood on this machine at first is among `unasked`, or was.
+    /// True if the files that stood on this machine at first were listed.
     is_listed: bool,
-    /// Files that the index was not asked about yet.
+    /// The files that the index was not asked about yet.
     unasked: Vec<LocalFile>,
-    /// How many the index was asked about while parts of it were not here.
+    /// The number of files that the index was asked about while parts of the index were not here.
     asked_far: usize,
-    /// Objects that are known, or were asked about.
+    /// The objects that are known, or that the index was asked about.
     seen: HashSet<Oid>,
     blocks: HashMap<BlockId, LocalRuns<Arc<LocalFile>>>,
     terms: usize,
 }
 
-/// How a term is put together.
+/// A wanted term, with the local pieces that make it.
 struct Plan {
     wanted: Placed,
     pieces: Vec<Piece<Arc<LocalFile>>>,
 }
 
-/// Where the chunks of local runs end that are not taken whole. None if the file is something else.
+/// The ends of chunks in local runs that are not taken whole. `None` if the file has other content.
 pub(super) type Ends = HashMap<Key, Option<Vec<u32>>>;
-/// A stretch of a file, and how many chunks it is.
+/// A stretch of a file, with its number of chunks.
 pub(super) type Key = (Oid, u64, u32, usize);
 
 impl Reuse {
@@ -61,7 +61,8 @@ impl Reuse {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts what stands on this machine of an object's `missing` terms into `file`. Returns those that are still missing.
+    /// Puts the content of an object's `missing` terms into `file`, as far as this machine has it. Returns
+    /// the terms that are still missing.
     pub(super) fn place(
         &self,
         engine: &Engine,
@@ -96,8 +97,8 @@ impl Reuse {
         Ok(missing)
     }
 
-    /// The content of a term that is no part of an object that is wanted, if other objects on this machine have it. `ends` are kept from one
-    /// to the next.
+    /// Returns the content of a base's term, if other objects on this machine have it. `ends` is a cache
+    /// that later calls use too.
     pub(super) fn read_base(
         &self,
         block: &BlockId,
@@ -122,7 +123,7 @@ impl Reuse {
         (term_checksum(&content) == term.checksum).then_some(content)
     }
 
-    /// Which terms are to be put together from what, and which can't be.
+    /// Returns the terms that local pieces can make, with these pieces, and the other terms.
     fn plan(
         &self,
         engine: &Engine,
@@ -144,7 +145,8 @@ impl Reuse {
         (plans, elsewhere)
     }
 
-    /// An object was put together at `path`, from where git-lfs takes it: others may share something with it.
+    /// Adds an object that was just assembled at `path`, because later objects may share content with it.
+    /// git-lfs will move it.
     pub(super) fn add(&self, engine: &Engine, found: &Found, path: &Path) {
         let record = &found.record;
         if let Some(file) = in_making(engine, &record.oid, record.size_bytes, path) {
@@ -152,7 +154,7 @@ impl Reuse {
         }
     }
 
-    /// The same of an object whose recipe nobody has asked for.
+    /// Adds an object without a known recipe.
     pub(super) fn add_whole(&self, engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) {
         let mut known = self.known();
         if known.unasked.len() < limit::REUSE_OBJECTS {
@@ -160,7 +162,7 @@ impl Reuse {
         }
     }
 
-    /// Files that some of this should have come from are not what the index says of them.
+    /// Forgets the files of these plans, because the index is wrong about their content.
     fn forget(&self, wrong: &[Plan]) {
         let pieces = wrong.iter().flat_map(|plan| &plan.pieces);
         let files: HashSet<Oid> = pieces.map(|piece| piece.local.file.oid).collect();
@@ -177,8 +179,8 @@ impl Reuse {
 }
 
 impl Known {
-    /// Asks the index about objects that stand on this machine, the first time about those that are there already. Where
-    /// that asks the store, only about as many as `wanted_bytes` are worth.
+    /// Asks the index about objects on this machine, the first time about those that are there already.
+    /// Where that asks the store, `wanted_bytes` bounds the number of objects.
     fn look(&mut self, engine: &Engine, wanted_bytes: u64) {
         if !self.is_listed {
             self.is_listed = true;
@@ -214,7 +216,7 @@ impl Known {
         );
     }
 
-    /// Adds what an object has of blocks, by each of its records.
+    /// Adds an object's runs of blocks, by each of its records.
     fn add(&mut self, file: Arc<LocalFile>, found: &[Found]) {
         let count = found.iter().map(|found| found.record.terms.len()).sum::<usize>();
         if !self.seen.insert(file.oid) || self.terms + count > limit::REUSE_TERMS {
@@ -232,14 +234,14 @@ impl Known {
     }
 }
 
-/// A finished download, unless it is too small to be of use.
+/// Returns the file of a finished download, unless it is too small to be useful.
 fn in_making(engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) -> Option<LocalFile> {
     let later = lfs_objects::path_in(&engine.settings.lfs_storage.join("objects"), oid);
     let paths = vec![path.to_owned(), later];
     (size_bytes >= limit::REUSE_OBJECT_BYTES).then(|| LocalFile::in_one_of(*oid, size_bytes, paths))
 }
 
-/// Finds out where chunks end in all local runs that are not taken whole: each is read once, however much is taken of it.
+/// Finds the ends of chunks in all local runs that are not taken whole. Reads each run once, on all cores.
 fn chunk_ends(plans: &[Plan], suite: Suite, progress: &Progress) -> Result<Ends> {
     let pieces = plans.iter().flat_map(|plan| &plan.pieces).filter(|piece| !piece.is_whole());
     let runs: HashMap<_, &Local<Arc<LocalFile>>> =
@@ -255,7 +257,7 @@ fn chunk_ends(plans: &[Plan], suite: Suite, progress: &Progress) -> Result<Ends>
     Ok(runs.into_iter().map(key).zip(found).collect())
 }
 
-/// Where the chunks of a local run end.
+/// Returns the ends of the chunks of a local run.
 fn ends_of(local: &Local<Arc<LocalFile>>, suite: Suite, content: &mut Vec<u8>) -> Option<Vec<u32>> {
     content.resize(local.bytes as usize, 0);
     local.file.read_at(content, local.start)?;
@@ -266,7 +268,8 @@ fn key(local: &Local<Arc<LocalFile>>) -> Key {
     (local.file.oid, local.start, local.bytes, local.chunks.len())
 }
 
-/// Reads the content of a term from where its pieces stand. Nothing if that is not so much.
+/// Reads the content of a term from its pieces. Returns `None` if they can't be read or have another
+/// length.
 fn read(plan: &Plan, ends: &Ends, content: &mut Vec<u8>) -> Option<()> {
     content.resize(plan.wanted.term.content_bytes as usize, 0);
     let mut rest = &mut content[..];

@@ -1,5 +1,7 @@
-//! Parts of blocks that are on their way or were fetched a moment ago: whatever download wants a range that
-//! lies in one takes it from there. And how far a request reads ahead, for other small objects.
+//! Windows: parts of blocks that are in flight or were fetched a moment ago. Each download that wants a
+//! range inside a window takes it from there.
+//!
+//! This module also decides how far a request reads ahead for other small objects.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,13 +16,13 @@ use crate::limit;
 use crate::progress::Progress;
 use crate::store::{Moved, Reach};
 
-/// A part of a block: one request, whoever waits for it.
+/// A part of a block, which one request fetches for all downloads that wait for it.
 pub(super) struct Window {
     pub range: Range<u32>,
-    /// How much of it has come.
+    /// The bytes that have come so far.
     pub moved: Moved,
     answer: OnceLock<Result<Vec<u8>>>,
-    /// Held while the answer is put there, so that nobody misses it.
+    /// Locked while the answer is set, so that no waiting download misses it.
     arriving: Mutex<()>,
     arrived: Condvar,
     share: Option<Share>,
@@ -38,15 +40,15 @@ impl Window {
         })
     }
 
-    /// What has come of it, for all that wait.
+    /// Sets the answer for all downloads that wait.
     fn arrive(&self, answer: Result<Vec<u8>>) {
         let _arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        // the first answer counts
+        // only the first answer counts
         let _ = self.answer.set(answer);
         self.arrived.notify_all();
     }
 
-    /// Waits for the bytes of `range`, which must lie in it.
+    /// Waits for the bytes of `range`, which must lie in the window. Fails if the download is cancelled.
     pub(super) fn wait(&self, range: &Range<u32>, progress: &Progress) -> Result<&[u8]> {
         let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
         while self.answer.get().is_none() {
@@ -58,7 +60,7 @@ impl Window {
         self.bytes(range)
     }
 
-    /// The bytes of `range`, if they are there.
+    /// Returns the bytes of `range`, if they are there.
     pub(super) fn bytes(&self, range: &Range<u32>) -> Result<&[u8]> {
         let outside = || Error::internal("a range was looked for where it is not");
         let bytes = self.answer.get().ok_or_else(outside)?.as_ref().map_err(Error::clone)?;
@@ -74,7 +76,7 @@ impl Window {
         self.range.start <= range.start && range.end <= self.range.end
     }
 
-    /// What it costs to keep it; a bound also on how many are kept.
+    /// Returns the cost of keeping the window, with a minimum that also bounds the number of kept windows.
     fn cost_bytes(&self) -> u64 {
         self.share.as_ref().map_or(0, Share::bytes).max(limit::WINDOW_COST_BYTES)
     }
@@ -88,7 +90,7 @@ impl Drop for Window {
     }
 }
 
-/// Whose duty it is to say what has come of a window's request.
+/// The duty to set the answer of a window. When it is dropped without an answer, it sets an error.
 pub(super) struct Arrival(Arc<Window>);
 
 impl Arrival {
@@ -114,14 +116,14 @@ pub(super) struct Wanted<'a> {
     pub block: &'a Summary,
     pub range: Range<u32>,
     pub object: Oid,
-    /// Of a small object; others like it may lie beside it.
+    /// True for a small object. Other small objects may lie beside it.
     pub is_small: bool,
 }
 
 /// The windows of an engine's downloads.
 pub(super) struct Windows {
     reach: Reach,
-    /// Those that are kept may take so much.
+    /// The most bytes that kept windows may take.
     most_bytes: u64,
     state: Mutex<State>,
 }
@@ -130,11 +132,12 @@ struct State {
     blocks: HashMap<BlockId, Block>,
     kept_bytes: u64,
     uses: u64,
-    /// What may be read ahead in vain. Each request that was saved by it earns what one costs.
+    /// The bytes that read-ahead may still read in vain. Each saved request adds the bytes that one request
+    /// is worth.
     credit_bytes: u64,
 }
 
-/// What is known of a block here.
+/// The windows of a block.
 #[derive(Default)]
 struct Block {
     /// The first small object that a range was fetched for.
@@ -144,17 +147,17 @@ struct Block {
 
 struct Known {
     window: Weak<Window>,
-    /// Kept while there is room for it, though nobody waits for it.
+    /// The window itself, kept while there is room, even if no download waits for it.
     kept: Option<Arc<Window>>,
     opened_for: Oid,
     last_use: u64,
 }
 
-/// How a range is to be had.
+/// The source of a range.
 pub(super) enum Source {
-    /// It lies in this one.
+    /// The range lies in this existing window.
     Shared(Arc<Window>),
-    /// By a request for this new window, into this buffer.
+    /// The range needs a request for this new window, into this buffer.
     New(Arc<Window>, Vec<u8>),
 }
 
@@ -169,8 +172,8 @@ impl Windows {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a range is to be taken from: a window that has it, or else a new one, in memory that `take` gives
-    /// for so many bytes. Nothing if that gives none.
+    /// Returns the source of a range: a window that has it, or a new one. A new window uses memory that
+    /// `take` gives for a number of bytes. Returns `None` if `take` gives none.
     pub(super) fn source(
         &self,
         wanted: &Wanted<'_>,
@@ -196,7 +199,7 @@ impl Windows {
         Some(Source::New(window, buffer))
     }
 
-    /// What it holds is damaged: it serves nobody any more.
+    /// Forgets a window with damaged bytes, so that it serves no further download.
     pub(super) fn forget(&self, block: &BlockId, window: &Arc<Window>) {
         let mut state = self.state();
         let State { blocks, kept_bytes, .. } = &mut *state;
@@ -213,7 +216,7 @@ impl Windows {
 }
 
 impl State {
-    /// A window that has the range, or soon will.
+    /// Returns a window that has the range or soon will.
     fn find(&mut self, wanted: &Wanted<'_>, reach: Reach) -> Option<Arc<Window>> {
         let block = self.blocks.get_mut(&wanted.block.id)?;
         for known in &mut block.windows {
@@ -230,7 +233,8 @@ impl State {
         None
     }
 
-    /// What to fetch for a range: it alone, or what lies beside it too, when it is plain that others want that.
+    /// Returns the range to fetch. It is wider than the wanted range when other downloads probably want the
+    /// bytes beside it.
     fn read_ahead(&mut self, wanted: &Wanted<'_>, reach: Reach) -> Range<u32> {
         let range = wanted.range.clone();
         if !wanted.is_small || reach.read_ahead_bytes == 0 {
@@ -244,13 +248,13 @@ impl State {
         let frames_end = wanted.block.frames_bytes.max(range.end);
         let mut wider = match frames_end <= reach.read_ahead_bytes {
             true => 0..frames_end,
-            // those that come after it are asked for soon, and some before it as well
+            // objects behind this one are wanted soon, and some before it as well
             false => {
                 let start = range.start.saturating_sub(reach.read_ahead_bytes / 8);
                 start..frames_end.min(start.saturating_add(reach.read_ahead_bytes)).max(range.end)
             }
         };
-        // what other windows have is not read again
+        // leaves out the ranges of other windows
         for window in block.windows.iter().filter_map(|known| known.window.upgrade()) {
             if window.range.end <= range.start {
                 wider.start = wider.start.max(window.range.end);
@@ -263,7 +267,7 @@ impl State {
         if extra_bytes <= self.credit_bytes { wider } else { range }
     }
 
-    /// Adds a window, which is kept if `most_bytes` allow it: those that were used last are.
+    /// Adds a window. Keeps it if `most_bytes` allow that; the windows that were used last stay.
     fn add(&mut self, wanted: &Wanted<'_>, window: &Arc<Window>, most_bytes: Option<u64>) {
         let bytes = window.cost_bytes();
         let is_kept = most_bytes.is_some_and(|most_bytes| {
@@ -283,7 +287,8 @@ impl State {
         });
     }
 
-    /// Whoever waits for it gets it all the same.
+    /// Drops the oldest kept window. Downloads that wait for it get it all the same. Returns false if there
+    /// is none.
     fn drop_oldest(&mut self) -> bool {
         let kept = self.blocks.values_mut().flat_map(|block| &mut block.windows);
         let oldest = kept.filter(|known| known.kept.is_some()).min_by_key(|known| known.last_use);
@@ -321,7 +326,7 @@ mod tests {
             Self { buffers: Buffers::new(1 << 30), windows: Windows::new(reach, most_bytes) }
         }
 
-        /// What a range is taken from, and whether that is new.
+        /// Returns the window that a range is taken from, and whether that window is new.
         fn ask(&self, block: u8, range: Range<u32>, object: u64, is_small: bool) -> (Arc<Window>, bool) {
             let block = Summary {
                 id: BlockId { hash: ContentHash([block; 32]), nonce: Nonce([0; 8]) },
@@ -343,7 +348,7 @@ mod tests {
             }
         }
 
-        /// Small object `number` of a block that is full of them.
+        /// Asks for small object `number` of a block that is full of small objects.
         fn ask_small(&self, block: u8, number: u32) -> (Arc<Window>, bool) {
             let range = number * SMALL..(number + 1) * SMALL;
             self.ask(block, range, u64::from(block) << 32 | u64::from(number), true)
@@ -355,13 +360,13 @@ mod tests {
         let place = Place::new(REACH, 64 << 20);
         let (first, is_new) = place.ask_small(1, 50);
         assert!(is_new && first.range == (500_000..510_000), "{:?}", first.range);
-        // not what is there already
+        // not the bytes that are there already
         let (second, _) = place.ask_small(1, 51);
         assert_eq!(second.range, 510_000..MIB);
         let (before, _) = place.ask_small(1, 3);
         assert_eq!(before.range, 0..500_000);
         assert!((0..100).all(|number| !place.ask_small(1, number).1), "all is there");
-        // and then it is plain enough for the first of the next block
+        // then the first object of the next block is enough
         assert_eq!(place.ask_small(2, 50).0.range, 0..MIB);
     }
 
@@ -374,7 +379,7 @@ mod tests {
         assert!(second.range.start < 20_000_000 && second.range.end > 23_000_000, "{:?}", second.range);
     }
 
-    /// However objects are asked for, what is read in vain stays below what was saved and the credit.
+    /// In any order of requests, the bytes read in vain stay below the saved bytes and the credit.
     #[test]
     fn reading_ahead_in_vain_comes_to_an_end() {
         let place = Place::new(REACH, 64 << 20);
@@ -410,7 +415,7 @@ mod tests {
             assert!(!place.ask_small(block, 0).1);
         }
         for block in 1..=8 {
-            // of a block that was asked for before by the same object
+            // a block that the same object has asked for before
             assert!(place.ask(block, 500_000..900_000, u64::from(block) << 32, true).1);
         }
         assert!(place.ask_small(9, 0).1, "long gone");

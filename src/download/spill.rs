@@ -1,5 +1,5 @@
-//! Ranges of blocks that one download will need again, where nothing is kept on this machine: in a file of their own, which goes with the
-//! download.
+//! The spill: a file for ranges of blocks that one download needs again, where nothing is kept on this
+//! machine. It goes with the download.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use crate::id::BlockId;
 use crate::local::block_cache::Kept;
 use crate::local::partial_download::ScratchFile;
 
-/// The file, and what stands where in it.
+/// The file, and the places of ranges in it.
 pub(super) struct Spill {
     file: ScratchFile,
     places: Mutex<Places>,
@@ -22,12 +22,12 @@ struct Places {
 }
 
 impl Spill {
-    /// In a file that holds nothing yet.
+    /// Creates a spill in an empty file.
     pub(super) fn new(file: ScratchFile) -> Self {
         Self { file, places: Mutex::default() }
     }
 
-    /// Keeps a range of a block, if there is room: without it, it is fetched again.
+    /// Keeps a range of a block. If the write fails, the range is fetched again when it is needed.
     pub(super) fn keep(&self, block: &BlockId, range: &Range<u32>, bytes: &[u8]) {
         let start = {
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,21 +42,21 @@ impl Spill {
         places.of_blocks.entry(*block).or_default().push((range.clone(), start));
     }
 
-    /// Forgets what is here of a range.
+    /// Forgets the ranges that overlap this one.
     pub(super) fn forget(&self, block: &BlockId, range: &Range<u32>) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let of_block = places.of_blocks.entry(*block).or_default();
         of_block.retain(|(kept, _)| range.end <= kept.start || kept.end <= range.start);
     }
 
-    /// What is here of a block.
+    /// Returns the ranges of a block that are in the file.
     pub(super) fn of(&self, block: &BlockId) -> Kept {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let ranges = places.of_blocks.get(block).into_iter().flatten().map(|(range, _)| range.clone());
         Kept::of(ranges.collect())
     }
 
-    /// The bytes of a range, if they are here, in `buffer`.
+    /// Returns the bytes of a range in `buffer`, if they are in the file.
     pub(super) fn read(&self, block: &BlockId, wanted: &Range<u32>, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
         buffer.resize(wanted.len(), 0);
         for (kept, piece) in self.of(block).pieces(wanted)? {
@@ -67,7 +67,7 @@ impl Spill {
         Some(buffer)
     }
 
-    /// Where a range that is here begins in the file.
+    /// Returns the place in the file where a kept range begins.
     fn start_of(&self, block: &BlockId, range: &Range<u32>) -> Option<u64> {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.of_blocks.get(block)?.iter().find(|(kept, _)| kept == range).map(|(_, start)| *start)

@@ -1,5 +1,5 @@
-//! Objects that stand on this machine as whole files: shared where the file system can, else copied, and verified either
-//! way. Neither the index nor a block is needed for them.
+//! Whole files: objects that stand as files on this machine. A download shares their bytes where the file
+//! system can, copies them elsewhere, and verifies both. It needs neither the index nor a block.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use crate::progress::Progress;
 use crate::regular_file;
 use crate::regular_file::Links;
 
-/// The object from the first source that has it right. A file that is damaged, or can't be read, is warned of and passed
-/// over. Fails if the object can't be written, or is not wanted any more.
+/// Returns the object from the first source that has the right content. Warns of a file that is damaged or
+/// can't be read, and skips it. Fails if the object can't be written, or if the download is cancelled.
 pub(super) fn find(
     (sources, scratch): (&Sources, &Scratch),
     oid: &Oid,
@@ -38,7 +38,8 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Makes the file what the source is, and says how; or why the source is of no use.
+/// Gives the file the content of the source. Returns "shared" or "copied", or the reason why the source is
+/// useless.
 fn take(
     source: &Path,
     file: &mut ScratchFile,
@@ -57,7 +58,7 @@ fn take(
         progress.check()?;
         let part = &mut buffer[..(size_bytes - done).min(limit::READ_BYTES as u64) as usize];
         if shares {
-            // what was shared is what counts
+            // the shared bytes are the ones to verify
             file.read_at(part, done)?;
         } else {
             if let Err(e) = open.read_exact(part) {

@@ -1,5 +1,5 @@
-//! What happens to an object, each way told top to bottom: [`upload`] and [`download`], and what the
-//! two share.
+//! The engine: the program's one object that uploads and downloads. This module holds the state that
+//! [`upload`] and [`download`] share.
 
 #[cfg(test)]
 mod tests;
@@ -31,61 +31,64 @@ pub use crate::upload::delta_bases::DeltaRule;
 use crate::upload::load::Learned;
 use crate::upload::thread_pools::Threads;
 
-/// Moves objects to and from a store, one or several at a time.
+/// Moves objects to and from a store, one or several at a time. Any thread may call it.
 pub trait Transfer: Send + Sync {
-    /// Begins what the first object will need, and fails by nothing.
+    /// Prepares for the first object. Never fails.
     fn prepare(&self) {}
 
-    /// Makes sure that the store has the object in the file `path`. When this returns, it is durable.
+    /// Makes sure that the store has the object in the file `path`. When this returns, the object is
+    /// durable.
     fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()>;
 
-    /// Puts the object into a temporary file beside the LFS objects, and returns its path.
+    /// Puts the object into a temporary file in the LFS storage, and returns its path.
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf>;
 
-    /// After the last object: tidies up what nobody waits for, and fails by nothing.
+    /// Does the last work after the last object. Never fails.
     fn finish(&self);
 
-    /// Where more is to be found about errors. Doesn't wait.
+    /// Returns the path of a log that says more about errors. Doesn't wait.
     fn log(&self) -> Option<PathBuf> {
         None
     }
 
-    /// At the end, whatever has happened: nothing is asked any more.
+    /// Ends the transfer, after success or failure. No calls follow.
     fn leave(&self) {}
 }
 
-/// How an engine works.
+/// The settings of an engine.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Whose objects are pushed.
+    /// The name of the repository that the pushed objects belong to.
     pub repository: String,
     /// Zstandard's level for frames.
     pub compression_level: i32,
-    /// Where git-lfs keeps `objects/` and `tmp/`.
+    /// The folder where git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
-    /// The modes of what is made there.
+    /// The modes of new files in that folder.
     pub modes: Modes,
-    /// When frames are stored as patches to what is on this machine; never without.
+    /// The rule for storing frames as deltas to objects on this machine. `None` stores no deltas.
     pub delta: Option<DeltaRule>,
-    /// While a store's shards are no more bytes than this, all are read, and deduplication is exact.
+    /// The most bytes of shards that a push reads completely. Up to this size deduplication is exact.
     pub shard_cache_bytes: u64,
-    /// Whether what is known is reused only while reading it back stays cheap; off only to measure what that costs.
+    /// True if known chunks are reused only while reading them back stays cheap. False is only for
+    /// measurements of this rule.
     pub guards_reading: bool,
-    /// Places on this machine that keep whole files by their SHA-256.
+    /// The places on this machine that keep whole files by their SHA-256.
     pub sources: Vec<PathBuf>,
-    /// The clones on this machine; what others than this one have is used too.
+    /// The clones on this machine. Downloads use the objects of other clones too.
     pub clones: Clones,
-    /// Whether a store's manifest, if it has one, is brought up to date.
+    /// True if a push brings the store's manifest up to date, if there is one.
     pub writes_manifest: bool,
-    /// About how many bytes what is on its way may take, blocks and buffers.
+    /// The memory for blocks in flight and buffers, in bytes. The bound is approximate.
     pub memory_bytes: u64,
-    /// How many bytes of blocks that were fetched may be kept on this machine, of all stores together; 0 for none.
+    /// The most bytes of fetched blocks that may be kept on this machine, for all stores together. 0 keeps
+    /// none.
     pub cache_bytes: u64,
 }
 
 impl Settings {
-    /// The usual ones, but for all that is shared on this machine: nothing is taken from other clones and sources, and no blocks
-    /// are kept.
+    /// Returns the usual settings, without anything shared on this machine. Other clones and sources are
+    /// not used, and no ranges are kept.
     pub fn new(repository: &str, lfs_storage: PathBuf) -> Self {
         Self {
             repository: repository.to_owned(),
@@ -103,25 +106,26 @@ impl Settings {
         }
     }
 
-    /// Chunks that may be known at a time, where a store has too many to know them all.
+    /// Returns how many chunks may be known at a time, where a store has too many to know all.
     pub(crate) fn sparse_chunks(&self) -> usize {
         (self.memory_bytes / limit::MEMORY_BYTES_PER_CHUNK) as usize
     }
 
-    /// At this size a block is closed: with little memory earlier than it is full, so that the next one can be filled while
-    /// it is on its way.
+    /// Returns the size at which a block is closed. With little memory a block is closed before it is full,
+    /// so that the next one can be filled while it is in flight.
     pub(crate) fn block_bytes(&self) -> usize {
         (self.memory_bytes / 3).min(limit::BLOCK_BYTES as u64) as usize
     }
 
-    /// Blocks that fit into the memory beside the open one and what is read and compressed meanwhile.
+    /// Returns how many blocks fit into the memory, beside the open block and the chunks that are read and
+    /// compressed meanwhile.
     pub(crate) fn blocks_in_flight(&self) -> usize {
         let blocks = self.memory_bytes / self.block_bytes().max(1) as u64;
         blocks.saturating_sub(2).max(1) as usize
     }
 }
 
-/// The engine: an open store, and what is known of it.
+/// An open store, and the knowledge about it that all transfers share.
 pub struct Engine {
     pub(crate) store: Store,
     pub(crate) cache: Cache,
@@ -129,40 +133,40 @@ pub struct Engine {
     pub(crate) settings: Settings,
     pub(crate) view: Mutex<View>,
     pub(crate) uploads: Uploads,
-    /// Started before anything else, while there are some to be had.
+    /// The threads of uploads. They are started before other work, while the system allows them.
     pub(crate) threads: Mutex<Option<Arc<Threads>>>,
     pub(crate) candidates: Mutex<Candidates>,
     pub(crate) downloads: Downloads,
 }
 
-/// What is known of the store; each part is read at the first need.
+/// The knowledge about the store. Each part is read when it is needed first.
 #[derive(Default)]
 pub(crate) struct View {
-    /// Whether they were looked for, with whatever success.
+    /// True if a look at `index` and `condemned` was made, with or without success.
     pub(crate) looked: bool,
-    /// Whether `index` and `condemned` were read.
+    /// True if `index` and `condemned` were read.
     pub(crate) listed: bool,
     pub(crate) index: Index,
     pub(crate) condemned: CondemnedNames,
-    /// What may be deduplicated against; read when something is to be packed.
+    /// The chunks that a push may deduplicate against. They are read when an object must be packed.
     pub(crate) learned: Learned,
-    /// What it took to read index and condemned lists last.
+    /// The time of the last look at the index and the condemned lists.
     pub(crate) look_cost: Duration,
-    /// What it failed by to read the index before the first object came, until one hears of it.
+    /// The error of a look before the first object came. The next object takes it.
     pub(crate) failed: Option<Error>,
-    /// Whether all that the journal holds is in `learned`: not before it was read, and not while there may be
-    /// blocks of a group that was not committed.
+    /// True if `learned` has all blocks of the journal. False before the journal was read, and while it may
+    /// name blocks of a batch that was not committed.
     pub(crate) resumed: bool,
-    /// Blocks that were seen in the store, whole.
+    /// The blocks that were seen in the store, complete.
     pub(crate) seen: HashSet<BlockId>,
-    /// Blocks that a commit names and that are not there, or cut short.
+    /// The blocks that a commit names and that are missing or cut short.
     pub(crate) lost: HashSet<BlockId>,
-    /// What is to be done about the manifest at the end.
+    /// The work on the manifest that is due at the end.
     pub(crate) manifest: manifest::Owed,
 }
 
 impl View {
-    /// Reads what is new in the index and in the condemned lists, at the same time.
+    /// Reads the new parts of the index and of the condemned lists, at the same time.
     pub(crate) fn look(&mut self, engine: &Engine) -> (Result<()>, Result<()>) {
         self.looked = true;
         let Self { index, condemned, look_cost, .. } = self;
@@ -177,14 +181,14 @@ impl View {
         looked
     }
 
-    /// Whether a new commit may refer to a block.
+    /// Returns true if a new commit may refer to the block.
     pub(crate) fn may_use(&self, block: &BlockId) -> bool {
         !self.condemned.has_block(block) && !self.lost.contains(block)
     }
 }
 
 impl Engine {
-    /// An engine on an open store. Reads nothing yet.
+    /// Creates an engine on an open store. Reads nothing yet.
     pub fn new(store: Store, settings: Settings) -> Self {
         let (id, location) = (store.description().id, store.location());
         let (cache, journal) = (Cache::for_store(&id, &location), Journal::for_store(&id, &location));
@@ -194,7 +198,7 @@ impl Engine {
         Self { store, cache, journal, settings, view, uploads, threads, candidates, downloads }
     }
 
-    /// The threads of uploads; started at the first need.
+    /// Returns the threads of uploads. The first call starts them.
     pub(crate) fn threads(&self) -> Result<Arc<Threads>> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         match &*threads {
@@ -203,11 +207,12 @@ impl Engine {
         }
     }
 
-    /// Reads what the first object that goes this way will need of the store's metadata: git-lfs takes a while to start its
-    /// agents. If that fails, the first object does, by the same error. Does nothing while another one is at it.
+    /// Reads the metadata that the first object in this direction needs, because git-lfs takes a while to
+    /// start its agents. An error becomes the first object's error. Returns at once if another thread has
+    /// the view.
     pub fn prepare(&self, direction: Direction) {
         let Ok(mut view) = self.view.try_lock() else { return };
-        // an object that was faster hears of what failed itself
+        // an object that came earlier has reported an error itself
         if view.looked {
             return;
         }
@@ -218,7 +223,7 @@ impl Engine {
         view.failed = prepared.err();
     }
 
-    /// So many may ask for an object at the same time; one if it was never said.
+    /// Sets how many callers may ask for an object at the same time. The default is one.
     pub fn set_askers(&self, askers: usize) {
         self.uploads.set_askers(askers);
     }

@@ -1,8 +1,10 @@
-//! Uploads that are under way at the same time: who of those that wait does the work for all, and when a
-//! group of objects is complete.
+//! The batch of uploads that share a commit.
 //!
-//! Each upload waits on the thread of its caller. One of them leads: it packs what waits, and what comes
-//! while it packs, and commits that together. Then it answers, and another may lead.
+//! Each upload waits on the thread of its caller. One of these uploads becomes the leader. The leader packs
+//! the objects that wait and those that arrive while it packs, and commits them together. Then it answers
+//! all of them, and another upload may become the leader. The followers only wait.
+//!
+//! This module decides which upload leads, and when a batch is complete.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -19,13 +21,13 @@ use crate::progress::Progress;
 use crate::regular_file;
 use crate::regular_file::Links;
 
-/// An object that somebody waits for.
+/// An object that a caller waits for.
 pub(super) struct Wanted {
     pub oid: Oid,
     pub size_bytes: u64,
     pub path: PathBuf,
     pub progress: Arc<Progress>,
-    /// How often it was committed, and could not be acknowledged.
+    /// The number of times that it was committed and could not be acknowledged.
     pub attempts: AtomicUsize,
     answer: Mutex<Option<Result<()>>>,
 }
@@ -36,7 +38,8 @@ impl Wanted {
         Arc::new(Self { oid, size_bytes, path, progress, attempts, answer })
     }
 
-    /// Opens the object's file; one byte more than there should be shows that it is too long.
+    /// Opens the object's file. The reader gets at most one byte more than the object's size; that byte
+    /// shows that the file is too long.
     pub(super) fn open(&self) -> Result<impl Read + use<>> {
         let failed = |e| Error::io(format!("opening {}", self.path.display()), &e);
         let file = regular_file::open(&self.path, Links::Followed).map_err(failed)?;
@@ -57,10 +60,10 @@ pub(crate) struct Uploads {
 struct State {
     waiting: VecDeque<Arc<Wanted>>,
     is_led: bool,
-    /// How many may ask at the same time.
+    /// The number of uploads that may ask at the same time.
     askers: usize,
     last_came: Instant,
-    /// What the last commit took, from its blocks being durable to the answers.
+    /// The time of the last commit, from the moment when its blocks were durable to the answers.
     commit_cost: Duration,
 }
 
@@ -77,11 +80,11 @@ impl Default for Uploads {
     }
 }
 
-/// What an upload is to do next.
+/// The next step of an upload.
 pub(super) enum Turn<'u> {
-    /// It was answered.
+    /// The upload was answered.
     Answered(Result<()>),
-    /// Nobody leads: it does.
+    /// No other upload leads, so this one does.
     Lead(Lead<'u>),
 }
 
@@ -90,13 +93,13 @@ impl Uploads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many may ask at the same time: a group with an object of each is complete.
+    /// Sets how many uploads may ask at the same time. A batch with an object of each is complete.
     pub(crate) fn set_askers(&self, askers: usize) {
         self.state().askers = askers;
         self.changed.notify_all();
     }
 
-    /// How many wait.
+    /// Returns how many uploads wait.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.state().waiting.len()
@@ -109,8 +112,8 @@ impl Uploads {
         self.changed.notify_all();
     }
 
-    /// Waits until an upload is answered or may lead. One that nobody wants any more is given up, unless the
-    /// leader has it.
+    /// Waits until an upload is answered or may lead. Gives up a cancelled upload, unless the leader has
+    /// taken it.
     pub(super) fn turn(&self, wanted: &Arc<Wanted>) -> Turn<'_> {
         let mut silence = Silence::new((), Instant::now());
         let mut state = self.state();
@@ -138,21 +141,23 @@ impl Uploads {
     }
 }
 
-/// The right, and the duty, to work for all that wait. When it ends, everything that it took is answered.
+/// The right and the duty to work for all waiting uploads. When it is dropped, all uploads that it took are
+/// answered.
 pub(super) struct Lead<'u> {
     uploads: &'u Uploads,
     taken: Mutex<Vec<Arc<Wanted>>>,
-    /// What is waited for.
+    /// The step that the followers wait for.
     stage: Mutex<&'static str>,
 }
 
 impl Lead<'_> {
-    /// From now on, this is waited for.
+    /// Notes the step that the followers wait for from now on.
     pub(super) fn waits_for(&self, what: &'static str) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
-    /// How many objects there are, how many of their bytes are done, and what is waited for.
+    /// Returns the number of objects, the number of their bytes that are done, and the step that they wait
+    /// for.
     pub(super) fn standing(&self) -> (usize, u64, &'static str) {
         let taken = self.taken();
         let done = taken.iter().map(|wanted| wanted.progress.done()).sum();
@@ -163,7 +168,7 @@ impl Lead<'_> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest upload that waits, but for one of an object that was taken already.
+    /// Takes the oldest waiting upload. Skips the uploads of an object that was taken already.
     fn take(&self, state: &mut State) -> Option<Arc<Wanted>> {
         let mut taken = self.taken();
         let is_new = |w: &Arc<Wanted>| taken.iter().all(|t| t.oid != w.oid);
@@ -172,19 +177,22 @@ impl Lead<'_> {
         Some(next)
     }
 
-    /// The oldest upload that waits now.
+    /// Takes the oldest upload that waits now, without waiting for one.
     pub(super) fn next_waiting(&self) -> Option<Arc<Wanted>> {
         self.take(&mut self.uploads.state())
     }
 
-    /// The next upload for a group that is filled since `begun`, or nothing when that is complete: everybody
-    /// who may ask has an object in it, or no more come, or its first has waited long enough. A commit is
-    /// shared by more if it waits for them, and what it costs says how long that pays.
+    /// Takes the next upload for a batch that is filled since `begun`. Returns `None` when the batch is
+    /// complete.
+    ///
+    /// A batch is complete when each asker has an object in it, or when no more uploads arrive. It is also
+    /// complete when its first upload has waited long enough. A leader that waits lets more objects share
+    /// the commit. The cost of a commit decides how long that wait pays.
     pub(super) fn next(&self, begun: Instant) -> Option<Arc<Wanted>> {
         let longest = Duration::from_millis(limit::GROUP_WAIT_MS);
         let mut state = self.uploads.state();
         loop {
-            // those that are here need no waiting: there is one of each that may ask
+            // no wait for the uploads that are here already
             if let Some(next) = self.take(&mut state) {
                 return Some(next);
             }
@@ -201,16 +209,17 @@ impl Lead<'_> {
         }
     }
 
-    /// Answers one.
+    /// Answers one upload.
     pub(super) fn answer(&self, wanted: &Arc<Wanted>, answer: Result<()>) {
         self.taken().retain(|t| !Arc::ptr_eq(t, wanted));
         *wanted.answer() = Some(answer);
-        // under the lock, as whoever looked before must be waiting by now
+        // under the lock, so that each upload that saw no answer waits by now
         let _state = self.uploads.state();
         self.uploads.changed.notify_all();
     }
 
-    /// Answers all that it took, and all that wait: it is the store that fails, and would fail them too.
+    /// Answers all uploads that the leader took, and all that wait. The store fails, so it would fail the
+    /// waiting uploads too.
     pub(super) fn fail(&self, error: &Error) {
         let waiting = std::iter::from_fn(|| self.uploads.state().waiting.pop_front());
         let mut all: Vec<_> = waiting.collect();
@@ -218,14 +227,14 @@ impl Lead<'_> {
         all.iter().for_each(|wanted| self.answer(wanted, Err(error.clone())));
     }
 
-    /// Has one wait again, as the first.
+    /// Puts one upload back to the front of the queue.
     pub(super) fn again(&self, wanted: &Arc<Wanted>) {
         self.taken().retain(|t| !Arc::ptr_eq(t, wanted));
         wanted.attempts.fetch_add(1, Ordering::Relaxed);
         self.uploads.state().waiting.push_front(wanted.clone());
     }
 
-    /// What a commit costs now.
+    /// Notes the cost of the last commit.
     pub(super) fn has_committed(&self, cost: Duration) {
         self.uploads.state().commit_cost = cost;
     }

@@ -1,5 +1,5 @@
-//! The chunks that a store is known to have: from the shards of committed segments, and of blocks that no commit
-//! names yet.
+//! The chunks that a store is known to have. They come from the shards of committed segments, and from
+//! blocks that no commit names yet.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::format::recipe::Term;
 use crate::id::{BlockId, ChunkId};
 use crate::limit;
 
-/// Where a known chunk stands: a number of a block here, and the chunk's number in it.
+/// The place of a known chunk: the number of its block here, and the chunk's number in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub block: u32,
@@ -21,30 +21,30 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of the chunk that follows in the same block.
+    /// Returns the place of the chunk that follows in the same block.
     pub(super) fn next(self) -> Self {
         Self { chunk: self.chunk + 1, ..self }
     }
 }
 
-/// Where a frame stands in its block.
+/// The place of a frame in its block.
 #[derive(Clone, Copy, Debug)]
 struct FrameStart {
     chunk: u32,
     offset: u32,
-    /// How many delta frames stand before it.
+    /// The number of delta frames before it.
     deltas: u32,
 }
 
 struct Block {
     summary: Summary,
     chunks: Vec<Chunk>,
-    /// One for each frame, and one more for the end.
+    /// One entry for each frame, and one more for the end.
     frames: Vec<FrameStart>,
-    /// What its delta frames are made from.
+    /// The needs of the delta frames.
     needs: Vec<FrameNeeds>,
-    /// While no commit is known to name the block: its frames as a shard lists them. Whoever refers to it has to
-    /// commit it as a new one.
+    /// The frames in a shard's form, while no commit is known to name the block. A commit that refers to
+    /// such a block must name it as a new one.
     uncommitted: Option<Vec<FrameEntry>>,
 }
 
@@ -52,7 +52,7 @@ fn is_usable(summary: &Summary, needs: &[FrameNeeds], usable: &impl Fn(&BlockId)
     usable(&summary.id) && needs.iter().flat_map(|needs| &needs.frames).all(|needed| usable(&needed.block.id))
 }
 
-/// Chunks by id. About 50 bytes of memory for each.
+/// Known chunks by id. Each takes about 50 bytes of memory.
 #[derive(Default)]
 pub(crate) struct KnownChunks {
     blocks: Vec<Block>,
@@ -61,7 +61,8 @@ pub(crate) struct KnownChunks {
 }
 
 impl KnownChunks {
-    /// Adds the blocks of a shard, but for those that `usable` rejects, or that depend on such.
+    /// Adds the blocks of a shard. Skips the blocks that `usable` rejects, and those that depend on such
+    /// blocks.
     pub(super) fn add(&mut self, blocks: Vec<(Summary, Directory)>, usable: impl Fn(&BlockId) -> bool) {
         for (summary, directory) in blocks {
             match self.numbers.get(&summary.id) {
@@ -74,7 +75,7 @@ impl KnownChunks {
         }
     }
 
-    /// Adds a block that the store has, though no commit is known to name it.
+    /// Adds a block that the store has, but that no commit is known to name.
     pub(super) fn add_uncommitted(&mut self, summary: Summary, directory: Directory) {
         if !self.numbers.contains_key(&summary.id) {
             self.add_block(summary, directory, true);
@@ -82,7 +83,7 @@ impl KnownChunks {
     }
 
     fn add_block(&mut self, summary: Summary, directory: Directory, uncommitted: bool) {
-        // of a newer version, which may say more of them than this one knows
+        // a newer version wrote such a block, and may need more for its frames than this version knows
         if !directory.frames.iter().all(|f| Kind::from_byte(f.kind).is_ok()) {
             return;
         }
@@ -103,35 +104,35 @@ impl KnownChunks {
         let id_at = |place: &Place| blocks[place.block as usize].chunks[place.chunk as usize].id;
         for (chunk, listed) in blocks[number as usize].chunks.iter().enumerate() {
             let place = Place { block: number, chunk: chunk as u32 };
-            // several places of one chunk all stay: which is the cheapest to read is seen when it is needed
+            // all places of a chunk stay, because the cheapest one to read is known only later
             table.insert_unique(listed.id.word(), place, |p| id_at(p).word());
         }
     }
 
-    /// How many chunks there are.
+    /// Returns how many chunks there are.
     pub(crate) fn chunks(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether a block is among these.
+    /// Returns true if the block is known.
     pub(super) fn has_block(&self, block: &BlockId) -> bool {
         self.numbers.contains_key(block)
     }
 
-    /// Whether a block is among these, and a commit names it.
+    /// Returns true if the block is known and a commit names it.
     pub(super) fn is_committed(&self, block: &BlockId) -> bool {
         let number = self.numbers.get(block);
         number.is_some_and(|number| self.blocks[*number as usize].uncommitted.is_none())
     }
 
-    /// A block with all that a commit has to say of it, if none has yet.
+    /// Returns the summary and directory that a commit needs for a block, if no commit names it yet.
     pub(super) fn uncommitted(&self, block: u32) -> Option<(Summary, Directory)> {
         let Block { summary, chunks, needs, uncommitted, .. } = &self.blocks[block as usize];
         let frames = uncommitted.clone()?;
         Some((*summary, Directory { chunks: chunks.clone(), frames, needs: needs.clone() }))
     }
 
-    /// Forgets the chunks of blocks that `usable` rejects, or that depend on such.
+    /// Forgets the chunks of the blocks that `usable` rejects, and of those that depend on such blocks.
     pub(super) fn retain(&mut self, usable: impl Fn(&BlockId) -> bool) {
         let usable: Vec<bool> =
             self.blocks.iter().map(|b| is_usable(&b.summary, &b.needs, &usable)).collect();
@@ -141,21 +142,21 @@ impl KnownChunks {
         }
     }
 
-    /// Whether a chunk stands in a place.
+    /// Returns true if the chunk stands in this place.
     pub(super) fn stands_at(&self, id: &ChunkId, place: Place) -> bool {
         self.id_at(place) == Some(id)
     }
 
-    /// Where a chunk stands: some places, if there are many.
+    /// Returns the places of a chunk: only some, if there are many.
     pub(super) fn places(&self, id: &ChunkId) -> impl Iterator<Item = Place> {
         let all = self.table.iter_hash(id.word()).copied();
         all.filter(|place| self.id_at(*place) == Some(id)).take(limit::PLACES_OF_CHUNK)
     }
 
-    /// What the delta frames in a stretch of a block are made from.
+    /// Returns the needs of the delta frames in a stretch of a block.
     pub(super) fn needs(&self, block: u32, frames: &Range<u32>) -> &[FrameNeeds] {
         let Block { frames: starts, needs, .. } = &self.blocks[block as usize];
-        // one more stands behind the last frame
+        // one more entry stands behind the last frame
         let deltas_before = |offset: u32| {
             let frame = starts.partition_point(|start| start.offset < offset).min(starts.len() - 1);
             starts[frame].deltas as usize
@@ -163,17 +164,17 @@ impl KnownChunks {
         needs.get(deltas_before(frames.start)..deltas_before(frames.end)).unwrap_or_default()
     }
 
-    /// The number of a block, if it is among these.
+    /// Returns the number of a block, if it is known.
     pub(super) fn number(&self, block: &BlockId) -> Option<u32> {
         self.numbers.get(block).copied()
     }
 
-    /// The chunk that stands in a place, if its block may be used.
+    /// Returns the chunk in a place, if its block may be used.
     pub(super) fn chunk(&self, place: Place) -> Option<Chunk> {
         self.blocks[place.block as usize].chunks.get(place.chunk as usize).copied()
     }
 
-    /// The frames in a stretch of a block, each as its range.
+    /// Returns the frames in a stretch of a block, each as a range.
     pub(super) fn frames(&self, block: u32, stretch: &Range<u32>) -> impl Iterator<Item = Range<u32>> {
         let frames = &self.blocks[block as usize].frames;
         let first = frames.partition_point(|frame| frame.offset < stretch.start);
@@ -182,12 +183,12 @@ impl KnownChunks {
         pairs.take_while(move |frame| frame.start < end)
     }
 
-    /// All that the delta frames of a block are made from.
+    /// Returns the needs of all delta frames of a block.
     pub(super) fn all_needs(&self, block: u32) -> &[FrameNeeds] {
         &self.blocks[block as usize].needs
     }
 
-    /// Where in its block the frame of a chunk lies.
+    /// Returns the place of a chunk's frame in its block.
     pub(super) fn frame(&self, place: Place) -> Range<u32> {
         let frames = &self.blocks[place.block as usize].frames;
         let frame = frames.partition_point(|f| f.chunk <= place.chunk) - 1;
@@ -199,13 +200,13 @@ impl KnownChunks {
         chunk.map(|chunk| &chunk.id)
     }
 
-    /// What is known of a block without opening it.
+    /// Returns the summary of a block.
     pub(super) fn summary(&self, block: u32) -> Summary {
         self.blocks[block as usize].summary
     }
 
-    /// The term for `count` chunks from `first`, with block number `block` in its recipe. All must
-    /// be known.
+    /// Returns the term for `count` chunks from `first`, with block number `block` in its recipe. All
+    /// chunks must be known.
     pub(super) fn term(&self, first: Place, count: u16, checksum: u64, block: u32) -> Term {
         let Block { chunks, frames, .. } = &self.blocks[first.block as usize];
         let end = first.chunk + u32::from(count);

@@ -1,5 +1,5 @@
-//! The first half of an upload: one read of each object, its SHA-256 on the way, cut into chunks, the
-//! chunks hashed on all cores.
+//! The first half of an upload: one read of each object. One thread reads and cuts the object, one takes
+//! its SHA-256, and all cores hash the chunks.
 
 use std::io::Read;
 use std::ops::Range;
@@ -19,17 +19,17 @@ use crate::parallel;
 use crate::parallel::{Results, Stopped, Work};
 use crate::progress::Progress;
 
-/// Batches that are read but not yet looked up.
+/// The number of chunk batches that are read but not yet looked up.
 const BATCHES_IN_FLIGHT: usize = 4;
 
-/// Some consecutive chunks of an object.
+/// A batch of chunks: some consecutive chunks of an object.
 pub(super) struct Batch {
     bytes: Arc<Vec<u8>>,
     chunks: Vec<Chunk>,
 }
 
 impl Batch {
-    /// Each chunk with its bytes.
+    /// Returns each chunk with its bytes.
     pub(super) fn chunks(&self) -> impl Iterator<Item = (Chunk, &[u8])> {
         self.chunks.iter().scan(0, |end, chunk| {
             let start = *end;
@@ -39,37 +39,37 @@ impl Batch {
     }
 }
 
-/// What comes of reading objects, in their order.
+/// A result of reading objects, in their order.
 pub(super) struct Piece {
-    /// What follows the object.
+    /// The progress of the object.
     pub progress: Arc<Progress>,
-    /// As many bytes as the object should have.
+    /// The expected size of the object.
     pub size_bytes: u64,
     pub what: What,
 }
 
-/// What a piece is.
+/// The content of a piece.
 pub(super) enum What {
     /// The next chunks of the object.
     Chunks(Batch),
-    /// The object has ended, or could not be read further.
+    /// The end of the object, or of the part that could be read.
     End(Result<ReadObject>),
 }
 
-/// What came of reading an object to its end.
+/// The SHA-256 and size of an object that was read to its end.
 pub(super) struct ReadObject {
     pub oid: Oid,
     pub size_bytes: u64,
 }
 
-/// For the thread that takes SHA-256: what to hash, or that the object has ended.
+/// A message to the thread that takes the SHA-256: bytes to hash, or the end of the object.
 enum ToDigest {
     Fresh(Arc<Vec<u8>>, Range<usize>),
     End(Sender<ReadObject>),
 }
 
-/// Starts reading and cutting objects one after the other, as many as there are. Whatever is wrong with one is
-/// said at its end, and the next is read. Takes two threads of `scope`, and hashes on `cores`.
+/// Starts to read and cut objects one after the other. An error of an object is reported at its end, and
+/// the next object is read. Takes two threads of `scope`, and hashes on `cores`.
 pub(super) fn start<'scope>(
     scope: &ScopeFifo<'scope>,
     cores: &Arc<ThreadPool>,
@@ -81,7 +81,7 @@ pub(super) fn start<'scope>(
     scope.spawn_fifo(move |_| digest(&digested));
     scope.spawn_fifo(move |_| {
         let cutter = Cutter { suite, work, to_digest };
-        // ends early if nobody takes the pieces any more
+        // ends early if the receiver takes no more pieces
         let _ = objects.try_for_each(|object| cutter.cut(&object));
     });
     pieces
@@ -97,7 +97,7 @@ fn digest(digested: &Receiver<ToDigest>) {
             }
             ToDigest::End(read) => {
                 let oid = Oid(sha.finalize_reset().into());
-                // nobody waits for it if the upload has failed meanwhile
+                // the receiver is gone if the upload has failed meanwhile
                 let _ = read.send(ReadObject { oid, size_bytes: std::mem::take(&mut size_bytes) });
             }
         }
@@ -111,7 +111,7 @@ struct Cutter {
 }
 
 impl Cutter {
-    /// Hands on what is in an object, and how it ended.
+    /// Hands on the chunks of an object, and its end.
     fn cut(&self, object: &Wanted) -> Result<(), Stopped> {
         let read = match object.open().map(|source| self.read(object, source)) {
             Ok(read) => read?,
@@ -126,7 +126,7 @@ impl Cutter {
         })
     }
 
-    /// Reads, cuts and hands on until the object ends.
+    /// Reads the object, cuts it and hands the chunks on until it ends.
     fn read(&self, object: &Wanted, mut source: impl Read) -> Result<Result<()>, Stopped> {
         let suite = self.suite;
         let mut rest: Vec<u8> = Vec::new();

@@ -1,5 +1,7 @@
-//! The commit protocol (`docs/format.md`, "Write order"): blocks and shards are durable, then the
-//! index segment is put, and that is the commit. What it relies on is checked after it.
+//! The commit protocol (`docs/format.md`, "Write order").
+//!
+//! First the blocks and shards become durable. Then the index segment is put, and that is the commit. The
+//! caller checks the blocks and records that the commit relies on afterwards.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
@@ -22,14 +24,14 @@ use crate::limit;
 use crate::local::metadata_cache::Cache;
 use crate::store::{Pending, Store};
 
-/// Objects that are to be committed together.
+/// Objects that are committed together.
 #[derive(Default)]
 pub(super) struct Change {
     objects: Vec<ChangedObject>,
-    /// What terms refer to, and what those blocks depend on: the new ones first.
+    /// The blocks that terms refer to, and the dependencies of these blocks. The new blocks come first.
     blocks: Vec<BlockEntry>,
     numbers: HashMap<BlockId, u32>,
-    /// The first blocks, with their directories: those that no commit names yet.
+    /// The new blocks, with their directories: no commit names them yet. They are the first of `blocks`.
     new: Vec<Entry>,
 }
 
@@ -37,14 +39,14 @@ pub(super) struct Change {
 struct ChangedObject {
     oid: Oid,
     size_bytes: u64,
-    /// They refer to the blocks of the change.
+    /// The terms, which refer to the blocks of the change.
     terms: Vec<Term>,
-    /// Chunks of it that are to lead to what is new in it.
+    /// The chunks that will lead to the new chunks of this object.
     keys: Vec<ChunkId>,
 }
 
 impl Change {
-    /// New blocks, and no object that needs them yet.
+    /// Creates a change with new blocks, and with no object that needs them yet.
     pub(super) fn new(new: Vec<Entry>) -> Self {
         let mut change = Self::default();
         new.iter().for_each(|(block, _)| {
@@ -57,7 +59,7 @@ impl Change {
         self.objects.is_empty()
     }
 
-    /// The blocks that other commits name already.
+    /// Returns the blocks that other commits name already.
     pub(super) fn old_blocks(&self) -> impl Iterator<Item = &Summary> {
         self.blocks[self.new.len()..].iter().map(|block| &block.summary)
     }
@@ -70,8 +72,8 @@ impl Change {
         })
     }
 
-    /// Adds an object whose terms refer to `blocks`. It relies on those that they name, on what these depend on, and on the
-    /// record that the commit gives it.
+    /// Adds an object; its terms refer to `blocks`. The object relies on the blocks that its terms name,
+    /// on their dependencies, and on the record that the commit gives it.
     pub(super) fn add(&mut self, oid: Oid, size_bytes: u64, mut terms: Vec<Term>, blocks: &[BlockEntry]) {
         let mut numbers = BTreeMap::new();
         for term in &mut terms {
@@ -90,14 +92,15 @@ impl Change {
         self.objects.push(ChangedObject { oid, size_bytes, terms, keys: Vec::new() });
     }
 
-    /// The key chunks of the object that was added last.
+    /// Sets the key chunks of the object that was added last.
     pub(super) fn lead(&mut self, keys: Vec<ChunkId>) {
         if let Some(object) = self.objects.last_mut() {
             object.keys = keys;
         }
     }
 
-    /// What the acknowledgement of each object stands on once this is committed.
+    /// Returns, for each object, the blocks and the record that its acknowledgement relies on after this
+    /// commit.
     fn relied(&self, commit: CommitId, repository: &str) -> Vec<Relied> {
         let relied = |object: &ChangedObject| {
             let mut numbers: Vec<u32> = object.terms.iter().map(|term| term.block).collect();
@@ -114,17 +117,18 @@ impl Change {
     }
 }
 
-/// The shards of a commit and their blocks, as the next upload wants them.
+/// The shards of a commit with their blocks, in the form that the next upload needs.
 pub(super) type NewShards = Vec<(ShardId, Vec<Entry>)>;
 
-/// What a commit has done.
+/// The result of a commit.
 pub(super) struct Committed {
-    /// What must hold for the acknowledgement of each object; it is to be checked now.
+    /// The blocks and the record that the acknowledgement of each object relies on. The caller checks them
+    /// now.
     pub relied: Vec<Relied>,
     pub shards: NewShards,
-    /// When the last block was durable.
+    /// The moment when the last block was durable.
     pub begun: Instant,
-    /// Whether all that it relies on came into the store with it, in one file.
+    /// True if all blocks and records that the commit relies on came into the store with it, in one file.
     pub is_one_file: bool,
 }
 
@@ -139,7 +143,7 @@ pub(super) fn commit<'s>(
     let recipes = recipes(repository, &change);
     let (entries, shards, files) = write_shards(std::mem::take(&mut change.new), &recipes)?;
     let mut small = in_flight.take_small();
-    // with what the segment says itself it must not become too large
+    // the carried files must leave room for the segment's own data
     let records = change.objects.iter().map(|object| (1 + object.terms.len()) * limit::RECORD_BYTES);
     let blocks = change.blocks.iter().map(|block| limit::RECORD_BYTES + 4 * block.dependencies.len());
     let said: usize = records.chain(blocks).sum();
@@ -151,19 +155,19 @@ pub(super) fn commit<'s>(
     let mut pending = Vec::new();
     if carried.is_empty() {
         small.take().into_iter().for_each(|small| in_flight.send(store, small));
-        // a round trip is saved where they are waited for
+        // saves a round trip where the push waits for round trips
         if waits_for_round_trips {
             pending = put_shards(store, &shards, &files);
         }
     }
     in_flight.settle()?;
     let begun = Instant::now();
-    // on a disk a shard whose blocks find no room would be left behind each time that the push is tried again
+    // On a full disk, a shard would be left behind at each attempt, if it were put before its blocks.
     if carried.is_empty() && !waits_for_round_trips {
         pending = put_shards(store, &shards, &files);
     }
     pending.into_iter().try_for_each(Pending::wait)?;
-    // where another store is mounted meanwhile, the commit would name blocks that are not there
+    // if another store is mounted meanwhile, the commit would name blocks that are not there
     store.confirm()?;
     let keys = keys(&shards, &change.objects);
     let commit = CommitId::new(now_milliseconds())?;
@@ -171,7 +175,7 @@ pub(super) fn commit<'s>(
     let record = |object: ChangedObject| {
         let ChangedObject { oid, size_bytes, terms, .. } = object;
         let record = Record { oid, size_bytes, commit, repository: 0, terms };
-        // the last look before others rely on it
+        // the last check before other commits rely on it
         record.check().map(|()| record)
     };
     let count = change.objects.len();
@@ -207,7 +211,8 @@ fn put_shards<'s>(store: &'s Store, shards: &NewShards, files: &[Bytes]) -> Vec<
     shards.iter().zip(files).map(|((id, _), bytes)| store.put_shard(id, bytes.clone())).collect()
 }
 
-/// What a small commit has in its segment: its block, if it has a new one, and its shard.
+/// Returns the files that a small commit carries in its segment: its new block, if there is one, and its
+/// shard. Returns none if they are too large.
 fn carried(
     most_bytes: usize,
     small: Option<&ClosedBlock>,
@@ -224,7 +229,7 @@ fn carried(
     block.into_iter().chain([shard]).collect()
 }
 
-/// The recipes as the shard keeps them.
+/// Returns the recipes in the shard's form.
 fn recipes(repository: &str, change: &Change) -> Recipes {
     let term = |term: &Term| ShardTerm {
         block: term.block,
@@ -233,7 +238,7 @@ fn recipes(repository: &str, change: &Change) -> Recipes {
         content_bytes: term.content_bytes,
         checksum: term.checksum,
     };
-    // frames that others are made from follow from the directories
+    // base frames follow from the block directories
     let own = |object: &ChangedObject| object.terms.iter().filter(|t| !t.is_base()).map(term).collect();
     let recipe = |object: &ChangedObject| ShardRecipe {
         oid: object.oid,
@@ -247,8 +252,8 @@ fn recipes(repository: &str, change: &Change) -> Recipes {
     }
 }
 
-/// Divides the new blocks between shards of at most `max_chunks`. There is one even for no block: it holds
-/// the recipes.
+/// Divides the new blocks between shards of at most `max_chunks`. Without a new block there is still one
+/// shard, because it holds the recipes.
 fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec<Entry>> {
     let mut groups = Vec::new();
     let (mut group, mut chunks) = (Vec::new(), 0);
@@ -265,7 +270,8 @@ fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec
     groups
 }
 
-/// The shards of the new blocks, as many as it takes, and their bytes; the first one holds the recipes.
+/// Returns the shards of the new blocks, as many as necessary, and their bytes. The first shard holds the
+/// recipes.
 fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, NewShards, Vec<Bytes>)> {
     let groups = divide(new, limit::SHARD_CHUNKS);
     let (mut entries, mut shards, mut files) = (Vec::new(), Vec::new(), Vec::new());
@@ -285,12 +291,15 @@ fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, 
     Ok((entries, shards, files))
 }
 
-/// What leads to the shards: the key chunks of each object that has anything new, each to the shard that lists it, or if it is
-/// known already to where what is new in the object begins. So what versions have in common leads to what each has added.
+/// Returns the keys that lead to the shards: the key chunks of each object that has a new chunk.
+///
+/// A key leads to the shard that lists its chunk. If the chunk is known already, the key leads to the shard
+/// where the new chunks of the object begin. So the chunks that versions share lead to the chunks that each
+/// version has added.
 fn keys(shards: &NewShards, objects: &[ChangedObject]) -> Vec<Key> {
     let wanted: HashSet<&ChunkId> = objects.iter().flat_map(|object| &object.keys).collect();
     let mut listed = HashMap::new();
-    // of each new block
+    // one entry for each new block
     let mut shard_of = Vec::new();
     for (shard, (_, group)) in shards.iter().enumerate() {
         for (_, directory) in group {
@@ -348,7 +357,7 @@ mod tests {
             let terms = blocks.iter().map(|block| term(*block)).collect();
             ChangedObject { oid: Oid([0; 32]), size_bytes: 1, terms, keys: keys.to_vec() }
         };
-        // one stands in another commit's block, the others are new
+        // one chunk stands in another commit's block, the others are new
         let (old, new) = (ChunkId([99; 32]), |n: u8| block(n).1.chunks[0].id);
         let all = [object(&[7, 3, 0], &[old, new(0), new(3)]), object(&[0], &[old]), object(&[7], &[new(2)])];
         let mut expected =

@@ -1,6 +1,6 @@
-//! Chunks × what is known → reuse or new. Pure: no store, no threads.
+//! Deduplication: the split of objects into known, repeated and new chunks. Pure: no store, no threads.
 //!
-//! Chunks go in in the order of the objects. Runs come out in that order, and frames of novel chunks.
+//! Chunks go in in the order of the objects. Runs and frames of new chunks come out in that order.
 
 use std::ops::Range;
 
@@ -16,25 +16,26 @@ use crate::format::shard::Shard;
 use crate::id::{BlockId, ChunkId};
 use crate::limit;
 
-/// A stretch of the object whose chunks stand one after the other in the same place.
+/// Chunks that follow each other in an object and in their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
-    /// In a block that the store has.
+    /// Chunks in a block that the store has.
     Known { first: Place, count: u16, checksum: u64 },
-    /// In this upload, earlier in the object or in another; all in one frame. `first` counts novel chunks.
+    /// Chunks that stand earlier in this upload, in this object or another, all in one frame. `first`
+    /// counts new chunks.
     Repeated { first: u32, count: u16, checksum: u64 },
-    /// So many novel chunks: they become terms when their frames have found a place.
+    /// New chunks. They become terms when their frames have found a place.
     Novel { count: u32 },
 }
 
-/// What an object is made of.
+/// The runs and key chunks of an object.
 pub(super) struct MadeOf {
     pub runs: Vec<Run>,
-    /// Its key chunks.
+    /// The key chunks of the object.
     pub keys: Vec<ChunkId>,
 }
 
-/// Where the chunks of a run come from.
+/// The place where a chunk comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Known(Place),
@@ -42,50 +43,50 @@ enum Source {
     Novel,
 }
 
-/// Novel chunks that are to be compressed together.
+/// New chunks that are compressed together.
 #[derive(Debug, Default)]
 pub(super) struct NovelFrame {
     pub content: Vec<u8>,
     pub chunks: Vec<Chunk>,
-    /// For each chunk whether a run begins with it.
+    /// For each chunk, true if a run begins with it.
     pub begins_run: Vec<bool>,
-    /// Its stretches of chunks that follow each other in the object.
+    /// The stretches of chunks that follow each other in the object.
     pub parts: Vec<Part>,
 }
 
-/// Novel chunks of a frame that follow each other in the object, and what stands beside them.
+/// New chunks of a frame that follow each other in the object, with their known neighbours.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// In the content of the frame.
+    /// The place in the content of the frame.
     pub bytes: Range<usize>,
-    /// Where they begin in the object.
+    /// The place in the object where they begin.
     pub start: u64,
-    /// The last known chunk before them, and how many bytes lie between.
+    /// The last known chunk before them, and the number of bytes between.
     pub before: Option<(Place, u64)>,
-    /// The known chunk that follows at once.
+    /// The known chunk that follows directly.
     pub after: Option<Place>,
 }
 
-/// What the chunks of some objects become.
+/// The deduplication of the objects of one batch.
 pub(super) struct Dedup<'k> {
     known: &'k mut KnownChunks,
     novel: Vec<Chunk>,
-    /// Numbers of novel chunks, by their ids.
+    /// The numbers of new chunks, by their ids.
     table: HashTable<u32>,
     frame: NovelFrame,
     /// The number of the open frame's first chunk.
     frame_first: u32,
-    /// For each frame that is closed, the number of its first chunk.
+    /// For each closed frame, the number of its first chunk.
     pub frame_firsts: Vec<u32>,
     run: Option<OpenRun>,
     runs: Vec<Run>,
     keys: KeyChunks,
     reading: Reading,
-    /// Bytes of the object that were passed.
+    /// The bytes of the object that have passed.
     position: u64,
-    /// The last known chunk of the object, and where it ended.
+    /// The last known chunk of the object, and the position where it ended.
     anchor: Option<(Place, u64)>,
-    /// Whether the last chunk was a novel one of the open frame.
+    /// True if the last chunk was a new one of the open frame.
     continues_part: bool,
 }
 
@@ -116,7 +117,7 @@ impl<'k> Dedup<'k> {
         }
     }
 
-    /// Takes the next chunk. Returns a frame if that is full now.
+    /// Takes the next chunk. Returns a frame if one is full now.
     pub(super) fn push(&mut self, chunk: Chunk, bytes: &[u8]) -> Option<NovelFrame> {
         self.keys.push(chunk.id);
         let source = self.find(&chunk.id);
@@ -144,7 +145,8 @@ impl<'k> Dedup<'k> {
         closed
     }
 
-    /// Adds a novel chunk of so many bytes, which begins at `start` in the object, to a part of the open frame.
+    /// Adds a new chunk to a part of the open frame. The chunk begins at `start` in the object and has
+    /// `bytes` bytes.
     fn continue_part(&mut self, start: u64, bytes: usize) {
         let begin = self.frame.content.len();
         match self.frame.parts.last_mut().filter(|_| self.continues_part) {
@@ -157,7 +159,7 @@ impl<'k> Dedup<'k> {
         self.continues_part = true;
     }
 
-    /// A chunk that is not novel has come.
+    /// Ends the open part, because a chunk has come that is not new.
     fn end_part(&mut self, source: Source) {
         let Source::Known(place) = source else {
             self.continues_part = false;
@@ -170,12 +172,12 @@ impl<'k> Dedup<'k> {
         self.anchor = Some((place, self.position));
     }
 
-    /// What is known of the store.
+    /// Returns the known chunks.
     pub(super) fn known(&self) -> &KnownChunks {
         self.known
     }
 
-    /// Learns more of it: chunks that come from now on may be found there.
+    /// Learns the chunks of a shard. Later chunks may be found there.
     pub(super) fn learn(&mut self, shard: Shard, may_use: impl Fn(&BlockId) -> bool) {
         self.known.add(shard.blocks, may_use);
     }
@@ -192,7 +194,7 @@ impl<'k> Dedup<'k> {
         }
     }
 
-    /// The object needs the frame of a chunk, and what that is made from.
+    /// Notes that the object needs the frame of a chunk, and the frames that it is made from.
     fn take(&mut self, place: Place) {
         let frame = self.known.frame(place);
         for needed in self.known.needs(place.block, &frame).iter().flat_map(|needs| &needs.frames) {
@@ -203,8 +205,10 @@ impl<'k> Dedup<'k> {
         self.reading.take(place.block, frame);
     }
 
-    /// Where the store has a chunk: behind the last one if it stands there, so that runs stay whole, else where it
-    /// costs no request more to read it, else anywhere while requests are cheap.
+    /// Returns a place of a chunk that is cheap to read.
+    ///
+    /// The place behind the last chunk comes first, so that runs stay whole. The next choice is a place
+    /// that takes no further request. While requests are cheap, any place will do.
     fn cheap_place(&self, id: &ChunkId) -> Option<Place> {
         if let Some(Source::Known(place)) = self.run.as_ref().map(|run| run.next)
             && self.known.stands_at(id, place)
@@ -216,7 +220,7 @@ impl<'k> Dedup<'k> {
         self.known.places(id).find(is_near).or_else(first)
     }
 
-    /// Adds a chunk to the open run, or closes that and begins another. Says whether it began one.
+    /// Adds a chunk to the open run, or closes that run and begins another. Returns true if it began one.
     fn continue_run(&mut self, source: Source, bytes: &[u8]) -> bool {
         let fits = |run: &OpenRun| run.bytes + bytes.len() <= limit::TERM_CONTENT_BYTES;
         let continues = self.run.as_ref().is_some_and(|run| run.next == source && fits(run));
@@ -240,7 +244,7 @@ impl<'k> Dedup<'k> {
         run.next = next;
         run.count += 1;
         run.bytes += bytes.len();
-        // novel chunks get theirs when it is known where their terms end
+        // new chunks get their checksums when the ends of their terms are known
         if source != Source::Novel {
             run.checksum.update(bytes);
         }
@@ -271,8 +275,8 @@ impl<'k> Dedup<'k> {
         Some(std::mem::take(&mut self.frame))
     }
 
-    /// Takes the end of an object. Returns what it is made of, and the last frame if one is open: a frame holds one
-    /// object's chunks, so that reading a small object reads no others.
+    /// Takes the end of an object. Returns the object's runs and key chunks, and the last frame if one is
+    /// open. A frame holds the chunks of one object only, so that reading a small object reads no others.
     pub(super) fn end_object(&mut self) -> (MadeOf, Option<NovelFrame>) {
         self.close_run();
         self.reading.restart();

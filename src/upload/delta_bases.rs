@@ -1,5 +1,5 @@
-//! What novel chunks are probably almost the same as: what stood at their place in an object that is on this machine. Nothing is
-//! downloaded for it.
+//! Bases of delta frames: chunks at the same place in an older object that is on this machine. New chunks
+//! are probably almost equal to them. Nothing is downloaded for this.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -21,12 +21,12 @@ use crate::local::lfs_objects;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
-/// When a frame is stored as a patch.
+/// The rule for storing a frame as a delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaRule {
-    /// If that saves at least so much of it.
+    /// The smallest saving, in percent of the frame.
     pub saves_percent: u8,
-    /// And if no more delta frames than this follow on each other then; at most [`limit::DELTA_DEPTH`].
+    /// The most delta frames that may follow on each other; at most [`limit::DELTA_DEPTH`].
     pub depth: u8,
 }
 
@@ -36,14 +36,14 @@ impl Default for DeltaRule {
     }
 }
 
-/// A stretch of chunks that stand in one place of a block, and in a file on this machine.
+/// A stretch of chunks that stand together in a block, and in a file on this machine.
 pub(super) struct BaseRun {
     file: Arc<LocalFile>,
-    /// Where it begins in the file.
+    /// The place in the file where it begins.
     start: u64,
     chunks: Vec<Chunk>,
     block: Arc<Summary>,
-    /// Its checksum is still to be taken.
+    /// The term. Its checksum is still missing.
     term: Term,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct BaseRun {
 pub(super) struct FrameBases {
     runs: Vec<BaseRun>,
     needs: FrameNeeds,
-    /// Whether nothing but the place in the object speaks for them.
+    /// True if only the place in the object speaks for these bases.
     pub is_guess: bool,
 }
 
@@ -60,18 +60,19 @@ struct Candidate {
     file: Arc<LocalFile>,
     size_bytes: u64,
     blocks: Vec<BlockId>,
-    /// Its recipe, in order.
+    /// The recipe of the object, in order.
     terms: Vec<Placed>,
 }
 
-/// The runs of a block's chunks that an object has, by their first chunk, each with the number of its term.
+/// The runs of a block's chunks that an object has, by their first chunk. Each run has the number of its
+/// term.
 struct RunsOf {
     candidate: usize,
     runs: Vec<(Range<u32>, usize)>,
 }
 
 impl RunsOf {
-    /// The term that has a chunk: one of them, if it stands in several.
+    /// Returns a term that has the chunk: any one, if several have it.
     fn term_with(&self, chunk: u32) -> Option<usize> {
         let begun = self.runs.partition_point(|(chunks, _)| chunks.start <= chunk);
         let near = self.runs[..begun].iter().rev().take(limit::PLACES_OF_CHUNK);
@@ -79,20 +80,20 @@ impl RunsOf {
     }
 }
 
-/// The objects that may give bases: the later in the list, the newer.
+/// The objects that may give bases. Newer objects come later in the list.
 #[derive(Default)]
 pub(crate) struct Candidates {
     is_listed: bool,
     seen: HashSet<Oid>,
     objects: Vec<Candidate>,
-    /// Of each block, the objects in their order.
+    /// For each block, the objects in their order.
     runs: HashMap<BlockId, Vec<RunsOf>>,
     terms: usize,
 }
 
 impl Candidates {
-    /// Looks for objects on this machine that the index knows, once. Where asking that asks the store, only for as many as
-    /// `wanted_bytes` are worth.
+    /// Looks once for objects on this machine that the index knows. Where a look at the index asks the
+    /// store, `wanted_bytes` bounds the number of objects.
     pub(super) fn look(
         &mut self,
         (index, store, cache): (&Index, &Store, &Cache),
@@ -118,7 +119,7 @@ impl Candidates {
         );
     }
 
-    /// Adds an object as its newest record describes it.
+    /// Adds an object by its newest record.
     pub(super) fn add(&mut self, file: LocalFile, found: Option<&Found>) {
         let Some(found) = found.filter(|found| found.record.size_bytes == file.size_bytes) else { return };
         let blocks: Vec<BlockId> = found.blocks.iter().map(|block| block.summary.id).collect();
@@ -144,8 +145,8 @@ impl Candidates {
         self.objects.push(Candidate { file: Arc::new(file), size_bytes, blocks, terms });
     }
 
-    /// The bases of a frame's chunks, as far as there are any that `rule` allows. `guess_for` is the size of the object if they may be
-    /// guessed where nothing around them is known.
+    /// Returns the bases of a frame's chunks that `rule` allows, if there are any. `guess_for` is the size
+    /// of the object if bases may be guessed where no neighbour is known.
     pub(super) fn find(
         &self,
         known: &KnownChunks,
@@ -179,14 +180,16 @@ impl Candidates {
         (!found.runs.is_empty()).then_some(found)
     }
 
-    /// The object that one of so many bytes is most likely a version of: the newest of those that are next to it in size.
+    /// Returns the candidate that is most likely another version of an object of `size_bytes`: the newest
+    /// one with the nearest size.
     fn most_likely(&self, size_bytes: u64) -> Option<&Candidate> {
         let likely =
             self.objects.iter().rev().min_by_key(|candidate| candidate.size_bytes.abs_diff(size_bytes));
         likely.filter(|candidate| candidate.size_bytes.abs_diff(size_bytes) <= size_bytes / 2)
     }
 
-    /// Where a part's base may be: objects, the newest first, and what stands there between the same neighbours.
+    /// Returns the places where a part's base may be: candidates, the newest first, each with the window
+    /// between the same neighbours.
     fn windows<'c>(
         &'c self,
         known: &'c KnownChunks,
@@ -207,7 +210,7 @@ impl Candidates {
         having.take(limit::BASES_TRIED).filter_map(window)
     }
 
-    /// Where a chunk stands in an object.
+    /// Returns the place of a chunk in an object.
     fn find_in(&self, known: &KnownChunks, candidate: usize, place: Place) -> Option<Range<u64>> {
         let of_block = self.runs.get(&known.summary(place.block).id)?;
         let runs = of_block.binary_search_by_key(&candidate, |runs| runs.candidate).ok()?;
@@ -215,7 +218,7 @@ impl Candidates {
         self.objects[candidate].place_of(known, term, place)
     }
 
-    /// The chunks of an object that lie in a window of it, if they are all known.
+    /// Returns the chunks of an object that lie in a window, if they are all known.
     fn cut(&self, known: &KnownChunks, candidate: &Candidate, window: &Range<u64>) -> Option<Vec<BaseRun>> {
         let first = candidate.terms.partition_point(|placed| placed.end() <= window.start);
         let mut runs = Vec::new();
@@ -249,7 +252,7 @@ impl Candidates {
 }
 
 impl Candidate {
-    /// Where a chunk stands in the object, by the term that has it.
+    /// Returns the place of a chunk in the object, by the term that has it.
     fn place_of(&self, known: &KnownChunks, term: usize, place: Place) -> Option<Range<u64>> {
         let Placed { term, start } = self.terms.get(term)?;
         let first = u32::from(term.first_chunk);
@@ -260,8 +263,8 @@ impl Candidate {
 }
 
 impl Part {
-    /// What stands in an older object, of so many bytes, where the neighbours of the part are: the one that comes before it, or else the one
-    /// after it, stands at `neighbour`.
+    /// Returns the window between the part's neighbours in an older object of `size_bytes`. `neighbour` is
+    /// the place of the known chunk before the part, or else of the one after it.
     fn window(
         &self,
         neighbour: Range<u64>,
@@ -280,20 +283,20 @@ impl Part {
         within(window, size_bytes)
     }
 
-    /// The same, where nothing but its place in the object is known.
+    /// Returns the window where only the part's place in the object is known.
     fn window_at(&self, start: u64, size_bytes: u64) -> Option<Range<u64>> {
         let (bytes, slack) = (self.bytes.len() as u64, limit::DELTA_SLACK_BYTES);
         within(start.saturating_sub(slack)..start + bytes + slack, size_bytes)
     }
 }
 
-/// What of a window lies in an object of so many bytes, if anything does.
+/// Returns the part of a window that lies in an object of `size_bytes`, if there is any.
 fn within(window: Range<u64>, size_bytes: u64) -> Option<Range<u64>> {
     let window = window.start..window.end.min(size_bytes);
     (window.start < window.end).then_some(window)
 }
 
-/// All frames that bases lie in, and those that these are made from.
+/// The frames that bases lie in, and all frames that these are made from.
 #[derive(Clone, Default)]
 struct Needs {
     depth: u8,
@@ -301,7 +304,7 @@ struct Needs {
 }
 
 impl Needs {
-    /// With what these runs need. None if that is too much, or too deep.
+    /// Returns these needs together with those of `runs`. Returns `None` if they are too many or too deep.
     fn with(&self, known: &KnownChunks, runs: &[BaseRun], depth: u8) -> Option<Self> {
         let mut all = self.clone();
         for run in runs {
@@ -326,7 +329,7 @@ impl Needs {
 }
 
 impl FrameBases {
-    /// Reads the bases from this machine. What is not as it should be is left out.
+    /// Reads the bases from this machine. Leaves out the bases that are damaged or gone.
     pub(super) fn read(self) -> Bases {
         let mut bases = Bases { needs: self.needs, ..Bases::default() };
         for run in self.runs {
@@ -356,7 +359,7 @@ impl FrameBases {
     }
 }
 
-/// Whether content is these chunks.
+/// Returns true if the content consists of these chunks.
 fn is_made_of(mut content: &[u8], chunks: &[Chunk]) -> bool {
     chunks.iter().all(|chunk| {
         let Some((own, rest)) = content.split_at_checked(chunk.bytes as usize) else { return false };

@@ -1,5 +1,5 @@
-//! What a recipe names beside its own content: the blocks that delta frames depend on, and the frames that a download has to
-//! fetch for them. Pure.
+//! Dependencies of recipes: the blocks that delta frames depend on, and the frames that a download must
+//! fetch for them. Pure: no store, no threads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// The number of a block.
+    /// Returns the number of a block.
     pub(super) fn number(&mut self, block: &Summary) -> u32 {
         let entries = &mut self.entries;
         *self.numbers.entry(block.id).or_insert_with(|| {
@@ -28,7 +28,7 @@ impl Blocks {
         })
     }
 
-    /// Notes what the delta frames of a block are made from.
+    /// Notes the blocks that the delta frames of a block are made from.
     pub(super) fn depends(&mut self, block: u32, needs: &[FrameNeeds]) {
         let needed = needs.iter().flat_map(|needs| &needs.frames);
         let mut on: Vec<u32> = needed.map(|needed| self.number(&needed.block)).collect();
@@ -41,15 +41,17 @@ impl Blocks {
         !self.entries[block as usize].dependencies.is_empty()
     }
 
-    /// All of them, in the order of their numbers.
+    /// Returns all blocks, in the order of their numbers.
     pub(super) fn into_entries(self) -> Vec<BlockEntry> {
         self.entries
     }
 }
 
-/// The terms without content that an object's recipe needs: all frames that its delta frames are made from, but for those that a download
-/// of `terms` fetches anyway. What lies in blocks with delta frames is named too, as it is wanted before these are unpacked. `needs` are
-/// those of all delta frames that `terms` lie in.
+/// Returns the terms without content that an object's recipe needs.
+///
+/// They name all frames that the object's delta frames are made from, except those that a download of
+/// `terms` fetches anyway. Frames in blocks that have dependencies are named too, because a download needs
+/// them before it unpacks the delta frames. `needs` are those of all delta frames that `terms` lie in.
 pub(super) fn base_terms<'n>(
     terms: &[Term],
     needs: impl Iterator<Item = &'n FrameNeeds>,
@@ -78,7 +80,7 @@ pub(super) fn base_terms<'n>(
     wanted.into_iter().flat_map(of_block).collect()
 }
 
-/// Ranges in order, those that touch joined into such of at most `most_bytes`.
+/// Sorts ranges, and joins those that touch into ranges of at most `most_bytes`.
 fn joined(mut ranges: Vec<Range<u32>>, most_bytes: u32) -> Vec<Range<u32>> {
     ranges.sort_by_key(|range| (range.start, range.end));
     let mut joined: Vec<Range<u32>> = Vec::new();

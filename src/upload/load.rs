@@ -1,5 +1,5 @@
-//! What a push learns of the chunks that the store has: all of them while that is little to read, else what key chunks
-//! lead to.
+//! The chunks that a push learns from the store. It reads all shards while they are small together.
+//! Otherwise it reads only the shards that key chunks lead to.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,21 +15,22 @@ use crate::index::cached_reads::{shard_copies, skip_shard};
 use crate::limit;
 use crate::local::metadata_cache::Kept;
 
-/// What may be deduplicated against.
+/// The chunks that a push may deduplicate against.
 #[derive(Default)]
 pub(crate) struct Learned {
     pub known: KnownChunks,
-    /// The shards that were read, or could not be.
+    /// The shards that were read or could not be read.
     pub shards: HashSet<ShardId>,
-    /// What leads to the others, if they are too many to read them all.
+    /// The keys that lead to the other shards, if there are too many shards to read them all.
     pub keys: Option<Keys>,
-    /// When the index was read for it last, and how long that took.
+    /// The time of the last look at the index for this, and how long it took.
     pub last: Option<(Instant, Duration)>,
 }
 
-/// Learns what the store has, and now and again what other agents have committed meanwhile: for objects
-/// that are worth it, and as often as that takes a small share of the time. With thousands of commits a
-/// look costs more than a small object.
+/// Learns the chunks that the store has, and later the chunks that other agents have committed meanwhile.
+///
+/// It looks again only for objects of [`limit::LEARN_FILE_BYTES`] and more, and only so often that this
+/// takes a small share of the time. With thousands of commits, one look costs more than a small object.
 pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()> {
     let worth = size_bytes >= limit::LEARN_FILE_BYTES;
     let due = |(at, cost): (Instant, Duration)| worth && at.elapsed() >= cost * limit::LEARN_INTERVAL;
@@ -44,20 +45,20 @@ pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result
     };
     let shards = view.index.shards(&engine.store, &engine.cache)?;
     let bytes: u64 = shards.values().map(|shard| u64::from(shard.size_bytes)).sum();
-    // copies of those that were merged since
+    // removes the copies of shards that were merged since
     let named = |name: &str| ShardId::parse(name).is_ok_and(|id| shards.contains_key(&id));
     engine.cache.retain(Kept::Shards, named);
     if bytes <= engine.settings.shard_cache_bytes {
         view.learned.keys = None;
         if read_shards(engine, view, shards.into_values().collect())? {
-            // a compaction may have merged it since the index was read
+            // a compaction may have merged a shard since the index was read
             read_index(engine, view)?;
             let shards = view.index.shards(&engine.store, &engine.cache)?;
             read_shards(engine, view, shards.into_values().collect())?;
         }
     } else {
         let count = shards.len();
-        // of a store with many, this takes more than what is learned instead
+        // frees memory, because a list of many shards is larger than the data learned instead
         drop(shards);
         tracing::debug!("{count} shards of {bytes} bytes: only those are read that key chunks lead to");
         view.learned.keys = Some(Keys::read(&view.index, &engine.store, &engine.cache)?);
@@ -66,14 +67,14 @@ pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result
     Ok(())
 }
 
-/// Reads what is new in the index. What is relied on must not be lost with the power, even if another
-/// pusher has only just written it.
+/// Reads the new part of the index. A power failure must not lose the segments that the push relies on,
+/// even if another push has only just written them.
 fn read_index(engine: &Engine, view: &mut View) -> Result<()> {
     view.index.refresh(&engine.store, &engine.cache)?;
     engine.store.settle_segments()
 }
 
-/// Reads those of `shards` that were not read yet. Says whether one was gone.
+/// Reads those `shards` that were not read yet. Returns true if one was gone.
 fn read_shards(engine: &Engine, view: &mut View, mut shards: Vec<ShardEntry>) -> Result<bool> {
     let mut is_gone = false;
     let (store, cache) = (&engine.store, &engine.cache);
@@ -95,7 +96,7 @@ fn read_shards(engine: &Engine, view: &mut View, mut shards: Vec<ShardEntry>) ->
     Ok(is_gone)
 }
 
-/// Forgets what was learned, where that has become too much. To be called before the journal is read.
+/// Forgets the learned chunks if they are too many. The caller reads the journal only after this.
 pub(super) fn make_room(engine: &Engine, view: &mut View) {
     if view.learned.keys.is_some() && view.learned.known.chunks() > engine.settings.sparse_chunks() / 2 {
         view.learned.known = KnownChunks::default();

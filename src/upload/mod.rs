@@ -1,4 +1,7 @@
-//! A push, one group of objects: which are there already? The others: cut, look up, pack, put, commit, check.
+//! The upload of one batch of objects.
+//!
+//! The leader finds the objects that the store has already. For the others it cuts chunks, looks the chunks
+//! up, packs the new ones into blocks, puts the blocks, commits, and checks the commit.
 
 pub(crate) mod batch;
 mod chunk_index;
@@ -39,9 +42,10 @@ use crate::limit;
 use crate::progress::Progress;
 use crate::store::Pending;
 
-/// Makes sure that the store has the object in the file `path`. When this returns, everything that
-/// the object needs is durable, and a read of the condemned lists that began after the commit showed
-/// none of it (invariant I1 in `docs/format.md`).
+/// Makes sure that the store has the object in the file `path`.
+///
+/// When this returns, all data that the object needs is durable. A read of the condemned lists, begun after
+/// the commit, has shown none of this data (invariant I1 in `docs/format.md`). Runs on the caller's thread.
 pub(crate) fn upload(
     engine: &Engine,
     oid: &Oid,
@@ -63,10 +67,10 @@ pub(crate) fn upload(
     }
 }
 
-/// An object, and what its acknowledgement stands on.
+/// An object, and the blocks and the record that its acknowledgement relies on.
 type Standing = (Arc<Wanted>, Relied);
 
-/// Uploads what waits, and what comes meanwhile, by one commit at most.
+/// Uploads the objects that wait, and those that arrive meanwhile, by at most one commit.
 fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
     let view = &mut *view;
@@ -99,7 +103,7 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
         in_flight.settle()?;
         return answer_sound(engine, view, lead, standing);
     }
-    // while blocks are on their way; what is lost of these is noticed before it is relied on
+    // asked while blocks are in flight, so that a lost block is noticed before an object relies on it
     let asked = look_for(engine, view, change.old_blocks());
     let Committed { relied, begun, is_one_file, .. } = commit_change(engine, view, change, in_flight)?;
     take_found(view, asked)?;
@@ -108,10 +112,10 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     if engine.settings.writes_manifest {
         view.manifest.after_commit(&engine.store);
     }
-    // fresh still: the request may have stood still for a week
+    // checked again, because the request may have stood still for a week
     if is_one_file && relied.iter().all(Relied::is_fresh) {
-        // names that came into the store with this one file: no condemned list from before can name them, and a read that
-        // began after its commit has nothing else to look for
+        // All these names came into the store with this one file. Older condemned lists can't name them,
+        // and a read that began after the commit has nothing else to look for.
         view.seen.extend(relied.iter().flat_map(|relied| &relied.blocks).map(|block| block.id));
         changed.iter().for_each(|wanted| lead.answer(wanted, Ok(())));
     } else {
@@ -122,9 +126,9 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     answered
 }
 
-/// Later objects may be patches to those that were committed now.
+/// Notes the committed objects as candidates, because later objects may become deltas to them.
 fn note_candidates(engine: &Engine, view: &View, committed: &[Arc<Wanted>]) {
-    // where a look at the index asks the store, it isn't worth it
+    // not worth it where a look at the index asks the store
     if engine.settings.delta.is_none() || view.index.is_far() {
         return;
     }
@@ -135,8 +139,8 @@ fn note_candidates(engine: &Engine, view: &View, committed: &[Arc<Wanted>]) {
     }
 }
 
-/// What is to be committed of the objects that were packed, in this order, and what is on its way; those that
-/// were not read as they should be are answered now.
+/// Returns the change to commit for the packed objects, in this order, and the blocks in flight. Answers at
+/// once the objects that were not read correctly.
 fn change_of<'s>(
     lead: &Lead<'_>,
     packed: Packed<'s>,
@@ -158,19 +162,19 @@ fn change_of<'s>(
     (change, in_flight)
 }
 
-/// What is to become of the objects of a group.
+/// The objects of a batch, by the work that they need.
 #[derive(Default)]
 struct Group {
-    /// The store has them.
+    /// Objects that the store has.
     standing: Vec<Standing>,
-    /// Their data is there, but not a record that may be relied on.
+    /// Objects with all data in the store, but without a record that may be relied on.
     renewable: Vec<(Arc<Wanted>, Found)>,
-    /// They are being packed, in this order.
+    /// Objects that are being packed, in this order.
     packing: Vec<Arc<Wanted>>,
 }
 
 impl Group {
-    /// Adds an object; says whether it has to be packed.
+    /// Adds an object. Returns true if it has to be packed.
     fn lacks(&mut self, engine: &Engine, view: &View, wanted: &Arc<Wanted>) -> bool {
         wanted.progress.restart();
         match find_usable(engine, view, &wanted.oid, wanted.size_bytes) {
@@ -185,7 +189,8 @@ impl Group {
     }
 }
 
-/// Stores the novel chunks of `first`, and of what comes until the group is complete or has about as much as a block takes.
+/// Stores the new chunks of `first` and of the objects that arrive meanwhile. The batch ends when it is
+/// complete or has about as many bytes as a block takes.
 fn pack_group<'e>(
     engine: &'e Engine,
     view: &mut View,
@@ -193,14 +198,14 @@ fn pack_group<'e>(
     group: &mut Group,
     first: Arc<Wanted>,
 ) -> Result<Packed<'e>> {
-    // git-lfs asks for the largest of a batch first
+    // git-lfs asks for the largest object of its batch first
     learn(engine, view, first.size_bytes)?;
     make_room(engine, view);
     if !view.resumed {
         lead.waits_for("the blocks of an interrupted push to be looked for");
         recover::read_journal(engine, view)?;
     }
-    // until it is committed, only the journal knows what this group stores
+    // until the commit, only the journal names the blocks that this batch stores
     view.resumed = false;
     lead.waits_for("files to be read, or blocks to be stored");
     let mut learned = std::mem::take(&mut view.learned);
@@ -209,7 +214,7 @@ fn pack_group<'e>(
     packed
 }
 
-/// As [`pack_group`], with what was learned.
+/// Does the work of [`pack_group`] with the learned chunks.
 fn pack_with<'e>(
     engine: &'e Engine,
     view: &View,
@@ -264,7 +269,7 @@ fn pack_with<'e>(
     pipeline::pack(objects, known, scout, packing)
 }
 
-/// What was read must be the object: git-lfs may have a damaged file.
+/// Checks that the bytes that were read are the object, because git-lfs may have a damaged file.
 fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
     let read = read?;
     if read.oid == wanted.oid && read.size_bytes == wanted.size_bytes {
@@ -281,15 +286,15 @@ fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
     .remedy("restore the file from another clone, or remove it and `git add` the original again"))
 }
 
-/// Starts the threads that the first object will need, before other agents take what the system allows, and reads what it
-/// will need.
+/// Starts the threads that the first object will need, before other agents take the threads that the system
+/// allows. Also reads the metadata that this object will need.
 pub(crate) fn prepare(engine: &Engine, view: &mut View) -> Result<()> {
     engine.threads()?;
     look(engine, view)?;
     learn(engine, view, 0)
 }
 
-/// Reads what is new in the index, and what was condemned meanwhile.
+/// Reads the new part of the index, and the blocks and records that were condemned meanwhile.
 fn look(engine: &Engine, view: &mut View) -> Result<()> {
     let (index, condemned) = view.look(engine);
     index.and(condemned)?;
@@ -298,12 +303,12 @@ fn look(engine: &Engine, view: &mut View) -> Result<()> {
     Ok(())
 }
 
-/// Whether the store has an object.
+/// The presence of an object in the store.
 enum Present {
-    /// By a record that may be relied on as it is.
+    /// Present by a record that may be relied on unchanged.
     Fresh(Relied),
-    /// Its blocks may be relied on, but the record is old, condemned or another repository's: a
-    /// collector could drop it, so one of our own is due.
+    /// The blocks may be relied on, but the record is old, condemned or another repository's. A collector
+    /// could drop that record, so this repository needs one of its own.
     Renewable(Found),
     No,
 }
@@ -324,7 +329,7 @@ fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Pres
     }
 }
 
-/// Commits, and learns what the commit has added.
+/// Commits the change, and learns the chunks that the commit has added.
 fn commit_change<'e>(
     engine: &'e Engine,
     view: &mut View,
@@ -342,22 +347,24 @@ fn commit_change<'e>(
     Ok(committed)
 }
 
-/// Answers the objects of which nothing that they stand on is condemned, by a read that begins now, whose record is fresh, and whose
-/// blocks are there, in a store that is still the one that was written to. The others begin again.
+/// Answers the objects that pass the check; the others begin again.
+///
+/// An object passes if its record is fresh and its blocks are there. A read that begins now must not show
+/// its blocks or its record as condemned. The store must still be the one that was written to.
 fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec<Standing>) -> Result<()> {
     if standing.is_empty() {
         return Ok(());
     }
     lead.waits_for("the check of what was committed");
     engine.store.confirm()?;
-    // both at the same time: a block that is gone and not yet condemned is as lost as one gone later
+    // Both at the same time. A block that is gone and not yet condemned is as lost as one that goes later.
     let asked = look_for(engine, view, standing.iter().flat_map(|(_, relied)| &relied.blocks));
     view.condemned.refresh(&engine.store, &engine.cache)?;
     take_found(view, asked)?;
     let mut all_sound = true;
     for (wanted, relied) in standing {
         let is_lost = relied.blocks.iter().any(|block| view.lost.contains(&block.id));
-        // fresh still: a push may have stood still for a week since it looked the record up
+        // checked again, because a push may have stood still for a week since it looked the record up
         if !is_lost && relied.is_fresh() && !relied.is_condemned(&view.condemned) {
             lead.answer(&wanted, Ok(()));
             continue;
@@ -384,10 +391,10 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
     Ok(())
 }
 
-/// A block that is looked for: what it is called, and how large it should be.
+/// A block that is looked for: its name, its expected size in bytes, and the request.
 type Asked<'s> = (BlockId, u32, Pending<'s, Option<u64>>);
 
-/// Begins to look for blocks that this process has not seen yet.
+/// Begins to look for the blocks that this process has not seen yet.
 fn look_for<'e, 'b>(
     engine: &'e Engine,
     view: &View,
@@ -398,7 +405,7 @@ fn look_for<'e, 'b>(
     unseen.into_iter().map(|(id, size_bytes)| (id, size_bytes, engine.store.block_bytes(&id))).collect()
 }
 
-/// Notes which blocks are there, whole.
+/// Notes the blocks that are there and complete, and those that are lost.
 fn take_found(view: &mut View, asked: Vec<Asked<'_>>) -> Result<()> {
     for (id, size_bytes, found) in asked {
         if found.wait()? == Some(u64::from(size_bytes)) {

@@ -1,5 +1,7 @@
-//! The second half of an upload: chunks are looked up, novel ones compressed on all cores and packed
-//! into blocks, and each full block is on its way to the store while the next is filled.
+//! The second half of an upload: from chunks to blocks on their way to the store.
+//!
+//! One thread looks the chunks up. All cores compress the new ones, and the caller packs the frames into
+//! blocks. Each full block is on its way to the store while the next is filled.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,44 +34,45 @@ use crate::parallel::Work;
 use crate::progress::{Moving, Progress};
 use crate::store::{Moved, Pending, Store};
 
-/// Objects whose novel chunks stand in blocks that are durable or on their way. Nothing refers to them yet.
+/// Packed objects. Their new chunks stand in blocks that are durable or in flight. Nothing refers to these
+/// blocks yet.
 pub(super) struct Packed<'s> {
     /// The objects, in the order in which they were given.
     pub objects: Vec<PackedObject>,
-    /// Every block that the terms name.
+    /// All blocks that the terms name.
     pub blocks: Vec<BlockEntry>,
-    /// Those of them that no commit names yet: stored now, or found where an earlier push left them.
+    /// The blocks that no commit names yet: stored now, or left in the store by an earlier push.
     pub new: Vec<Entry>,
-    /// The blocks that are on their way.
+    /// The blocks that are in flight.
     pub in_flight: BlocksInFlight<'s>,
 }
 
-/// One of several objects.
+/// One packed object.
 pub(super) struct PackedObject {
-    /// What was read, or why it could not be.
+    /// The result of reading it, or the reason why it could not be read.
     pub read: Result<ReadObject>,
-    /// How the object is made; terms refer to the blocks of all objects.
+    /// The recipe of the object. Its terms refer to the blocks of all objects.
     pub terms: Vec<Term>,
-    /// Its key chunks.
+    /// The key chunks of the object.
     pub keys: Vec<ChunkId>,
 }
 
-/// How objects are packed.
+/// The settings and services for packing objects.
 #[derive(Clone, Copy)]
 pub(super) struct Packing<'a, 's> {
     pub store: &'s Store,
     pub journal: &'a Journal,
     /// Zstandard's level.
     pub level: i32,
-    /// Whether what is known is reused only while reading it back stays cheap.
+    /// True if known chunks are reused only while reading them back stays cheap.
     pub guards_reading: bool,
-    /// At this size a block is closed.
+    /// The size at which a block is closed.
     pub block_bytes: usize,
-    /// Blocks that may be on their way while the next is filled.
+    /// The number of blocks that may be in flight while the next is filled.
     pub blocks_in_flight: usize,
-    /// Counts the bytes of blocks that are on their way, or were.
+    /// The bytes of all blocks that are or were in flight.
     pub departed_bytes: &'a AtomicUsize,
-    /// What frames may be patches to, and when.
+    /// The objects that may give bases, and the rule for deltas. `None` switches deltas off.
     pub deltas: Option<(&'a Candidates, DeltaRule)>,
     pub threads: &'a Threads,
 }
@@ -80,9 +83,12 @@ impl Packing<'_, '_> {
     }
 }
 
-/// Reads objects once, one after the other, and packs them together: a chunk that several have is stored once.
-/// When this returns, their new blocks are at least on their way. Fails only by the store; what is wrong with an
-/// object is said of that object.
+/// Reads objects once, one after the other, and packs them together. A chunk that several objects have is
+/// stored once.
+///
+/// When this returns, the new blocks are durable or in flight. The call fails only by an error of the
+/// store. An error of one object is in that object's result. Takes the three threads of `crew`, and all
+/// cores.
 pub(super) fn pack<'s>(
     objects: impl Iterator<Item = Arc<Wanted>> + Send,
     known: &mut KnownChunks,
@@ -90,7 +96,7 @@ pub(super) fn pack<'s>(
     packing: Packing<'_, 's>,
 ) -> Result<Packed<'s>> {
     let Threads { crew, cores } = packing.threads;
-    // enough that no core waits, whichever frame takes longest
+    // enough that no core waits for the slowest frame
     let depth = 2 * cores.current_num_threads() + 2;
     let suite = packing.store.description().suite;
     crew.in_place_scope_fifo(|scope| {
@@ -101,7 +107,7 @@ pub(super) fn pack<'s>(
         let (looked_up, looker) = bounded(1);
         scope.spawn_fifo(move |_| {
             let done = look_up(ahead, dedup, (packing.level, packing.deltas), &work);
-            // the results end before anybody waits for this
+            // dropped first, because the results must end before the caller waits for this
             drop(work);
             let _ = looked_up.send(done);
         });
@@ -113,22 +119,22 @@ pub(super) fn pack<'s>(
         let looked_up = looker.recv().map_err(|_| Error::internal("deduplication panicked"))?;
         match assembled.and(looked_up).and_then(|looked_up| assembly.end().map(|()| looked_up)) {
             Ok(looked_up) => assembly.finish(looked_up),
-            // what is stored all the same is found by the next push, or the next group
+            // the next push or the next batch finds the blocks that are stored all the same
             Err(e) => assembly.in_flight.settle().and(Err(e)),
         }
     })
 }
 
-/// A frame, and what follows its object.
+/// A frame, its compressed form, and the progress of its object.
 type Compressed = (NovelFrame, Encoded, Arc<Progress>);
 
-/// What was found out of objects: how each was read, and its runs.
+/// The result of the lookup: how each object was read, and its runs.
 struct LookedUp<'k> {
     dedup: Dedup<'k>,
     objects: Vec<(Result<ReadObject>, MadeOf)>,
 }
 
-/// Looks every chunk up; ends early if nobody takes the frames any more.
+/// Looks every chunk up. Ends early if the caller takes no more frames.
 fn look_up<'k>(
     mut ahead: Ahead<'_>,
     dedup: Dedup<'k>,
@@ -172,7 +178,7 @@ fn look_up<'k>(
     Ok(looked_up)
 }
 
-/// Compresses a frame. Bases that were guessed, and of no use, are counted.
+/// Compresses a frame. Counts the guessed bases that were of no use.
 fn encode(
     frame: &NovelFrame,
     level: i32,
@@ -202,18 +208,18 @@ fn encode(
     })
 }
 
-/// What an object has in a block that is on its way.
+/// The progress of an object, and the object's part of a block in flight.
 type Departed = (Arc<Progress>, Arc<Moving>);
 
-/// Blocks on their way to the store, with what objects have in them.
+/// Blocks in flight to the store, with the parts that objects have in them.
 #[derive(Default)]
 pub(super) struct BlocksInFlight<'s> {
     sent: Vec<(Vec<Departed>, Pending<'s, ()>)>,
-    /// The only one, which is so small that it may stand in the segment of its commit.
+    /// The only block of the batch, if it is so small that its commit's segment may carry it.
     small: Option<ClosedBlock>,
 }
 
-/// A block that is not sent yet.
+/// A closed block that is not sent yet.
 pub(super) struct ClosedBlock {
     pub id: BlockId,
     pub pieces: Vec<Bytes>,
@@ -226,19 +232,19 @@ impl ClosedBlock {
         self.pieces.iter().map(Bytes::len).sum()
     }
 
-    /// It is in the store.
+    /// Notes that the block is in the store.
     pub(super) fn is_sent(&self) {
         self.departed.iter().for_each(|(progress, moving)| progress.is_sent(moving));
     }
 }
 
 impl<'s> BlocksInFlight<'s> {
-    /// Whether none was sent that is not durable yet.
+    /// Returns true if every block that was sent is durable.
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty()
     }
 
-    /// The small block, if there is one. Then nothing was sent.
+    /// Takes the small block, if there is one. Then no other block was sent.
     pub(super) fn take_small(&mut self) -> Option<ClosedBlock> {
         self.small.take()
     }
@@ -249,7 +255,7 @@ impl<'s> BlocksInFlight<'s> {
         self.sent.push((departed, store.put_block(&id, pieces, &moved)));
     }
 
-    /// Waits until one more block is durable, whichever is first.
+    /// Waits until one more block is durable, in any order.
     fn settle_one(&mut self) -> Result<()> {
         let requests = self.sent.iter_mut().map(|(_, put)| put).collect();
         if let Some((which, done)) = Pending::first(requests) {
@@ -260,7 +266,7 @@ impl<'s> BlocksInFlight<'s> {
         Ok(())
     }
 
-    /// Waits until every block that was sent is durable, or has failed.
+    /// Waits until each block that was sent is durable or has failed.
     pub(super) fn settle(mut self) -> Result<()> {
         let mut settled = Ok(());
         while !self.sent.is_empty() {
@@ -270,20 +276,20 @@ impl<'s> BlocksInFlight<'s> {
     }
 }
 
-/// Frames in order, as they find their places in blocks.
+/// The frames in order, while they get their places in blocks.
 struct Assembly<'a, 's> {
     packing: Packing<'a, 's>,
     open: Builder,
-    /// At this size the open block is closed.
+    /// The size at which the open block is closed.
     enough_bytes: usize,
-    /// What each object has in the open block.
+    /// The content bytes of each object in the open block.
     shares: Vec<(Arc<Progress>, u64)>,
     new: Vec<Entry>,
     in_flight: BlocksInFlight<'s>,
     /// The block and place of each frame.
     places: Vec<(u32, FramePlace)>,
     run: Option<(Term, Xxh3)>,
-    /// Terms of novel chunks, in order.
+    /// The terms of new chunks, in order.
     terms: Vec<Term>,
 }
 
@@ -369,10 +375,11 @@ impl<'a, 's> Assembly<'a, 's> {
         Ok(ClosedBlock { id: summary.id, pieces: sealed.pieces, moved, departed })
     }
 
-    /// Sends the open block on its way, and waits while there are too many on it to fill another.
+    /// Sends the open block, and waits while too many blocks are in flight.
     fn close_block(&mut self) -> Result<()> {
         let block = self.seal()?;
-        // before: between the moment when the store has it and the one when we hear of that, we may be killed
+        // Noted before the block is sent. A kill may come after the store has the block and before this
+        // process knows it.
         self.new.last().into_iter().for_each(|(block, _)| self.packing.journal.note(block));
         self.in_flight.send(self.packing.store, block);
         while self.in_flight.sent.len() > self.packing.blocks_in_flight {
@@ -381,12 +388,12 @@ impl<'a, 's> Assembly<'a, 's> {
         Ok(())
     }
 
-    /// Sends the last block on its way, unless it is a small one, and the only one.
+    /// Sends the last block, unless it is the only one and small.
     fn end(&mut self) -> Result<()> {
         if self.open.is_empty() {
             return Ok(());
         }
-        // with what else is in it, it may turn out to be too large
+        // the commit sends it after all if it is too large together with the shard
         if self.new.is_empty() && self.open.frames_bytes() <= self.packing.store.reach().carried_bytes {
             self.in_flight.small = Some(self.seal()?);
             return Ok(());
@@ -397,12 +404,12 @@ impl<'a, 's> Assembly<'a, 's> {
     /// Puts the terms into the order of the objects.
     fn finish(mut self, LookedUp { dedup, objects }: LookedUp<'_>) -> Result<Packed<'s>> {
         let mut blocks = Blocks::default();
-        // first, so that they have the numbers by which terms call them
+        // first, so that these blocks get the numbers that the terms use
         let new: Vec<u32> = self.new.iter().map(|(summary, _)| blocks.number(summary)).collect();
         for (block, (_, directory)) in new.into_iter().zip(&self.new) {
             blocks.depends(block, &directory.needs);
         }
-        // numbers of known blocks, by what they are called there
+        // number of each known block in the recipe, by its number in the known chunks
         let mut numbers = BTreeMap::new();
         let mut novel = self.terms.iter().copied();
         let mut packed = Vec::with_capacity(objects.len());
@@ -437,7 +444,8 @@ impl<'a, 's> Assembly<'a, 's> {
         })
     }
 
-    /// What an object's recipe needs for the delta frames that its terms lie in.
+    /// Returns the terms without content that an object's recipe needs for the delta frames that its terms
+    /// lie in.
     fn base_terms(
         &self,
         known: &KnownChunks,
@@ -456,7 +464,7 @@ impl<'a, 's> Assembly<'a, 's> {
         dependencies::base_terms(terms, needs, blocks)
     }
 
-    /// The term for chunks of a frame that stand earlier in this upload.
+    /// Returns the term for chunks of a frame that stand earlier in this upload.
     fn repeated(&self, dedup: &Dedup<'_>, first: u32, count: u16, checksum: u64) -> Term {
         let frame = dedup.frame_firsts.partition_point(|f| *f <= first) - 1;
         let (block, place) = self.places[frame];
@@ -477,7 +485,7 @@ impl<'a, 's> Assembly<'a, 's> {
     }
 }
 
-/// Takes as many terms as `count` novel chunks have become.
+/// Takes the terms of `count` new chunks.
 fn take_novel(novel: &mut impl Iterator<Item = Term>, count: u32, terms: &mut Vec<Term>) -> Result<()> {
     let mut left = count;
     while left > 0 {

@@ -1,5 +1,6 @@
-//! What it will cost to read an object: requests, which are ranges of blocks merged over small gaps. What is known is
-//! reused only while that stays cheap, however little each reuse would save.
+//! The reading cost of an object: the requests that a download of the object takes. A request is a range of
+//! a block; ranges with small gaps are merged. Known chunks are reused only while this cost stays low, even
+//! if each reuse saves little.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -8,33 +9,34 @@ use crate::limit;
 
 /// The ranges of old blocks that an object needs so far.
 pub(super) struct Reading {
-    /// Ranges with no more than this between them are one request.
+    /// The largest gap between two ranges that one request covers.
     gap_bytes: u32,
-    /// By block and start: where they end.
+    /// The end of each range, by block and start.
     ranges: HashMap<u32, BTreeMap<u32, u32>>,
     requests: u64,
-    /// Of the object, so far.
+    /// The bytes of the object so far.
     bytes: u64,
     is_guarded: bool,
 }
 
 impl Reading {
-    /// Of an object that has not begun. With no guard everything is cheap: for measuring only.
+    /// Creates the cost of an object that has not begun. Without the guard every request is cheap, for
+    /// measurements only.
     pub(super) fn new(gap_bytes: u32, is_guarded: bool) -> Self {
         Self { gap_bytes, ranges: HashMap::new(), requests: 0, bytes: 0, is_guarded }
     }
 
-    /// Another object begins.
+    /// Begins another object.
     pub(super) fn restart(&mut self) {
         *self = Self::new(self.gap_bytes, self.is_guarded);
     }
 
-    /// So many more bytes of the object were passed.
+    /// Notes that more bytes of the object have passed.
     pub(super) fn pass(&mut self, bytes: u32) {
         self.bytes += u64::from(bytes);
     }
 
-    /// Whether a range of a block takes no request more.
+    /// Returns true if a range of a block takes no further request.
     pub(super) fn has_near(&self, block: u32, range: &Range<u32>) -> bool {
         let Some(ranges) = self.ranges.get(&block) else { return false };
         let until = range.end.saturating_add(self.gap_bytes);
@@ -42,17 +44,17 @@ impl Reading {
         before.is_some_and(|(_, end)| end.saturating_add(self.gap_bytes) >= range.start)
     }
 
-    /// Whether one more request is cheap: a few are, and one for each 256 KiB of the object.
+    /// Returns true if one more request is cheap: an object has a few, and one for each 256 KiB.
     pub(super) fn affords_request(&self) -> bool {
         !self.is_guarded || self.requests < limit::REQUESTS_OF_OBJECT + self.bytes / limit::BYTES_OF_REQUEST
     }
 
-    /// The object needs a range of a block.
+    /// Notes that the object needs a range of a block.
     pub(super) fn take(&mut self, block: u32, range: Range<u32>) {
         let ranges = self.ranges.entry(block).or_default();
         let Range { mut start, mut end } = range;
         self.requests += 1;
-        // those that it touches are one with it
+        // joins the ranges within the gap
         while let Some((first, last)) = ranges.range(..=end.saturating_add(self.gap_bytes)).next_back() {
             if last.saturating_add(self.gap_bytes) < start {
                 break;
@@ -65,7 +67,7 @@ impl Reading {
         ranges.insert(start, end);
     }
 
-    /// How many requests it takes so far.
+    /// Returns the number of requests so far.
     #[cfg(test)]
     fn requests(&self) -> u64 {
         self.requests

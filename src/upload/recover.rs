@@ -1,5 +1,5 @@
-//! What pushes of this user have stored and not committed, as they were interrupted or failed: it is deduplicated
-//! against as if it stood in the index, and committed as if it were new.
+//! Recovery of interrupted pushes: blocks that this user's pushes have stored and not committed. A push
+//! deduplicates against these blocks as if they stood in the index, and commits them as if they were new.
 
 use crate::engine::{Engine, View};
 use crate::error::{Error, Kind, Result};
@@ -7,10 +7,14 @@ use crate::format::block::{Directory, Entry, Summary};
 use crate::limit;
 use crate::store::{Moved, Pending};
 
-/// Learns the blocks of the journal. One is used only if the store shows it now, whole, and nobody has condemned
-/// it; the check after the commit is the same as for any block. They are looked for all at once: that takes as long
-/// as a few requests, and which of them will be needed is known only when the objects are cut. What is in one is read
-/// from the block: the journal may have been written by somebody else.
+/// Learns the blocks of the journal.
+///
+/// A block is used only if the store has it now, complete, and no condemned list names it. The check after
+/// the commit is the same as for any block. All blocks are looked for at once, which takes as long as a few
+/// requests. Only the cut objects will show which blocks are needed.
+///
+/// The directory of each block is read from the block itself, because another program may have written the
+/// journal.
 pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
     let found = look_for(engine, view)?;
     for part in found.chunks(limit::COPIES_IN_FLIGHT) {
@@ -36,7 +40,7 @@ pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
     Ok(())
 }
 
-/// The blocks of the journal that are not known yet, and that the store has with their size.
+/// Returns the blocks of the journal that are not known yet, and that the store has with the right size.
 fn look_for(engine: &Engine, view: &View) -> Result<Vec<Summary>> {
     let mut asked = Vec::new();
     for block in engine.journal.read() {
@@ -50,7 +54,7 @@ fn look_for(engine: &Engine, view: &View) -> Result<Vec<Summary>> {
     for (block, found) in asked {
         match found.wait() {
             Ok(Some(size_bytes)) if size_bytes == u64::from(block.size_bytes) => there.push(block),
-            // it never arrived, or is still on its way from another process
+            // it never arrived, or another process is still sending it
             Ok(None) => {}
             Ok(Some(size_bytes)) => {
                 let expected = block.size_bytes;
@@ -62,19 +66,20 @@ fn look_for(engine: &Engine, view: &View) -> Result<Vec<Summary>> {
     Ok(there)
 }
 
-/// Begins to read what stands behind the frames of a block.
+/// Begins to read the part behind the frames of a block: its directory and seek table.
 fn directory<'e>(engine: &'e Engine, block: &Summary) -> Pending<'e, Vec<u8>> {
     let end = block.frames_bytes..block.size_bytes;
     engine.store.get_block_range(&block.id, end, Vec::new(), &Moved::default())
 }
 
-/// What a block says itself of what is in it.
+/// Returns the summary and directory of a block, by its own end.
 fn entry(block: &Summary, end: &[u8]) -> Result<Entry> {
     let directory = Directory::parse_end(end, block.size_bytes as usize)?;
     Ok((directory.summary(block.id, block.size_bytes), directory))
 }
 
-/// They are hints: without one, its chunks are stored again. But a store that doesn't answer is an error.
+/// Skips a block of the journal. Such blocks are hints: without one, its chunks are stored again. But an
+/// unreachable store is an error.
 fn skip(engine: &Engine, block: &Summary, error: Error) -> Result<()> {
     match error.kind() {
         Kind::Unreachable | Kind::Internal => return Err(error),

@@ -1,15 +1,18 @@
-//! Which chunks the index is to know: some of each object, spread over it, so that whatever it shares with another one of
-//! any length is likely to contain one. Whoever looks up tries every chunk, so which they are needs no rule of content.
+//! Sampling: the choice of key chunks for the index.
+//!
+//! Some chunks of each object become key chunks, spread over the object. So a stretch that two objects
+//! share probably contains one, at any length. A push looks up every chunk, so the choice needs no rule
+//! about content.
 
 use crate::id::ChunkId;
 use crate::limit;
 
-/// Picks key chunks of objects that are pushed together.
+/// The choice of key chunks for objects that are pushed together.
 pub(super) struct KeyChunks {
-    /// Of this object.
+    /// The number of chunks of this object so far.
     chunks: usize,
     candidates: Vec<ChunkId>,
-    /// Chunks of small objects since one of them gave a key.
+    /// The chunks of small objects since one of these objects gave a key.
     small: usize,
 }
 
@@ -20,7 +23,7 @@ impl Default for KeyChunks {
 }
 
 impl KeyChunks {
-    /// The next chunk of the object.
+    /// Takes the next chunk of the object.
     pub(super) fn push(&mut self, id: ChunkId) {
         if self.chunks.is_multiple_of(limit::KEY_STRIDE) {
             self.candidates.push(id);
@@ -28,8 +31,9 @@ impl KeyChunks {
         self.chunks += 1;
     }
 
-    /// The object has ended: its key chunks. One in 128 chunks of a small object, one in 1,024 of a large one; and objects that are
-    /// smaller than that share one in 256.
+    /// Ends the object and returns its key chunks. An object of 128 to 2,048 chunks gives one in 128. A
+    /// larger one gives about sixteen, or one in 1,024 if that is more. Objects with fewer than 128 chunks
+    /// together give one in 256.
     pub(super) fn end_object(&mut self) -> Vec<ChunkId> {
         let chunks = std::mem::take(&mut self.chunks);
         let candidates = std::mem::take(&mut self.candidates);

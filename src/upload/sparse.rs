@@ -1,6 +1,8 @@
-//! Sparse deduplication: where all shards of a store are too many to read, key chunks lead to those worth it. Objects
-//! are scouted some way ahead of packing, so that a shard is mostly here when its chunks come, and those shortly before
-//! the key chunk are found too.
+//! Sparse deduplication: reading only the shards that key chunks lead to, where a store has too many shards
+//! to read all.
+//!
+//! The scout looks at objects 32 MiB ahead of packing. So a shard is mostly here when its chunks come. The
+//! chunks shortly before a key chunk are found too.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -16,10 +18,12 @@ use crate::local::metadata_cache::{Cache, Kept};
 use crate::parallel::Results;
 use crate::store::Store;
 
-/// Key chunks and the shards that they lead to, as each segment has them: 16 bytes of memory for a key.
+/// Key chunks and the shards that they lead to, in the order of the segments. A key takes 16 bytes of
+/// memory.
 #[derive(Default)]
 pub(crate) struct Keys {
-    /// The oldest segment first. A table is sorted; its keys name one of the shards beside it.
+    /// One table for each segment, the oldest first. A table is sorted, and its keys name one of the shards
+    /// beside it.
     tables: Vec<(Vec<ShardEntry>, Vec<Key>)>,
 }
 
@@ -31,14 +35,15 @@ impl Keys {
         Ok(Self { tables })
     }
 
-    /// The shards that a chunk leads to, and their sizes in bytes, at most so many; those of newer segments first.
+    /// Returns the shards that a chunk leads to, with their sizes in bytes. Shards of newer segments come
+    /// first. The number is bounded.
     fn led_to<'k>(&'k self, chunk: &ChunkId) -> impl Iterator<Item = (ShardId, u32)> + use<'k> {
         let prefix = Key::new(chunk, 0).prefix;
         let of_table = move |table: &'k (Vec<ShardEntry>, Vec<Key>)| {
             let (shards, keys) = table;
             let start = keys.partition_point(|key| key.prefix < prefix);
             let end = keys.partition_point(|key| key.prefix <= prefix);
-            // a key is a hint; one that leads nowhere is left out
+            // a key is a hint, so a key that leads nowhere is left out
             keys[start..end]
                 .iter()
                 .rev()
@@ -49,36 +54,36 @@ impl Keys {
     }
 }
 
-/// Who looks ahead for one group of objects.
+/// The scout of one batch of objects: it looks ahead for key chunks.
 pub(super) struct Scout<'a> {
     pub keys: &'a Keys,
     pub store: &'a Store,
     pub cache: &'a Cache,
-    /// The shards that were read, or could not be.
+    /// The shards that were read or could not be read.
     pub read: &'a mut HashSet<ShardId>,
-    /// Whether a new commit may refer to a block.
+    /// Returns true if a new commit may refer to a block.
     pub may_use: &'a (dyn Fn(&BlockId) -> bool + Sync),
-    /// So many chunks may be learned.
+    /// The number of chunks that may still be learned.
     pub room_chunks: usize,
 }
 
-/// Pieces of objects in their order, each with what is to be learned before it is looked up.
+/// The pieces of objects in their order, each with the shards to learn before its chunks are looked up.
 pub(super) struct Ahead<'a> {
     pieces: Results<Piece>,
     scout: Option<Scout<'a>>,
-    /// Pieces that were scouted, and how many bytes of content they have.
+    /// The scouted pieces that are not returned yet.
     scouted: VecDeque<Piece>,
     scouted_bytes: u64,
-    /// Bytes of content that were scouted since the beginning.
+    /// The bytes of content that were scouted since the beginning.
     position: u64,
-    /// Shards on their way, and how many bytes they have together.
+    /// The shards in flight.
     coming: VecDeque<Coming<'a>>,
     coming_bytes: u64,
 }
 
-/// A shard on its way.
+/// A shard in flight.
 struct Coming<'a> {
-    /// The place of the chunk that led there.
+    /// The place of the chunk that led to the shard.
     position: u64,
     id: ShardId,
     size_bytes: u64,
@@ -86,7 +91,7 @@ struct Coming<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    /// With no scout, all is known already.
+    /// Creates the sequence. Without a scout, all chunks are known already.
     pub(super) fn new(pieces: Results<Piece>, scout: Option<Scout<'a>>) -> Self {
         Self {
             pieces,
@@ -99,7 +104,8 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// The next piece, and the shards that were found for it.
+    /// Returns the next piece, and the shards that were found for it. Waits for the shards of near
+    /// chunks.
     pub(super) fn next(&mut self) -> Result<Option<(Piece, Vec<Shard>)>> {
         let enough = if self.scout.is_some() { limit::SCOUTED_BYTES } else { 1 };
         while self.scouted_bytes < enough
@@ -115,13 +121,13 @@ impl<'a> Ahead<'a> {
         let Some(piece) = self.scouted.pop_front() else { return Ok(None) };
         self.scouted_bytes -= bytes(&piece);
         let looked_up = self.position - self.scouted_bytes;
-        // chunks that lie further ahead may have their shards on the way a little longer
+        // the shards of chunks further ahead may stay in flight a little longer
         let learned = self.learn(looked_up + limit::SCOUTED_BYTES / 2)?;
         Ok(Some((piece, learned)))
     }
 
-    /// Begins to fetch what a piece leads to, unless much is on its way already: what is left out may be led to again.
-    /// Returns how much content it has.
+    /// Begins to fetch the shards that a piece leads to. Returns the piece's bytes of content. Skips shards
+    /// while many bytes are in flight already, because later chunks may lead to them again.
     fn look_at(&mut self, piece: &Piece) -> u64 {
         if let (Some(scout), What::Chunks(batch)) = (&mut self.scout, &piece.what) {
             let mut position = self.position;
@@ -144,7 +150,7 @@ impl<'a> Ahead<'a> {
         bytes
     }
 
-    /// What chunks before `position` have led to.
+    /// Waits for the shards that chunks before `position` have led to.
     fn learn(&mut self, position: u64) -> Result<Vec<Shard>> {
         let mut learned = Vec::new();
         let Some(scout) = &mut self.scout else { return Ok(learned) };
@@ -169,7 +175,7 @@ impl<'a> Ahead<'a> {
         Ok(learned)
     }
 
-    /// Whether a new commit may refer to a block.
+    /// Returns true if a new commit may refer to a block.
     pub(super) fn may_use(&self, block: &BlockId) -> bool {
         self.scout.as_ref().is_none_or(|scout| (scout.may_use)(block))
     }

@@ -1,4 +1,5 @@
-//! Long silences of a push are explained in the log: for how long nothing has moved, and what is waited for.
+//! Log lines about long silences of a push. They say for how long nothing has moved, and which step the
+//! push waits for.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -9,16 +10,16 @@ use super::batch::Lead;
 use crate::limit;
 use crate::threads;
 
-/// How often is looked.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Does a leader's work, and explains its silences meanwhile.
+/// Runs a leader's work. A second thread, which ends with the work, logs its silences.
 pub(super) fn explained<T>(lead: &Lead<'_>, work: impl FnOnce() -> T) -> T {
     let (working, ended) = bounded(0);
     std::thread::scope(|scope| {
-        // ends with the work, were it by a panic
+        // dropped at the end of the work, even by a panic, so that the other thread ends
         let _working = working;
-        // nothing depends on it
+        // the work goes on without this thread
         let _ = threads::spawn_scoped(scope, "silence", move || explain(lead, &ended));
         work()
     })
@@ -34,11 +35,11 @@ fn explain(lead: &Lead<'_>, ended: &Receiver<Infallible>) {
     }
 }
 
-/// What stays the same, and since when.
+/// A state that stays the same, and the time since when.
 pub(super) struct Silence<T> {
     state: T,
     since: Instant,
-    /// It is said after so long.
+    /// The length of the silence at which it is logged.
     due: Duration,
 }
 
@@ -47,7 +48,8 @@ impl<T: PartialEq> Silence<T> {
         Self { state, since: now, due: Duration::from_secs(limit::SILENCE_SECONDS) }
     }
 
-    /// How long nothing has changed, if that is to be said now: after a while, and again whenever that has doubled.
+    /// Returns how long nothing has changed, if that is due for the log: after a while, and each time that
+    /// it has doubled.
     pub(super) fn look(&mut self, state: T, now: Instant) -> Option<Duration> {
         if state != self.state {
             *self = Self::new(state, now);

@@ -1,4 +1,5 @@
-//! The threads of an engine's uploads. They stay, because other agents may take what the system allows.
+//! The threads of an engine's uploads. They live as long as the engine, because other agents may take the
+//! threads that the system allows.
 
 use std::sync::Arc;
 
@@ -9,14 +10,14 @@ use crate::threads;
 
 /// The threads of an engine's uploads.
 pub(crate) struct Threads {
-    /// For one who reads, one who takes SHA-256, and one who looks chunks up: all at the same time.
+    /// Three threads that work at the same time: one reads, one takes the SHA-256, one looks chunks up.
     pub crew: ThreadPool,
-    /// For what is done on all cores.
+    /// The threads for work on all cores.
     pub cores: Arc<ThreadPool>,
 }
 
 impl Threads {
-    /// Starts them.
+    /// Starts the threads.
     pub(crate) fn start() -> Result<Self> {
         Ok(Self { crew: threads::pool("upload", 3, 3)?, cores: threads::cores()?.clone() })
     }

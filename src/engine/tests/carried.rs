@@ -1,4 +1,4 @@
-//! Small commits to a bucket, which are one file: nothing is lost or read wrongly, whoever merges them.
+//! Small commits to a bucket, which are one file. Nothing is lost or misread, in any order of merges.
 
 use super::*;
 use crate::index::condemned;
@@ -12,7 +12,7 @@ fn segments(place: &Place) -> usize {
     place.segments().len()
 }
 
-/// Tells which calls of a store begin.
+/// Returns an engine, and the list of the store's calls that have begun.
 fn told(place: &Place) -> (Engine, Arc<Mutex<Vec<Call>>>) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let told = calls.clone();
@@ -37,7 +37,7 @@ fn a_small_commit_is_one_file_and_one_request() {
         objects.iter().for_each(|object| drop(scope.spawn(|| object.push(&engine).unwrap())));
     });
     let calls = calls.lock().unwrap().clone();
-    // a directory is looked at again before a commit: it may have been unmounted
+    // a directory is checked again before a commit, because it may have been unmounted
     let puts: Vec<_> =
         calls.iter().filter(|call| !matches!(call, Call::Get(path) if path == "store.json")).collect();
     let is_commit = |call: &&Call| matches!(call, Call::Put(path) if path.starts_with("index/"));
@@ -59,7 +59,8 @@ fn what_is_not_small_has_files_of_its_own() {
     }
 }
 
-/// A commit that merges has given its own block a file before: that may be condemned in between, so it is checked.
+/// A commit that merges has given its own block a file before. A collector may condemn that file in
+/// between, so the commit is checked.
 #[test]
 fn a_small_commit_that_merges_is_checked() {
     let place = Arc::new(Place::which(true));
@@ -88,7 +89,7 @@ fn a_small_commit_that_merges_is_checked() {
     last.assert_pulls(&place);
 }
 
-/// Somebody's segment that claims to carry another's block does no harm.
+/// A forged segment claims to carry another's block; it does no harm.
 #[test]
 fn what_is_carried_must_be_what_its_name_says() {
     let place = Place::which(true);
@@ -109,7 +110,7 @@ fn what_is_carried_must_be_what_its_name_says() {
     object.assert_pulls(&place);
 }
 
-/// A store that was restored in part: the segment is shorter than the copy of it on this machine.
+/// In a store that was restored in part, the segment is shorter than its copy on this machine.
 #[test]
 fn a_segment_that_is_cut_short_carries_nothing() {
     let place = Place::which(true);
@@ -123,7 +124,7 @@ fn a_segment_that_is_cut_short_carries_nothing() {
     object.assert_pulls(&place);
 }
 
-/// What refers to a carried block relies on another commit: it is checked like any other.
+/// An object that refers to a carried block relies on another commit, so it is checked like any other.
 #[test]
 fn carried_chunks_are_found_again_and_checked() {
     let place = Place::which(true);
@@ -142,7 +143,7 @@ fn carried_chunks_are_found_again_and_checked() {
     assert!(calls[commit..].iter().any(is_list), "{calls:?}");
     longer.assert_pulls(&place);
 
-    // condemned, it is not relied on any more
+    // a condemned block is not relied on any more
     let (blocks, _) = place.referenced(&carrier);
     place.condemn(&Condemned { blocks, records: Vec::new() });
     let longest = place.object(&[content, noise(922, 2000)].concat());
@@ -172,7 +173,7 @@ fn a_push_that_merges_gives_what_was_carried_files_of_its_own() {
     objects.iter().for_each(|object| object.assert_pulls(&place));
 }
 
-/// A segment is the only place of what it carries until that is seen elsewhere, whole.
+/// A segment is the only place of its carried files until these are seen elsewhere, complete.
 #[test]
 fn a_segment_stays_until_its_block_is_whole_in_a_file_of_its_own() {
     for damage in [
@@ -193,9 +194,9 @@ fn a_segment_stays_until_its_block_is_whole_in_a_file_of_its_own() {
         let done = compact(&place);
         if block.exists() && !done.findings.is_empty() {
             assert_eq!((done.findings.len(), segments(&place)), (1, 2), "{done:?}");
-            // the damaged one is read from the segment that carries it
+            // the damaged block is read from the segment that carries it
             objects.iter().for_each(|object| object.assert_pulls(&place));
-            // as the finding says
+            // the remedy of the finding
             std::fs::remove_file(block).unwrap();
             assert!(compact(&place).findings.is_empty());
         }

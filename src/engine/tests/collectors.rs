@@ -5,15 +5,15 @@ use crate::format::inline::{Carried, CarriedName};
 use crate::id::now_milliseconds;
 use crate::maintain::stats;
 
-/// What a collector may condemn right after the commit.
+/// The data that a collector may condemn right after the commit.
 #[derive(Clone, Copy)]
 enum Target {
     Blocks,
     Records,
 }
 
-/// Condemns what the first commit refers to, between that commit and its check, then deletes it as a
-/// collector may.
+/// Condemns the data that the first commit refers to, between that commit and its check. Then deletes it,
+/// as a collector may.
 fn condemn_first_commit(place: &Arc<Place>, target: Target) -> Watch {
     let (place, done) = (place.clone(), AtomicUsize::new(0));
     Arc::new(move |when, call| {
@@ -128,8 +128,8 @@ fn a_record_of_another_repository_or_an_old_one_is_renewed_without_data() {
     }
 }
 
-/// A push that stands still for days, as on a machine that sleeps, must not rely on what it looked up before. (If this test is
-/// slow, the record is too old at once, and is written afresh as well.)
+/// A push may stand still for days, on a machine that sleeps. It must not rely on a record that it looked
+/// up before. In a slow test the record is too old at once, and is written afresh as well.
 #[test]
 fn a_record_that_grows_old_between_lookup_and_check_is_renewed() {
     for (carries, bytes) in [(false, 100_000), (true, 50_000)] {
@@ -158,7 +158,7 @@ fn a_record_that_grows_old_between_lookup_and_check_is_renewed() {
     }
 }
 
-/// Time passes: a record's commit says when it was written.
+/// Rewrites all segments with this commit time, because a record is as old as its commit.
 fn age_commits(place: &Place, milliseconds: u64) {
     let commit = CommitId::new(milliseconds).unwrap();
     for file in place.files("index") {
@@ -173,7 +173,7 @@ fn copied(name: CarriedName, bytes: &[u8]) -> Carried {
     Carried { name, pieces: vec![bytes.to_vec().into()] }
 }
 
-/// The same segment, written by another commit.
+/// Returns the same segment, written by another commit.
 fn aged(bytes: &[u8], commit: CommitId) -> Vec<u8> {
     let segment = Segment::open(bytes).unwrap();
     let mut contents = crate::format::segment::Contents {
@@ -196,7 +196,7 @@ fn a_segment_that_vanishes_while_the_index_is_read_makes_it_list_again() {
     object.push(&place.engine()).unwrap();
     let file = place.files("index").pop().unwrap();
     let old = SegmentId::parse(file.file_name().unwrap().to_str().unwrap()).unwrap();
-    // as a merge and a delete behind the reader would do it
+    // like a merge and a delete behind the reader
     let merged = {
         let bytes = std::fs::read(&file).unwrap();
         let segment = Segment::open(bytes.as_slice()).unwrap();
@@ -260,7 +260,7 @@ fn a_damaged_block_is_named_and_nothing_is_left_behind() {
     );
     let left = std::fs::read_dir(place.folder.path().join("lfs/cdc/downloads")).unwrap().count();
     assert_eq!(left, 0);
-    // condemned and pushed again, it is healed
+    // a new push heals a condemned block
     let id = BlockId::parse(name).unwrap();
     place.condemn(&Condemned { blocks: vec![id], records: Vec::new() });
     object.push(&place.engine()).unwrap();

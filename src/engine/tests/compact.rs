@@ -1,4 +1,4 @@
-//! Commits that merge small segments: nothing is lost by it, and readers have few to read.
+//! Commits that merge small segments. They lose nothing, and readers have few segments to read.
 
 use super::*;
 use crate::index;
@@ -10,7 +10,7 @@ fn pushed(place: &Place, engine: &Engine, seeds: std::ops::Range<u64>) -> Vec<Ob
     objects
 }
 
-/// How many segments somebody reads who has nothing, and how many stand then.
+/// Returns how many segments a reader without copies reads, and how many stand then.
 fn read_and_standing(place: &Place) -> (usize, usize) {
     let reads = Arc::new(AtomicUsize::new(0));
     let counted = reads.clone();
@@ -25,7 +25,7 @@ fn read_and_standing(place: &Place) -> (usize, usize) {
     (reads.load(Ordering::SeqCst), standing)
 }
 
-/// Every record, with the commit that wrote it.
+/// Returns every record, with the commit that wrote it.
 fn records(place: &Place) -> Vec<CondemnedRecord> {
     let mut index = index::Index::default();
     index.read_all_commits(&place.store(), &Cache::none()).unwrap();
@@ -63,7 +63,7 @@ fn many_commits_leave_few_segments_to_read() {
     objects.iter().for_each(|object| object.assert_pulls(&place));
 }
 
-/// The segments that stand, and the time of one commit moved by so many milliseconds, as by a pusher with a wrong clock.
+/// Moves the time of the new commit's segment, as if a push with a wrong clock had made it.
 fn move_clock(place: &Place, before: &[SegmentId], by_milliseconds: i64) {
     for SegmentId { id, hash } in place.segments().into_iter().filter(|id| !before.contains(id)) {
         // a merged segment takes its time from the segments that it replaces
@@ -77,7 +77,8 @@ fn move_clock(place: &Place, before: &[SegmentId], by_milliseconds: i64) {
     }
 }
 
-/// So many commits, some of which carry 90 KB and some nothing, by pushers with these clocks, one after the other.
+/// Makes commits one after the other, by pushes with these clocks. The objects have different sizes, from
+/// 20 bytes to 95 KB.
 fn pushed_by_clocks(place: &Place, commits: usize, years: &[i64]) {
     let year_milliseconds = 365 * 24 * 60 * 60 * 1000;
     for number in 0..commits {
@@ -115,7 +116,8 @@ fn no_replaced_segment_is_read_that_several_pushers_have_merged_at_once() {
     });
     let (read, standing) = read_and_standing(&place);
     assert!(standing < limit::SEGMENTS_STANDING + PUSHERS as usize, "{standing} stand");
-    // a LIST may lack what is put meanwhile: then a merge doesn't name it, though it names what has merged it
+    // A LIST may miss a segment that is put meanwhile. A merge doesn't name such a segment, but may name
+    // the segment that has merged it.
     assert!(read <= standing + PUSHERS as usize, "{read} read, {standing} stand");
     assert_eq!(records(&place).len(), 160);
 }

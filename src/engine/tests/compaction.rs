@@ -1,4 +1,5 @@
-//! `git lfs-cdc compact`: whatever stops it, and whoever works beside it, every record and every recipe stays.
+//! Compaction by `git lfs-cdc compact`: every record and every recipe stays, despite faults and concurrent
+//! work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ pub(super) fn compact(store: &Store) -> Result<Compaction> {
     compact_with(store, &Cache::none(), &|_| ())
 }
 
-/// What the index says of every object: its commits, their repositories, and where the content lies.
+/// The index's knowledge of every object: its commits, their repositories, and the places of its content.
 type Records = BTreeMap<Oid, BTreeSet<(CommitId, String, Vec<(BlockId, u64)>)>>;
 
 fn index(place: &Place) -> crate::index::Index {
@@ -44,12 +45,12 @@ fn shards(place: &Place) -> Vec<ShardId> {
     index(place).shards(&place.store(), &Cache::none()).unwrap().into_keys().collect()
 }
 
-/// Blocks and shards together give back the index: each object has a recipe in a shard that counts and can be read, and of
-/// the blocks that it names such shards list all chunks.
+/// Checks that blocks and shards together give back the index. Each object has a recipe in a readable shard
+/// that counts. Such shards list all chunks of the blocks that the recipe names.
 fn assert_can_be_rebuilt(place: &Place, objects: &[Object]) {
     let (store, mut recipes, mut blocks) = (place.store(), Vec::new(), BTreeSet::new());
     for shard in index_of(&store).shards(&store, &Cache::none()).unwrap().into_values() {
-        // one that is gone may be named by a pusher who had read the index before
+        // a push that had read the index before may name a shard that is gone
         let Ok(bytes) = store.get_shard(&shard.id, shard.size_bytes).wait() else { continue };
         blocks.extend(Shard::parse(&bytes).unwrap().blocks.into_iter().map(|(summary, _)| summary.id));
         let here = Recipes::parse(&bytes).unwrap();
@@ -73,7 +74,7 @@ pub(super) fn pushed(place: &Place, engine: &Engine, seeds: std::ops::Range<u64>
     objects
 }
 
-/// A store that is in the same state as another one.
+/// Returns a store in the same state as another one.
 pub(super) fn copy_of(place: &Place) -> Place {
     let copy = Place { folder: tempfile::tempdir().unwrap(), carries: place.carries };
     let (from, to) = (place.folder.path().join("store"), copy.folder.path().join("store"));
@@ -127,13 +128,13 @@ fn what_was_many_becomes_one_and_nothing_else_changes() {
     objects.iter().chain([&all]).for_each(|object| object.assert_pulls(&place));
 }
 
-/// Who has read the shards merges them too, when segments are merged.
+/// A push that has read the shards merges them too, when it merges segments.
 #[test]
 fn many_small_pushes_leave_few_shards_to_read() {
     for carries in [false, true] {
         let place = Place::which(carries);
         let cache = || Cache::at(Some(place.folder.path().join("cache")));
-        // each like a command of its own, which reads what is there
+        // each push like a command of its own, which reads the store
         let push = |seed: u64| pushed(&place, &Engine { cache: cache(), ..place.engine() }, seed..seed + 1);
         let objects: Vec<Object> = (0..100).flat_map(push).collect();
         let shards = shards(&place).len();
@@ -149,7 +150,7 @@ fn many_small_pushes_leave_few_shards_to_read() {
     }
 }
 
-/// Names of what was deleted are not carried on for ever.
+/// Names of deleted segments are not kept for ever.
 #[test]
 fn a_merged_segment_names_only_what_still_stands() {
     for carries in [false, true] {
@@ -170,7 +171,8 @@ fn a_merged_segment_names_only_what_still_stands() {
     }
 }
 
-/// Every call of a compaction fails once, before it was done and after, which is what a kill looks like to the store.
+/// Every call of a compaction fails once, before it was done and after. To the store, a kill looks the
+/// same.
 #[test]
 fn a_compaction_that_fails_at_any_call_loses_nothing_and_the_next_one_ends_it() {
     for carries in [false, true] {
@@ -208,7 +210,7 @@ fn a_compaction_that_fails_at_any_call_loses_nothing_and_the_next_one_ends_it() 
     }
 }
 
-/// The whole of a compaction happens in one moment of a reader or a pusher, in each.
+/// A whole compaction happens in one moment of a reader or a push, in each moment once.
 #[test]
 fn what_is_compacted_in_any_moment_of_a_pull_or_push_is_read_all_the_same() {
     for carries in [false, true] {
@@ -246,7 +248,7 @@ fn what_is_compacted_in_any_moment_of_a_pull_or_push_is_read_all_the_same() {
     }
 }
 
-/// Two that compact at the same time: the second in any moment of the first.
+/// Two compactions at the same time: the second runs in any moment of the first.
 #[test]
 fn two_compactions_at_once_lose_nothing() {
     for carries in [false, true] {
@@ -279,8 +281,8 @@ fn two_compactions_at_once_lose_nothing() {
     }
 }
 
-/// Two pushers that keep what they have read, and compactions that are cut off at a random call, or do their work in the
-/// midst of a push.
+/// Two pushers keep the state that they have read. Compactions end at a random call, or work in the middle
+/// of a push.
 #[test]
 fn any_order_of_pushes_merges_and_compactions_keeps_every_record() {
     for carries in [false, true] {
@@ -311,7 +313,7 @@ fn any_order_of_pushes_merges_and_compactions_keeps_every_record() {
                         assert_eq!(records(&place), before, "seed {seed}, step {step}");
                     }
                     1 => due.store(next() % 12, Ordering::SeqCst),
-                    // somebody else's object, or one that was pushed before, or a new one
+                    // another's object, an object that was pushed before, or a new one
                     choice => {
                         let again = choice == 2 && !objects.is_empty();
                         let object = match again {
@@ -341,7 +343,8 @@ fn any_order_of_pushes_merges_and_compactions_keeps_every_record() {
     }
 }
 
-/// Damage to what stands for others is found before these are deleted, and then they are read in its place.
+/// Damage to a merged segment is found before the replaced segments are deleted. Then these are read in its
+/// place.
 #[test]
 fn nothing_is_deleted_when_what_replaces_it_is_not_what_was_written() {
     let place = Place::new();
@@ -352,7 +355,7 @@ fn nothing_is_deleted_when_what_replaces_it_is_not_what_was_written() {
     let merged = files.last().unwrap().clone();
     let reads = AtomicUsize::new(0);
     let (name, path) = (merged.file_name().unwrap().to_str().unwrap().to_owned(), merged.clone());
-    // when it is read back, after the index was read
+    // damaged when it is read back, after the index was read
     let store = place.store().watched(Arc::new(move |when, call| {
         let is_it = matches!(call, Call::Get(path) if path.ends_with(&name));
         if is_it && when == When::Before && reads.fetch_add(1, Ordering::SeqCst) == 1 {
@@ -370,7 +373,8 @@ fn nothing_is_deleted_when_what_replaces_it_is_not_what_was_written() {
     objects.iter().for_each(|object| object.assert_pulls(&place));
 }
 
-/// What some merge has lost stands only in what it replaced: that is kept, until a collector has condemned it.
+/// A record that a merge has lost stands only in the replaced segment. That segment is kept until a
+/// collector has condemned the record.
 #[test]
 fn a_replaced_segment_that_says_more_is_kept_and_reported() {
     let place = Place::new();

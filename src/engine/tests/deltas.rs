@@ -1,4 +1,5 @@
-//! Delta frames: what is almost what was there before takes hardly any room, and comes back as it was.
+//! Delta frames: content that is almost equal to older content takes little space, and comes back
+//! unchanged.
 
 use object_store::memory::InMemory;
 
@@ -13,7 +14,7 @@ use crate::maintain::compact::compact_with;
 use crate::maintain::stats::stats;
 
 impl Place {
-    /// An object where git-lfs keeps it in the clone that the engines of this place work for.
+    /// Puts an object where git-lfs keeps it, in the clone that the engines of this place work for.
     fn kept(&self, content: &[u8]) -> Object {
         let object = self.object(content);
         let path = lfs_objects::path_in(&self.folder.path().join("lfs/objects"), &object.oid);
@@ -22,7 +23,7 @@ impl Place {
         Object { path, ..object }
     }
 
-    /// The directories of all blocks that stand in files of their own.
+    /// Returns the directories of all blocks that stand in files of their own.
     fn directories(&self) -> Vec<Directory> {
         let read = |file| Directory::parse(&std::fs::read(file).unwrap()).unwrap();
         self.files("blocks").into_iter().map(read).collect()
@@ -36,12 +37,12 @@ impl Place {
         self.store().stored_bytes().unwrap()
     }
 
-    /// What was pulled or pushed before is of no use to what comes.
+    /// Removes the clone's objects, so that later transfers can't use them.
     fn forget_clone(&self) {
         let _ = std::fs::remove_dir_all(self.folder.path().join("lfs"));
     }
 
-    /// Pulls objects into a clone that has nothing, each with an engine that knows nothing.
+    /// Pulls objects into an empty clone, each with an engine that knows nothing.
     #[track_caller]
     fn assert_cold_pulls(&self, objects: &[Object]) {
         for object in objects {
@@ -51,7 +52,7 @@ impl Place {
     }
 }
 
-/// Puts a line into the content in `edits` places, the same for each seed.
+/// Puts a line into the content in `edits` places. The seed decides the places.
 fn edited(content: &[u8], edits: usize, seed: u64) -> Vec<u8> {
     let mut places: Vec<usize> = noise(seed, 8 * edits)
         .chunks_exact(8)
@@ -69,7 +70,7 @@ fn edited(content: &[u8], edits: usize, seed: u64) -> Vec<u8> {
     edited
 }
 
-/// A content and its editions, each made from the one before.
+/// Returns a content and its editions, each made from the one before.
 fn editions(seed: u64, bytes: usize, edits: usize, count: u64) -> Vec<Vec<u8>> {
     let mut contents = vec![noise(seed, bytes)];
     for edition in 1..count {
@@ -78,7 +79,7 @@ fn editions(seed: u64, bytes: usize, edits: usize, count: u64) -> Vec<Vec<u8>> {
     contents
 }
 
-/// Pushes contents one after the other, each by an engine of its own; all stay in the clone.
+/// Pushes contents one after the other, each by an engine of its own. All stay in the clone.
 fn pushed(place: &Place, contents: &[Vec<u8>]) -> Vec<Object> {
     let push = |content: &Vec<u8>| {
         let object = place.kept(content);
@@ -107,7 +108,8 @@ fn small_edits_take_bytes_and_come_back_as_they_were() {
     }
 }
 
-/// The editions need not be there when the engine begins: it knows what it has pushed itself.
+/// The editions need not be there when the engine begins, because it knows the objects that it has pushed
+/// itself.
 #[test]
 fn editions_that_are_pushed_together_are_patches_too() {
     let (place, contents) = (Place::new(), editions(310, 3_000_000, 20, 4));
@@ -131,7 +133,7 @@ fn it_can_be_switched_off() {
     assert_eq!((all.delta_blocks, all.delta_frames, all.delta_depth), (0, Some(0), Some(0)));
 }
 
-/// What an edition is a patch to is read from this machine, and nothing is believed of it.
+/// The bases of an edition are read from this machine, and their content is always verified.
 #[test]
 fn a_local_object_that_is_damaged_gone_or_cut_short_is_no_base() {
     let contents = editions(330, 3_000_000, 20, 2);
@@ -154,7 +156,7 @@ fn a_local_object_that_is_damaged_gone_or_cut_short_is_no_base() {
     }
 }
 
-/// However often the same place is edited, a bounded number of frames is unpacked for it.
+/// Many edits of the same place unpack only a bounded number of frames.
 #[test]
 fn no_more_deltas_follow_on_each_other_than_may() {
     let (place, mut objects) = (Place::new(), Vec::new());
@@ -171,7 +173,8 @@ fn no_more_deltas_follow_on_each_other_than_may() {
     place.assert_cold_pulls(&objects);
 }
 
-/// Content of which only the first part is the same, so that the rest of the first edition is wanted for patches alone.
+/// Returns two editions that share only the first part. The rest of the first edition is needed for deltas
+/// alone.
 fn mostly_edited() -> [Vec<u8>; 2] {
     let same = noise(350, 600_000);
     let rest = noise(351, 1_500_000);
@@ -193,7 +196,7 @@ fn a_base_that_is_missing_or_damaged_names_itself() {
         if is_gone {
             std::fs::remove_file(&base).unwrap();
         } else {
-            // in the part of it that only patches need
+            // in the part that only deltas need
             bytes[1_400_000] ^= 1;
             std::fs::write(&base, bytes).unwrap();
         }
@@ -202,7 +205,7 @@ fn a_base_that_is_missing_or_damaged_names_itself() {
         let name = base.file_stem().unwrap().to_str().unwrap();
         let kinds = if is_gone { [Kind::NotFound, Kind::NotFound] } else { [Kind::Corrupt, Kind::Corrupt] };
         assert!(kinds.contains(&error.kind()) && error.to_string().contains(name), "{error}");
-        // who has the first edition needs no such base
+        // a clone that has the first edition needs no base from the store
         place.kept(&first[0].content);
         if !is_gone {
             second[0].assert_pulls(&place);
@@ -210,7 +213,7 @@ fn a_base_that_is_missing_or_damaged_names_itself() {
     }
 }
 
-/// What a patch is made from may be condemned until the check: then it is written again, plain.
+/// A base may be condemned until the check. Then the object is written again, without deltas.
 #[test]
 fn a_base_condemned_between_commit_and_check_is_done_without() {
     let contents = mostly_edited();
@@ -244,7 +247,7 @@ fn a_base_condemned_between_commit_and_check_is_done_without() {
     drop(first);
 }
 
-/// Every call of a push of patches fails once, before it was done and after.
+/// Every call of a push with deltas fails once, before it was done and after.
 #[test]
 fn a_store_that_fails_at_any_call_loses_nothing_acknowledged() {
     let contents = editions(360, 600_000, 6, 3);
@@ -278,7 +281,8 @@ fn a_store_that_fails_at_any_call_loses_nothing_acknowledged() {
     }
 }
 
-/// The blocks that are referred to are those that recipes name, and those that their patches are made from; merging keeps that.
+/// The referenced blocks are the blocks that recipes name and those that their deltas depend on. Merging
+/// keeps that.
 #[test]
 fn what_patches_are_made_from_is_referred_to() {
     let place = Place::new();
@@ -299,7 +303,7 @@ fn what_patches_are_made_from_is_referred_to() {
 }
 
 impl Bucket {
-    /// With editions that were pushed from one clone, one after the other.
+    /// Creates a bucket with editions that were pushed from one clone, one after the other.
     fn of_editions(delta: Option<DeltaRule>, contents: &[Vec<u8>]) -> Self {
         let (place, backend) = (Place::new(), Arc::new(InMemory::new()));
         let push = |content: &Vec<u8>| {
@@ -314,7 +318,7 @@ impl Bucket {
         Self { place, backend, objects }
     }
 
-    /// Pulls an edition by an engine that knows nothing; says how many reads of blocks that took.
+    /// Pulls an edition by an engine that knows nothing. Returns the number of block reads.
     fn gets(&self, number: usize, kept: Option<&Path>) -> usize {
         let (watch, gets) = counting("blocks/");
         let mut engine = self.engine(watch);
@@ -326,7 +330,7 @@ impl Bucket {
     }
 }
 
-/// Over a network the bases come with what is read anyway, whether anything is kept on this machine or not.
+/// Over a network the bases come with ranges that are read anyway, with or without kept ranges.
 #[test]
 fn bases_take_no_reads_of_their_own() {
     let contents = editions(370, 8_000_000, 60, 4);
@@ -339,7 +343,7 @@ fn bases_take_no_reads_of_their_own() {
         let gets = with.gets(3, kept);
         assert!(gets <= plain + 3, "{gets} reads instead of {plain}");
     }
-    // who has the edition before reads the patches and nothing else
+    // a clone that has the edition before reads the deltas and nothing else
     for (has, most) in [(2, 2), (1, 6)] {
         with.place.forget_clone();
         with.place.kept(&with.objects[has].content);
@@ -348,7 +352,7 @@ fn bases_take_no_reads_of_their_own() {
     }
 }
 
-/// Several new blocks of one push, of which the first depends on old ones, keep their numbers.
+/// A push has several new blocks, and the first depends on old ones. The blocks keep their numbers.
 #[test]
 fn a_push_of_patches_and_several_blocks_comes_back() {
     let first = noise(380, 8_000_000);
@@ -361,8 +365,8 @@ fn a_push_of_patches_and_several_blocks_comes_back() {
     }
 }
 
-/// A base that came damaged, ahead of the patches, is read once more. One that is damaged in the store is given up soon, however many
-/// patches follow on each other above it.
+/// A base that came damaged, ahead of the deltas, is read once more. A base that is damaged in the store
+/// fails soon, even with many deltas above it.
 #[test]
 fn a_damaged_base_is_read_again_once() {
     let [first, _] = mostly_edited();

@@ -1,4 +1,4 @@
-//! Objects that are pulled at the same time: with few requests, in bounded memory, and each with its own answer.
+//! Concurrent downloads: they take few requests and bounded memory, and each has its own answer.
 
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -7,7 +7,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::*;
 
-/// Objects that are pushed at once, as git-lfs asks for them.
+/// The number of objects that are pushed at once, the same as git-lfs's batch.
 const BATCH: usize = 100;
 
 /// A bucket with objects in it.
@@ -18,7 +18,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// With `count` objects of `bytes`, pushed a batch at a time.
+    /// Creates a bucket with `count` objects of `bytes` bytes, pushed a batch at a time.
     pub(super) fn with(count: usize, bytes: usize) -> Self {
         let (place, backend) = (Place::new(), Arc::new(InMemory::new()));
         let objects: Vec<Object> = (0..count).map(|seed| place.object(&noise(seed as u64, bytes))).collect();
@@ -29,7 +29,7 @@ impl Bucket {
         Self { place, backend, objects }
     }
 
-    /// An engine that knows nothing yet.
+    /// Creates an engine that knows nothing yet.
     pub(super) fn engine(&self, watch: Watch) -> Engine {
         self.place.engine_of(Store::on(self.backend.clone()).unwrap().watched(watch), "mine")
     }
@@ -61,7 +61,7 @@ fn wait<F: Future>(request: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(request)
 }
 
-/// Each of `threads` asks for one object, then for the next; what came of each, in order.
+/// Pulls all objects by `threads` threads, each with one object at a time. Returns the results in order.
 pub(super) fn pull_all(engine: &Engine, objects: &[Object], threads: usize) -> Vec<Result<Vec<u8>>> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -89,7 +89,7 @@ pub(super) fn assert_right(objects: &[Object], pulled: Vec<Result<Vec<u8>>>) {
     }
 }
 
-/// Counts the requests for what begins with `prefix`.
+/// Counts the requests for paths that begin with `prefix`.
 pub(super) fn counting(prefix: &'static str) -> (Watch, Arc<AtomicUsize>) {
     let count: Arc<AtomicUsize> = Arc::default();
     let counted = count.clone();
@@ -126,7 +126,7 @@ fn a_large_object_takes_no_more_requests_than_it_needs() {
     assert_eq!(gets.load(Ordering::SeqCst), bucket.blocks().iter().map(requests).sum::<usize>());
 }
 
-/// Damage to one frame is the failure of the object that has it, whoever has fetched it.
+/// Damage to one frame fails only the object that has it, even if another download fetched it.
 #[test]
 fn damage_in_a_part_that_many_wait_for_fails_one_object_only() {
     let bucket = Bucket::with(60, 10_000);
@@ -147,7 +147,7 @@ fn a_part_that_came_damaged_once_is_fetched_again() {
     let block = bucket.blocks().pop().unwrap();
     let right = bucket.get(&block);
     let damaged: Vec<u8> = right.iter().map(|byte| byte ^ 1).collect();
-    // the second request reads ahead, the third reads alone what the second has brought damaged
+    // the second request reads ahead, and the third reads alone the range that came damaged
     let (gets, backend) = (AtomicUsize::new(0), bucket.backend.clone());
     let engine = bucket.engine(Arc::new(move |when, call| {
         if when == When::Before && matches!(call, Call::Get(path) if path.starts_with("blocks/")) {
@@ -176,7 +176,8 @@ fn a_block_that_is_cut_short_gives_what_it_has() {
     }
 }
 
-/// Whoever has sent a request may be given up: those who wait for what it brings get it all the same.
+/// The download that has sent a request may be cancelled. The downloads that wait for the answer still get
+/// it.
 #[test]
 fn a_cancelled_download_takes_nothing_from_others() {
     let bucket = Bucket::with(60, 10_000);
@@ -185,7 +186,7 @@ fn a_cancelled_download_takes_nothing_from_others() {
     let engine = bucket.engine(Arc::new(move |_, call| {
         if matches!(call, Call::Get(path) if path.starts_with("blocks/")) {
             cancel.cancel();
-            // until it was noticed
+            // time until the download notices it
             std::thread::sleep(Duration::from_millis(2 * limit::PROGRESS_INTERVAL_MS));
         }
         true
@@ -210,7 +211,7 @@ fn many_large_downloads_stay_within_the_memory() {
     assert!(peak > memory_bytes / 2 && peak <= memory_bytes, "{peak}");
 }
 
-/// Those that miss something at the same time look once more together.
+/// Downloads that miss something at the same time share one more look.
 #[test]
 fn many_that_miss_something_list_the_store_once() {
     let bucket = Bucket::with(1, 10_000);
@@ -222,7 +223,7 @@ fn many_that_miss_something_list_the_store_once() {
     std::thread::scope(|scope| {
         let held = engine.view.lock();
         let pulls: Vec<_> = missing.iter().map(|object| scope.spawn(|| object.pull(&engine))).collect();
-        // time to get there; whoever comes late lists for itself
+        // time for all to get there, because a late one lists for itself
         std::thread::sleep(Duration::from_millis(200));
         drop(held);
         for pull in pulls {
@@ -231,7 +232,7 @@ fn many_that_miss_something_list_the_store_once() {
     });
     let lists = lists.load(Ordering::SeqCst);
     assert!((1..=10).contains(&lists), "{lists} lists");
-    // what is pushed now is found
+    // an object that is pushed now is found
     missing[0].push(&bucket.place.engine_of(Store::on(bucket.backend.clone()).unwrap(), "mine")).unwrap();
     assert!(missing[0].pull(&engine).unwrap() == missing[0].content);
 }

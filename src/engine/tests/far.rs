@@ -1,4 +1,4 @@
-//! Segments that are read in part where they stand: what they say is found without fetching them, until a copy pays.
+//! Large segments that are read in part, in the store. Lookups take ranges of them, until a copy pays.
 
 use super::*;
 use crate::format::block::Summary;
@@ -7,7 +7,7 @@ use crate::format::segment::{BlockEntry, Contents, ShardEntry};
 use crate::id::{Nonce, ShardId};
 use crate::index;
 
-/// Ranges of segments that were asked for.
+/// The ranges of segments that were requested.
 type Asked = Arc<Mutex<Vec<String>>>;
 
 fn asked_for(place: &Place) -> (Asked, Store) {
@@ -29,12 +29,12 @@ fn oid(number: u32) -> Oid {
     Oid(*blake3::hash(&number.to_le_bytes()).as_bytes())
 }
 
-/// A segment of so many objects, as a merge of many commits has them.
+/// Returns a segment of `objects` objects, like a merge of many commits.
 fn large(objects: u32) -> Vec<u8> {
     large_in(objects, ContentHash([1; 32]))
 }
 
-/// The same in blocks with this hash.
+/// Returns such a segment with blocks of this hash.
 fn large_in(objects: u32, hash: ContentHash) -> Vec<u8> {
     let mut contents = Contents { repositories: vec!["mine".into()], ..Contents::default() };
     for number in 0..objects {
@@ -60,7 +60,7 @@ fn large_in(objects: u32, hash: ContentHash) -> Vec<u8> {
     contents.write()
 }
 
-/// A store with one large segment of so many objects.
+/// Returns a store with one large segment of `objects` objects.
 fn place_with(objects: u32) -> (Place, SegmentId, u64) {
     let place = Place::new();
     let bytes = large(objects);
@@ -102,12 +102,12 @@ fn one_object_of_a_large_segment_takes_four_requests_and_many_take_a_copy() {
 
     (0..1000).for_each(|number| assert_finds(&index, &store, &cache, number * 50));
     let read = asked.lock().unwrap().len();
-    // no more was paid for parts than a copy costs, with what each request is worth
+    // the parts cost no more than a copy, with the cost of each request
     let most = size_bytes / u64::from(store.reach().fetch_gap_bytes) + 10;
     assert!((read as u64) < most, "{read} requests");
     assert_eq!(copy.metadata().unwrap().len(), size_bytes);
 
-    // the next process has it
+    // the next process has the copy
     let (asked, store) = asked_for(&place);
     let index = refreshed(&store, &cache);
     assert_finds(&index, &store, &cache, 49_999);
@@ -117,7 +117,7 @@ fn one_object_of_a_large_segment_takes_four_requests_and_many_take_a_copy() {
     );
     assert_eq!(*asked.lock().unwrap(), [""; 0]);
 
-    // until nobody lists it any more
+    // until no list names it any more
     std::fs::remove_file(&place.files("index")[0]).unwrap();
     refreshed(&store, &cache);
     assert!(!copy.exists());
@@ -172,7 +172,7 @@ fn a_damaged_page_in_the_store_is_an_error_of_what_it_hides() {
     let store = place.store();
     let index = refreshed(&store, &Cache::none());
     let (mut found, mut damaged) = (0, 0);
-    // fewer than what pays for a copy, which would be refused whole
+    // too few lookups to pay for a copy, which would be refused as a whole
     for number in 0..20 {
         let lookup = index.find(&store, &Cache::none(), &oid(number * 1000));
         found += lookup.found.len();
@@ -182,7 +182,7 @@ fn a_damaged_page_in_the_store_is_an_error_of_what_it_hides() {
     assert!(found > 15);
 }
 
-/// All its pages have right checksums, as those of a file have that somebody has made.
+/// All pages of the forged copy have the right checksums, because a forger can make them.
 #[test]
 fn a_forged_copy_of_a_large_segment_is_not_believed() {
     let (place, id, size_bytes) = place_with(20_000);
@@ -199,7 +199,7 @@ fn a_forged_copy_of_a_large_segment_is_not_believed() {
     assert!(!folder.join("index").join(id.to_string()).exists(), "it is removed");
 }
 
-/// What a reader does when a segment is gone that it has seen, as it was merged into another and deleted.
+/// A reader has seen a segment that is then merged into another and deleted.
 #[test]
 fn an_object_is_found_though_its_segment_was_merged_and_deleted_meanwhile() {
     let place = Place::new();

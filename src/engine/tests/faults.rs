@@ -1,4 +1,4 @@
-//! A store that fails, vanishes, is damaged, or holds less than it says.
+//! Faults of a store: it fails, vanishes, is damaged, or holds less than it says.
 
 use super::*;
 use crate::maintain::{check, stats};
@@ -7,8 +7,8 @@ fn create(url: &StoreUrl, top: &Path, creation: Creation) -> Result<(Store, bool
     Store::create_or_join(url, top, &Access::default(), creation)
 }
 
-/// Every call of a push fails once, before it was done and after: whatever was acknowledged is there,
-/// and the next push succeeds.
+/// Every call of a push fails once, before it was done and after. Acknowledged objects are there, and the
+/// next push succeeds.
 #[test]
 fn a_store_that_fails_at_any_call_loses_nothing_acknowledged() {
     for (carries, size, least) in [(false, 200_000, 16), (true, 20_000, 10)] {
@@ -37,7 +37,7 @@ fn a_store_that_fails_at_any_call_loses_nothing_acknowledged() {
                 let Some(call) = seen.lock().unwrap().clone() else { break };
                 second.push(&engine).unwrap();
                 second.assert_pulls(&place);
-                // a shard that can't be read is done without
+                // an unreadable shard is skipped
                 if !matches!(&call, Call::Get(path) if path.starts_with("shards/")) {
                     assert!(pushed.is_err(), "{when:?} {call:?} failed and the push did not");
                 }
@@ -101,7 +101,8 @@ fn a_store_that_is_gone_is_not_made_anew() {
     assert!(!place.folder.path().join("store").exists());
 }
 
-/// What is read before the first object comes may fail: that object hears it, once, and the next begins anew.
+/// The reads before the first object may fail. That object gets the error once, and the next object begins
+/// anew.
 #[test]
 fn what_preparing_fails_by_is_the_first_objects_error() {
     for (direction, list) in [Direction::Upload, Direction::Download]
@@ -121,7 +122,7 @@ fn what_preparing_fails_by_is_the_first_objects_error() {
             Direction::Upload => object.push(&engine),
             Direction::Download => object.pull(&engine).map(drop),
         };
-        // a download only prefers what is not condemned
+        // a download only prefers records that are not condemned
         let is_needed = direction == Direction::Upload || list == "index";
         assert_eq!(moved().is_err(), is_needed, "{direction:?} {list}");
         moved().unwrap();
@@ -189,8 +190,8 @@ fn only_block(place: &Place) -> PathBuf {
     blocks.pop().unwrap()
 }
 
-/// What somebody removed or a disk cut short is stored again by whoever still has it, and new objects
-/// don't rely on it.
+/// A block was removed or cut short. The next push of its content stores it again, and new objects don't
+/// rely on the lost one.
 #[test]
 fn a_lost_block_is_noticed_by_a_push_and_healed() {
     for cut_to in [None, Some(1000)] {
@@ -218,7 +219,7 @@ fn what_another_agent_commits_meanwhile_is_deduplicated_against() {
     place.object(&noise(21, 10_000)).push(&mine).unwrap();
     place.object(&noise(22, 2_000_000)).push(&theirs).unwrap();
     let both = place.object(&[noise(22, 2_000_000), noise(23, 10_000)].concat());
-    // as if time enough had passed for another look
+    // as if it were time for another look
     mine.view.lock().unwrap().learned.last = Some((Instant::now(), Duration::ZERO));
     both.push(&mine).unwrap();
     let stored: u64 = place.files("blocks").iter().map(|f| f.metadata().unwrap().len()).sum();

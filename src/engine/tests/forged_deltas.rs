@@ -1,4 +1,4 @@
-//! Delta frames that somebody has made up: each is one clear error, soon, and never content.
+//! Forged delta frames: each gives one clear error, soon, and never content.
 
 use super::*;
 use crate::format::block::{Builder, Chunk, Summary};
@@ -10,7 +10,7 @@ use crate::format::segment::{BlockEntry, Contents};
 use crate::id::Nonce;
 use crate::index::reachable::referenced_blocks;
 
-/// A store that somebody has made up, block by block. Names of blocks are not checked when parts of them are read.
+/// A forged store, built block by block. Names of blocks are not checked when parts of them are read.
 struct Forged {
     place: Place,
     blocks: Vec<BlockEntry>,
@@ -24,7 +24,7 @@ fn plain(content: &[u8]) -> Encoded {
     Encoder::new(3).unwrap().encode(content).unwrap()
 }
 
-/// A patch to frames of forged blocks that say they have these contents.
+/// Returns a delta to frames of forged blocks that claim to have these contents.
 fn patch(content: &[u8], depth: u8, bases: &[(u32, u32, u32, &[u8])]) -> Encoded {
     let mut made = Bases { needs: FrameNeeds { depth, frames: Vec::new() }, ..Bases::default() };
     for (block, offset, bytes, base) in bases {
@@ -54,7 +54,7 @@ impl Forged {
         Self { place: Place::new(), blocks: Vec::new() }
     }
 
-    /// Stores a block of these frames as the next one, and says where each lies.
+    /// Stores a block of these frames as the next one. Returns the place of each frame.
     fn block(&mut self, frames: Vec<(Encoded, &[u8])>) -> Vec<(u32, u32)> {
         let mut builder = Builder::default();
         let mut places = Vec::new();
@@ -71,7 +71,7 @@ impl Forged {
         places
     }
 
-    /// What a pull of the frame at `place` of a block fails by, whose content it says is this.
+    /// Pulls the frame at `place` of a block; the recipe claims that its content is `content`.
     fn pull(mut self, block: u32, place: (u32, u32), content: &[u8]) -> Result<Vec<u8>> {
         let object = self.place.object(content);
         let all: Vec<u32> = (0..self.blocks.len() as u32).collect();
@@ -103,7 +103,7 @@ impl Forged {
         let bytes = contents.write();
         self.place.put_segment(&SegmentId { id: commit, hash: ContentHash::of(&bytes) }, bytes);
         let pulled = object.pull(&self.place.engine());
-        // whatever a block depends on is kept, also where no recipe names it
+        // the blocks that a block depends on are kept, even if no recipe names them
         let referenced = referenced_blocks(&self.place.store()).unwrap();
         assert_eq!(referenced, all.into_iter().map(name).collect());
         pulled
@@ -113,7 +113,7 @@ impl Forged {
 #[test]
 fn frames_that_are_made_from_each_other_are_corrupt() {
     let one = noise(380, 50_000);
-    // its length does not depend on what is patched where
+    // its length does not depend on the bases
     let bytes = patch(&one, 8, &[(1, 0, 1000, &one)]).stored.len() as u32;
     for depth in [8, 1] {
         let mut forged = Forged::new();
@@ -122,7 +122,7 @@ fn frames_that_are_made_from_each_other_are_corrupt() {
         let error = forged.pull(0, first, &one).unwrap_err();
         assert!(error.kind() == Kind::Corrupt && error.to_string().contains("without end"), "{error}");
     }
-    // on itself, and on what isn't there
+    // a delta to itself, and to a missing frame
     let mut forged = Forged::new();
     let first = forged.block(vec![(patch(&one, 8, &[(0, 0, bytes, &one)]), &one[..])])[0];
     let error = forged.pull(0, first, &one).unwrap_err();
@@ -133,7 +133,7 @@ fn frames_that_are_made_from_each_other_are_corrupt() {
     assert!(error.kind() == Kind::NotFound && error.to_string().contains(&name(5).to_string()), "{error}");
 }
 
-/// Each frame of a level is made from all of the next one: as many ways down as there are grains of sand.
+/// Each frame of a level is made from all frames of the next one, so the number of ways down is huge.
 #[test]
 fn no_forged_frame_takes_for_ever() {
     let parts: Vec<Vec<u8>> = (0..40).map(|seed| noise(400 + seed, 8000)).collect();
@@ -168,7 +168,7 @@ fn bases_that_lie_are_corrupt() {
     for lie in 0..3 {
         let mut forged = Forged::new();
         let (offset, bytes) = forged.block(vec![(plain(&base), &base[..])])[0];
-        // another content, more frames than there are, a frame that begins elsewhere
+        // other content, more frames than there are, a frame that begins elsewhere
         let told = if lie == 0 { &content[..] } else { &base[..] };
         let place = match lie {
             1 => (0, offset, bytes + 100_000, told),

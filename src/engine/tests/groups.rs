@@ -1,9 +1,9 @@
-//! Objects that are pushed at the same time: by few commits, with their chunks stored once, each with its own
-//! answer.
+//! Batches: objects that are pushed at the same time. They take few commits, their chunks are stored once,
+//! and each has its own answer.
 
 use super::*;
 
-/// Pushes all through one engine, which begins when all wait; their results in order.
+/// Pushes all objects through one engine, which begins when all wait. Returns their results in order.
 pub(super) fn push_all(engine: &Engine, objects: &[Object]) -> Vec<Result<()>> {
     engine.set_askers(objects.len());
     std::thread::scope(|scope| {
@@ -30,7 +30,7 @@ fn objects_that_are_pushed_at_once_share_blocks_and_commits() {
     assert!(commits <= 5, "{commits} commits for 60 objects at once");
     assert_eq!(place.files("blocks").len(), commits);
     small.iter().for_each(|object| object.assert_pulls(&place));
-    // again, present: no commit more
+    // pushed again, they are present and need no commit
     push_all(&place.engine(), &small).into_iter().for_each(|pushed| pushed.unwrap());
     assert_eq!(place.files("index").iter().filter(|f| !f.ends_with("manifest")).count(), commits);
 }
@@ -51,7 +51,7 @@ fn what_objects_pushed_at_once_have_in_common_is_stored_once() {
 fn a_damaged_object_fails_alone() {
     let place = Place::new();
     let all = objects(&place, 80..90, 300_000);
-    // what it begins with is what it should be, and others may refer to that
+    // its beginning is right, and other objects may refer to that
     std::fs::write(&all[3].path, [noise(83, 200_000), noise(99, 100_000)].concat()).unwrap();
     std::fs::remove_file(&all[5].path).unwrap();
     let pushed = push_all(&place.engine(), &all);
@@ -92,7 +92,8 @@ fn an_object_that_nobody_wants_any_more_holds_up_no_others() {
     all.iter().for_each(|object| object.assert_pulls(&place));
 }
 
-/// Every call of a push of several fails once: what was acknowledged is there, and all can be pushed again.
+/// Every call of a push of several objects fails once. Acknowledged objects are there, and all can be
+/// pushed again.
 #[test]
 fn a_store_that_fails_during_a_group_loses_nothing_acknowledged() {
     let mut failures = 0;
@@ -112,7 +113,7 @@ fn a_store_that_fails_during_a_group_loses_nothing_acknowledged() {
                 object.assert_pulls(&place);
             }
         }
-        // the fault is past, or never came
+        // the fault is over, or never came
         let engine = if pushed.iter().any(Result::is_err) { engine } else { place.engine() };
         push_all(&engine, &all).into_iter().for_each(|pushed| pushed.unwrap());
         all.iter().for_each(|object| object.assert_pulls(&place));
@@ -124,7 +125,7 @@ fn a_store_that_fails_during_a_group_loses_nothing_acknowledged() {
 /// Fails unless a call `first` of a push, the `number`th of its kind, is under way when `second` begins.
 #[track_caller]
 fn assert_together(first: fn(&Call) -> bool, number: usize, second: fn(&Call) -> bool) {
-    // as a bucket has it, with an object that is too large to stand in a segment
+    // like a bucket, with an object that is too large to stand in a segment
     let place = Place::which(true);
     let (begun, begins) = crossbeam_channel::unbounded();
     let seen = AtomicUsize::new(0);
@@ -136,7 +137,7 @@ fn assert_together(first: fn(&Call) -> bool, number: usize, second: fn(&Call) ->
             begun.send(()).unwrap();
         }
         let waits = first(call) && seen.fetch_add(1, Ordering::SeqCst) + 1 == number;
-        // where the second waits for the first, this ends as a fault of the store
+        // if `second` waits for `first`, this ends as a fault of the store
         !waits || begins.recv_timeout(Duration::from_secs(20)).is_ok()
     }));
     place.object(&noise(120, 100_000)).push(&engine).unwrap();

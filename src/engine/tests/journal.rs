@@ -1,20 +1,20 @@
-//! Pushes that were cut off between their blocks and their commit: the next ones go on with what was stored, whatever
-//! has become of it meanwhile.
+//! Interrupted pushes: they end between their blocks and their commit. The next push uses the stored
+//! blocks, if they are still good.
 
 use super::*;
 use crate::maintain::stats;
 
-/// Bytes of one block here: the objects of these tests don't shrink.
+/// The size of the objects of these tests, which fit into one block. Their content doesn't shrink.
 const BYTES: usize = 3_000_000;
 
-/// An engine whose pushes end before the commit, as if the process were killed there.
+/// Returns an engine that fails before each commit, as if the process were killed there.
 fn cut_off(place: &Place) -> Engine {
     place.watched(Arc::new(|when, call| {
         !(when == When::Before && matches!(call, Call::Put(path) if path.starts_with("index/")))
     }))
 }
 
-/// An object, and a store that has its blocks but no commit that names them.
+/// Returns an object, and a store that has its blocks but no commit that names them.
 fn interrupted(seed: u64) -> (Arc<Place>, Object) {
     let place = Arc::new(Place::new());
     let object = place.object(&noise(seed, BYTES));
@@ -29,7 +29,7 @@ fn journaled(place: &Place) -> Vec<PathBuf> {
     listed.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// The block of an interrupted push.
+/// Returns the block of an interrupted push.
 fn left_block(place: &Place) -> BlockId {
     BlockId::parse(journaled(place)[0].file_name().unwrap().to_str().unwrap()).unwrap()
 }
@@ -42,7 +42,7 @@ fn condemn_and_delete(place: &Place, block: BlockId) {
     std::fs::remove_file(file).unwrap();
 }
 
-/// Fails unless the object's chunks stand in the shards of commits: an engine without a journal finds them.
+/// Fails unless an engine without a journal finds the object's chunks in the shards of commits.
 fn assert_committed_as_new(place: &Place, object: &Object) {
     let blocks = place.files("blocks");
     let longer = place.object(&[object.content.clone(), noise(1000, 10_000)].concat());
@@ -80,7 +80,7 @@ fn an_interrupted_push_goes_on_with_what_was_stored() {
     assert_committed_as_new(&place, &object);
 }
 
-/// Killed while the block was on its way, or when the store had it and the answer hadn't come.
+/// The push is killed while the block is in flight, or after the store has it and before the answer comes.
 #[test]
 fn a_block_that_was_on_its_way_is_used_if_it_has_arrived() {
     for (when, stored) in [(When::Before, 0), (When::After, 1)] {
@@ -138,7 +138,7 @@ fn a_left_block_condemned_before_the_next_push_is_not_used() {
     assert_committed_as_new(&place, &object);
 }
 
-/// Does `work` once, when the store is asked for something.
+/// Does `work` once, at the first PUT of a path that begins with `begins`.
 fn once(
     place: &Arc<Place>,
     when: When,
@@ -157,7 +157,7 @@ fn once(
     }))
 }
 
-/// The collector had read the index before the commit: the push has seen the block, and a commit names it.
+/// The collector has read the index before the commit. The push has seen the block, and a commit names it.
 #[test]
 fn a_left_block_condemned_before_the_commit_or_right_after_it_is_not_acknowledged() {
     for when in [When::Before, When::After] {
@@ -253,8 +253,8 @@ fn the_journal_of_another_store_or_a_damaged_one_does_no_harm() {
     }
 }
 
-/// Whoever can write to the journal, as a CI cache is written by foreign branches, can name blocks, and say nothing of what is
-/// in them.
+/// A foreign writer of the journal, such as a branch that shares a CI cache, can name blocks. It can't
+/// forge their content.
 #[test]
 fn a_forged_note_misleads_no_push() {
     use crate::format::block::Summary;
@@ -263,7 +263,7 @@ fn a_forged_note_misleads_no_push() {
     other.push(&Engine { journal: Journal::at(None), ..place.engine() }).unwrap();
     let journal = Journal::at(Some(place.folder.path().join("journal")));
     let left = journal.read().remove(0);
-    // each block, also one that a commit names, with other lengths than it has
+    // each block, also one that a commit names, with wrong lengths
     for file in place.files("blocks") {
         let id = BlockId::parse(file.file_stem().unwrap().to_str().unwrap()).unwrap();
         let size_bytes = file.metadata().unwrap().len() as u32;
@@ -275,7 +275,7 @@ fn a_forged_note_misleads_no_push() {
             longer.assert_pulls(&place);
         }
     }
-    // as the notes of the first versions were, a shard: what that says is not believed
+    // a shard, the form of notes in the first versions; the push doesn't believe its content
     let chunk = |bytes: &[u8]| crate::format::block::Chunk {
         id: crate::format::chunking::chunk_id(bytes),
         bytes: bytes.len() as u32,
@@ -302,7 +302,7 @@ fn a_forged_note_misleads_no_push() {
     victim.assert_pulls(&place);
 }
 
-/// Every call of the push that goes on fails once, and so may be the last: the next goes on again.
+/// Every call of the resumed push fails once, and may be its last. The next push resumes again.
 #[test]
 fn a_push_that_goes_on_may_be_cut_off_anywhere() {
     let mut failures = 0;

@@ -1,4 +1,4 @@
-//! Tests of the engine against a real directory store; only the moments of faults are the tests'.
+//! Tests of the engine against a real directory store. The tests choose only the moments of faults.
 
 mod carried;
 mod collectors;
@@ -38,7 +38,7 @@ use crate::test_data::noise;
 /// A store in a directory of its own, and objects to push.
 struct Place {
     folder: tempfile::TempDir,
-    /// Whether small commits are one file, as in a bucket.
+    /// True if small commits are one file, as in a bucket.
     carries: bool,
 }
 
@@ -101,31 +101,31 @@ impl Place {
         self.store().list_segments().unwrap().into_iter().map(|(id, _)| id).collect()
     }
 
-    /// The size of a segment, as it is listed.
+    /// Returns the listed size of a segment.
     fn listed_bytes(&self, segment: &SegmentId) -> u64 {
         let listed = self.store().list_segments().unwrap();
         listed.into_iter().find(|(id, _)| id == segment).expect("it is listed").1
     }
 
-    /// As another pusher does.
+    /// Puts a segment, as another push does.
     fn put_segment(&self, id: &SegmentId, bytes: Vec<u8>) {
         self.store().put_segment(id, vec![bytes.into()], &Moved::default()).wait().unwrap();
     }
 
-    /// As a collector does.
+    /// Puts a condemned list, as a collector does.
     fn condemn(&self, list: &Condemned) {
         let bytes = list.write();
         let id = CondemnedId { id: CommitId::new(1).unwrap(), hash: ContentHash::of(&bytes) };
         self.store().put_condemned(&id, bytes).unwrap();
     }
 
-    /// The name of the newest commit's segment.
+    /// Returns the name of the newest commit's segment.
     fn newest_segment(&self) -> String {
         let file = self.files("index").pop().unwrap();
         format!("index/{}", file.file_name().unwrap().to_str().unwrap())
     }
 
-    /// Every block and record of a commit, by the name of its segment.
+    /// Returns every block and record of a commit, by the name of its segment.
     fn referenced(&self, segment: &str) -> (Vec<BlockId>, Vec<CondemnedRecord>) {
         let id = SegmentId::parse(segment.strip_prefix("index/").unwrap()).unwrap();
         let segment =
@@ -161,7 +161,7 @@ impl Object {
     }
 }
 
-/// Does what another process would, from inside a call of the store.
+/// Does the work of another process, from inside a call of the store.
 fn aside(work: impl FnOnce() + Send) {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap());
 }

@@ -1,11 +1,13 @@
-//! A compaction whose files another one deletes while it works: it ends well, or says that nothing is lost.
+//! Compactions that another compaction overtakes by deleting their files. They end well, or report that
+//! nothing is lost.
 
 use std::collections::BTreeMap;
 
 use super::compaction::{compact, copy_of, pushed};
 use super::*;
 
-/// A push and a second compaction in any moment of the first: they delete also what the first has just written.
+/// A push and a second compaction run in any moment of the first compaction. They also delete files that
+/// the first one has just written.
 #[test]
 fn a_compaction_whose_own_segment_is_merged_and_deleted_ends_well() {
     let original = Place::new();
@@ -34,7 +36,8 @@ fn a_compaction_whose_own_segment_is_merged_and_deleted_ends_well() {
     }
 }
 
-/// Somebody else compacts whenever it reads back what it has written: it is said so, and that nothing is lost.
+/// Another process compacts each time that this one reads back its segment. This one reports that, and that
+/// nothing is lost.
 #[test]
 fn a_compaction_that_is_always_overtaken_says_so() {
     let place = Arc::new(Place::new());

@@ -1,4 +1,4 @@
-//! Downloads that are interrupted, and go on with what is there.
+//! Interrupted downloads: the next download resumes from their partial file.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn pushed(place: &Place) -> Object {
     object
 }
 
-/// An engine that counts its reads of blocks, of which only the first `allowed` succeed.
+/// Returns an engine that counts its block reads. Only the first `allowed` reads succeed.
 fn counting(place: &Place, allowed: usize) -> (Engine, Arc<AtomicUsize>) {
     let reads = Arc::new(AtomicUsize::new(0));
     let counted = reads.clone();
@@ -41,7 +41,7 @@ fn a_download_that_failed_goes_on_with_what_had_come() {
     let (engine, reads) = counting(&place, usize::MAX);
     assert!(object.pull(&engine).unwrap() == object.content);
     let reads = reads.load(Ordering::SeqCst);
-    // what was under way when it failed is lost
+    // requests in flight at the failure are lost
     let in_flight = engine.store.reach().fetches_in_flight;
     assert!(reads <= whole - whole / 2 + in_flight && reads < whole, "{reads} of {whole} reads");
     assert!(!partial(&place, &object).exists());

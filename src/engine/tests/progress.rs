@@ -1,9 +1,8 @@
-//! How far an object is, at each step of its push: what `git lfs` shows.
+//! The progress of an object at each step of its push, which `git lfs` shows.
 
 use super::*;
 
-/// Pushes an object with this engine's store watched; what was done of it before each PUT, by the folder that it
-/// goes to.
+/// Pushes an object, and returns the bytes done before each PUT, with the folder that the PUT goes to.
 fn followed(place: &Place, object: &Object) -> Vec<(String, u64)> {
     let progress: Arc<Progress> = Arc::default();
     let seen: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
@@ -32,7 +31,7 @@ fn what_is_known_counts_when_it_is_looked_up_and_what_is_novel_when_it_is_stored
     place.object(&known).push(&cut_off).unwrap_err();
     for (folder, done) in followed(&place, &object) {
         let (least, most) = match folder.as_str() {
-            // but for the chunks at the seams
+            // without the chunks at the seams
             "blocks" => (2_800_000, 3_000_000),
             // its shard goes with the block
             "shards" => (2_800_000, 4_000_000),

@@ -1,4 +1,4 @@
-//! What is kept of blocks on this machine: later downloads take it from there, and nothing depends on it.
+//! Kept ranges: later downloads take them from this machine, and no download depends on them.
 
 use super::downloads::{Bucket, assert_right, counting, pull_all};
 use super::*;
@@ -6,7 +6,7 @@ use crate::local::block_cache::Ranges;
 
 const PLENTY: u64 = 1 << 30;
 
-/// An engine that knows nothing but what is kept in a folder, and how many ranges of blocks it asks for.
+/// Returns an engine that knows only the kept ranges in a folder, and the count of its block reads.
 fn engine(bucket: &Bucket, kept: &Path, most_bytes: u64) -> (Engine, Arc<AtomicUsize>) {
     let (watch, gets) = counting("blocks/");
     let mut engine = bucket.engine(watch);
@@ -14,17 +14,17 @@ fn engine(bucket: &Bucket, kept: &Path, most_bytes: u64) -> (Engine, Arc<AtomicU
     (engine, gets)
 }
 
-/// Pulls everything with an engine of its own into an empty clone; says how many ranges of blocks that took.
+/// Pulls all objects with a new engine into an empty clone. Returns the number of block reads.
 #[track_caller]
 fn gets_of_a_pull(bucket: &Bucket, kept: &Path, most_bytes: u64) -> usize {
-    // else it would go on with what the last one has left
+    // otherwise it would resume the last download
     let _ = std::fs::remove_dir_all(bucket.place.folder.path().join("lfs"));
     let (engine, gets) = engine(bucket, kept, most_bytes);
     assert_right(&bucket.objects, pull_all(&engine, &bucket.objects, 8));
     gets.load(Ordering::SeqCst)
 }
 
-/// Every range that is kept.
+/// Returns the file of every kept range.
 fn kept_files(kept: &Path) -> Vec<PathBuf> {
     let folders = std::fs::read_dir(kept.join("store/ranges")).into_iter().flatten();
     let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
@@ -48,7 +48,7 @@ fn without_room_everything_comes_from_the_store() {
     assert!(kept_files(kept.path()).is_empty());
 }
 
-/// Damaged in every way: what can't be used is fetched again, and kept anew.
+/// Damaged ranges, in every way, are fetched again and kept anew.
 #[test]
 fn what_is_kept_and_damaged_is_fetched_again() {
     let (bucket, kept) = (Bucket::with(40, 300_000), tempfile::tempdir().unwrap());
@@ -66,12 +66,12 @@ fn what_is_kept_and_damaged_is_fetched_again() {
             std::fs::write(path, bytes).unwrap();
         }
         assert!(gets_of_a_pull(&bucket, kept.path(), PLENTY) > 0);
-        // what overlaps damage goes too, so it takes another pull or two until all is kept again
+        // ranges that overlap damage go too, so it takes more pulls until all are kept again
         assert!((0..5).any(|_| gets_of_a_pull(&bucket, kept.path(), PLENTY) == 0));
     }
 }
 
-/// A part of it is gone: only that is fetched.
+/// If one range is gone, only that range is fetched.
 #[test]
 fn what_is_missing_is_fetched_beside_what_is_kept() {
     let (bucket, kept) = (Bucket::with(1, 60_000_000), tempfile::tempdir().unwrap());
@@ -83,7 +83,7 @@ fn what_is_missing_is_fetched_beside_what_is_kept() {
     assert_eq!(gets_of_a_pull(&bucket, kept.path(), PLENTY), 0);
 }
 
-/// Whoever clears it while downloads are under way takes nothing from them.
+/// A user may clear the cache while downloads are under way. The downloads lose nothing.
 #[test]
 fn what_is_removed_under_a_download_is_fetched() {
     let (bucket, kept) = (Bucket::with(60, 1_000_000), tempfile::tempdir().unwrap());

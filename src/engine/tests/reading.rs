@@ -1,10 +1,10 @@
-//! What is known is reused only while the object stays cheap to read.
+//! The reading cost: known chunks are reused only while the object stays cheap to read.
 
 use super::*;
 
 const KIB: usize = limit::KIB;
 
-/// In how many blocks the newest commit's objects stand.
+/// Returns the number of blocks that hold the newest commit's objects.
 fn blocks(place: &Place) -> usize {
     place.referenced(&place.newest_segment()).0.len()
 }
@@ -13,7 +13,7 @@ fn stored(place: &Place) -> u64 {
     place.files("blocks").iter().map(|f| f.metadata().unwrap().len()).sum()
 }
 
-/// So many commits of 300 KiB each, all in blocks of their own.
+/// Makes `count` commits of 300 KiB each, all in blocks of their own.
 fn commits(place: &Place, count: u64) -> Vec<Vec<u8>> {
     let contents: Vec<Vec<u8>> = (0..count).map(|n| noise(700 + n, 300 * KIB)).collect();
     let engine = place.engine();
@@ -31,7 +31,7 @@ fn an_object_is_not_put_together_from_scraps_of_many_blocks() {
     let in_blocks = blocks(&place);
     assert!((16..=24).contains(&in_blocks), "{in_blocks} blocks");
     object.assert_pulls(&place);
-    // a version of it finds what it shares with it, not the scraps
+    // a version shares chunks with the object, not with the scraps
     let before = stored(&place);
     let version = place.object(&[scraps, noise(799, 20 * KIB)].concat());
     version.push(&place.engine()).unwrap();

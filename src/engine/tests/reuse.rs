@@ -1,11 +1,11 @@
-//! Downloads of what stands on this machine already: as a whole file, or in other objects.
+//! Reuse: downloads of objects that already stand on this machine, as a whole file or in other objects.
 
 use super::*;
 use crate::local::lfs_objects;
 
 const BYTES: usize = 24_000_000;
 
-/// An engine that counts its reads of what begins with a prefix.
+/// Returns an engine that counts its reads of paths that begin with a prefix.
 fn counting(place: &Place, prefix: &'static str) -> (Engine, Arc<AtomicUsize>) {
     let reads = Arc::new(AtomicUsize::new(0));
     let counted = reads.clone();
@@ -26,7 +26,7 @@ fn pushed(place: &Place, content: &[u8]) -> Object {
     object
 }
 
-/// Where git-lfs keeps the object, with whatever content.
+/// Writes a file with any content where git-lfs keeps the object.
 fn keep(place: &Place, oid: &Oid, content: &[u8]) -> PathBuf {
     let path = lfs_objects::path_in(&place.folder.path().join("lfs/objects"), oid);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -34,13 +34,14 @@ fn keep(place: &Place, oid: &Oid, content: &[u8]) -> PathBuf {
     path
 }
 
-/// The content with a few bytes more in `edits` places.
+/// Returns the content with a few bytes more in `edits` places.
 fn edited(content: &[u8], edits: usize) -> Vec<u8> {
     let parts = content.chunks(content.len().div_ceil(edits + 1));
     parts.enumerate().flat_map(|(number, part)| [part, &[number as u8; 5]].concat()).collect()
 }
 
-/// Objects, each an edition of the one before, and the reads that a pull of the last one takes by itself.
+/// Returns objects, each an edition of the one before, and the reads that a pull of the last one takes
+/// alone.
 fn editions(place: &Place) -> ([Object; 3], usize) {
     let first = noise(50, BYTES);
     let second = edited(&first, 3);
@@ -52,7 +53,7 @@ fn editions(place: &Place) -> ([Object; 3], usize) {
     (objects, reads.load(Ordering::SeqCst))
 }
 
-/// What the last edition has brought stands together; of the rest nothing is read.
+/// The new chunks of the last edition stand together; no other range is read.
 #[track_caller]
 fn assert_reads_what_is_new_only(engine: &Engine, reads: &AtomicUsize, object: &Object) {
     reads.store(0, Ordering::SeqCst);
@@ -71,7 +72,7 @@ fn what_other_objects_have_is_not_fetched() {
     assert_reads_what_is_new_only(&engine, &reads, &third);
 }
 
-/// Neither what was downloaded before nor what of it git-lfs did not take is in the way of the next pull.
+/// Removes the scratch, so that earlier downloads don't affect the next pull.
 fn forget_downloads(place: &Place) {
     let _ = std::fs::remove_dir_all(place.folder.path().join("lfs/cdc"));
 }
@@ -84,7 +85,7 @@ fn what_was_just_downloaded_serves_the_next() {
         forget_downloads(&place);
         let (engine, reads) = counting(&place, "blocks/");
         let finished = engine.download(&second.oid, second.content.len() as u64, &Arc::default()).unwrap();
-        // where git-lfs keeps it
+        // the place where git-lfs keeps it
         let path = keep(&place, &second.oid, b"");
         match is_moved {
             true => std::fs::rename(&finished, &path).unwrap(),
@@ -132,7 +133,7 @@ fn a_partial_download_and_other_objects_make_up_the_rest() {
     assert_reads_what_is_new_only(&engine, &reads, &third);
 }
 
-/// A place whose engines know of the folder `source`.
+/// Returns an engine that knows the folder `source`.
 fn with_source(place: &Place, watch: Watch) -> Engine {
     let engine = place.watched(watch);
     let settings = Settings { sources: vec![place.folder.path().join("source")], ..engine.settings.clone() };

@@ -1,11 +1,12 @@
-//! Pushes to a store with too many chunks to know them all: key chunks lead to what is there.
+//! Sparse deduplication: pushes to a store with too many chunks to know all. Key chunks lead to the right
+//! shards.
 
 use super::*;
 
 const MIB: usize = limit::MIB;
 
 impl Place {
-    /// As if all shards were too many, for somebody who has no copy of anything.
+    /// Returns an engine without any copies, for which all shards are too many to read.
     fn sparse(&self, store: Store, memory_bytes: u64) -> Engine {
         let mut engine = self.engine_of(store, "mine");
         engine.settings.shard_cache_bytes = 0;
@@ -17,7 +18,7 @@ impl Place {
         self.files("blocks").iter().map(|f| f.metadata().unwrap().len()).sum()
     }
 
-    /// Pushes content, and says what that adds to the blocks.
+    /// Pushes content, and returns the bytes that this adds to the blocks.
     fn adds(&self, content: &[u8]) -> usize {
         let before = self.stored();
         let object = self.object(content);
@@ -32,11 +33,12 @@ fn what_versions_have_in_common_leads_to_what_each_has_added() {
     let place = Place::new();
     let mut content = noise(500, 48 * MIB);
     place.adds(&content);
-    // the first chunk is another one, so it takes a key chunk in the middle, and those before it are found too
+    // The first chunk is another one. So a key chunk in the middle leads to the shard, and the chunks
+    // before it are found too.
     content.splice(100..100, noise(501, 1000));
     let added = place.adds(&content);
     assert!(added < MIB, "{added} bytes");
-    // so little that no key chunk is in it, and the next version has it too
+    // each edit is so small that it has no key chunk, and the next version has it too
     for version in 0..6 {
         let at = (5 + 7 * version) * MIB;
         content[at..at + MIB].copy_from_slice(&noise(510 + version as u64, MIB));
@@ -52,7 +54,7 @@ fn objects_of_a_group_are_scouted_like_a_single_one() {
     place.adds(&parts.concat());
     let before = place.stored();
     let engine = place.sparse(place.store(), limit::MEMORY_BYTES);
-    // each begins elsewhere, and none but the first with a key chunk
+    // each object begins elsewhere, and only the first has a key chunk
     let objects: Vec<Object> = parts.iter().map(|part| place.object(&part[..])).collect();
     engine.set_askers(objects.len());
     std::thread::scope(|scope| {
@@ -97,7 +99,7 @@ fn no_more_is_learned_than_there_is_memory_for() {
     longer.push(&engine).unwrap();
     assert!(engine.view.lock().unwrap().learned.known.chunks() > 100, "its own are known");
     longer.assert_pulls(&place);
-    // and the next object begins with nothing
+    // and the next object begins without known chunks
     let other = place.object(&noise(592, 5 * MIB));
     other.push(&engine).unwrap();
     let known = engine.view.lock().unwrap().learned.known.chunks();

@@ -1,4 +1,5 @@
-//! What somebody with a pushing key can do to others, as `docs/security.md` has it: it is seen, and can be mended.
+//! Attacks with a pushing key on other users, as described in `docs/security.md`. They are noticed, and can
+//! be repaired.
 
 use super::*;
 use crate::format::block::{Chunk, Directory, Entry, FrameEntry, Summary};
@@ -21,7 +22,7 @@ fn put(place: &Place, contents: Contents) -> SegmentId {
     id
 }
 
-/// What a look at the store shows.
+/// Returns the findings of a look at the store.
 fn looked(place: &Place) -> Vec<String> {
     let (store, cache, mut index) = (place.store(), Cache::none(), index::Index::default());
     index.refresh(&store, &cache).unwrap();
@@ -34,7 +35,7 @@ fn move_away(place: &Place, file: &str) {
     std::fs::remove_file(place.folder.path().join("store").join(file)).unwrap();
 }
 
-/// The one segment that an error blames.
+/// Returns the one segment that an error blames.
 fn blamed(error: &Error) -> String {
     let text = error.to_string();
     let name =
@@ -65,7 +66,7 @@ fn what_a_segment_hides_is_seen_and_pulled_all_the_same() {
     }
 }
 
-/// Its records are said again, but the blocks beside them would be gone with it.
+/// A merged segment repeats the records, but the carried blocks would be gone with the replaced segment.
 #[test]
 fn what_is_merged_without_what_it_carries_is_seen_and_pulled_all_the_same() {
     let place = Place::which(true);
@@ -83,7 +84,7 @@ fn what_is_merged_without_what_it_carries_is_seen_and_pulled_all_the_same() {
     object.assert_pulls(&place);
     let found = looked(&place);
     assert!(found.len() == 1 && found[0].contains("has no file of its own"), "{found:?}");
-    // as the finding says
+    // the remedy of the finding
     compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap();
     assert_eq!((looked(&place), place.segments().len()), (Vec::new(), 1));
     object.assert_pulls(&place);
@@ -99,7 +100,7 @@ fn what_pushes_merge_is_said_again() {
     assert_eq!(looked(&place), [""; 0]);
 }
 
-/// A record of the object that leads to something else.
+/// Writes a record of the object that leads to other content.
 fn wrong_record(place: &Place, object: &Object, other: &Object) -> SegmentId {
     let mut index = index::Index::default();
     index.refresh(&place.store(), &Cache::none()).unwrap();
@@ -123,7 +124,7 @@ fn a_wrong_record_is_passed_over_or_named_and_pushed_anew_when_it_is_moved_away(
     move_away(&place, &honest);
     let error = object.pull(&place.engine()).unwrap_err();
     assert_eq!(blamed(&error), format!("index/{wrong}"));
-    // whoever pushes it believes the record, and commits one of their own
+    // a push believes the record, and commits one of its own
     object.push(&place.engine()).unwrap();
     for _ in 0..2 {
         let error = object.pull(&place.engine()).unwrap_err();
@@ -134,7 +135,7 @@ fn a_wrong_record_is_passed_over_or_named_and_pushed_anew_when_it_is_moved_away(
     other.assert_pulls(&place);
 }
 
-/// The chunks of `content` as if a block of so many bytes had them.
+/// Returns an entry that claims that a block of `size_bytes` has the chunks of `content`.
 fn lie(id: BlockId, size_bytes: u32, content: &[u8]) -> Entry {
     let (mut rest, mut chunks, mut frames) = (content, Vec::new(), Vec::<FrameEntry>::new());
     while let Some(length) = GEAR_16K.next_cut(rest, true) {
@@ -168,7 +169,7 @@ fn a_shard_that_lies_is_mended_by_moving_the_block_away_until_all_is_pushed_agai
     let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
     let size_bytes = file.metadata().unwrap().len() as u32;
     let entry = lie(BlockId::parse(&name).unwrap(), size_bytes, &object.content);
-    // of several shards that name a block the first one counts
+    // if several shards name a block, the first one counts
     let honest = place.files("shards").remove(0);
     let honest = ShardId::parse(honest.file_name().unwrap().to_str().unwrap()).unwrap();
     let written = |n: u8| {
