@@ -51,7 +51,7 @@ fn interleave<const W: usize>(planes: &[u8], count: usize, out: &mut [u8]) {
     }
 }
 
-/// Returns the width whose planes have clearly less entropy than the bytes in their order, if any. It is a
+/// Returns a width that makes planes of clearly less entropy than the bytes in their order, if any. It is a
 /// cheap guess from byte counts in a sample. The caller must confirm it by compressing.
 pub(crate) fn likely_width(sample: &[u8]) -> Option<usize> {
     if sample.len() < 4096 {

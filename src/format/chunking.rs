@@ -3,7 +3,7 @@
 //! The method is Gear hash (Xia et al., "Ddelta", 2014) with FastCDC's normalised chunking (Xia et al.,
 //! USENIX ATC 2016). A cut needs more zero bits of the hash before the chunk reaches the target size, and
 //! fewer after it. The first `min` bytes are not searched. Only the last 64 of them fill the hash's window.
-//! So a place is a possible cut by the 64 bytes before it alone.
+//! So the 64 bytes before a place alone decide if a cut is possible there.
 
 use crate::error::{Error, Result};
 use crate::id::ChunkId;

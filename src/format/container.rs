@@ -107,7 +107,7 @@ struct Entry {
 }
 
 impl Container {
-    /// Checks header and section table of `bytes`, the whole file. Errors call the file `what`.
+    /// Checks header and section table of `bytes`, the whole file. `what` is its name in errors.
     pub(crate) fn parse(bytes: &[u8], magic: &[u8; 8], what: &'static str) -> Result<Self> {
         Self::parse_start(bytes, bytes.len(), magic, what)
     }
@@ -158,8 +158,7 @@ impl Container {
         Ok(section)
     }
 
-    /// Returns the place in the file of a section whose pages have checksums. Fails if the section is
-    /// missing.
+    /// Returns the place in the file of a paged section. Fails if the section is missing.
     pub(crate) fn paged_section(&self, kind: u32) -> Result<Range<usize>> {
         Ok(self.entry(kind, true)?.range.clone())
     }

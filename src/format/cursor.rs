@@ -2,14 +2,14 @@
 
 use crate::error::{Error, Result};
 
-/// A reader of values, one after the other. Running out of bytes is an error that names the text in `what`.
+/// A reader of values, one after the other. Running out of bytes is an error that names the bytes.
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Cursor<'a> {
-    /// Begins to read `bytes`. Errors call them `what`.
+    /// Begins to read `bytes`. Their name in errors is `what`.
     pub(crate) fn new(bytes: &'a [u8], what: &'static str) -> Self {
         Self { rest: bytes, what }
     }

@@ -280,7 +280,7 @@ impl Encoder {
     }
 }
 
-/// Compresses into `out`, whose old bytes are replaced.
+/// Compresses into `out`, and replaces its old bytes.
 fn compress(
     compressor: &mut zstd::bulk::Compressor<'static>,
     content: &[u8],

@@ -51,7 +51,7 @@ pub struct Head {
     pub(super) repositories: Vec<String>,
     pub(super) replaces: Vec<SegmentId>,
     carried: Vec<(CarriedName, Range<usize>)>,
-    /// The fence of the records. The first segments of this format have none.
+    /// The fence of the records. Segments that were written before fences existed have none.
     fence: Option<Fence>,
 }
 

@@ -45,7 +45,7 @@ impl Layout {
         out
     }
 
-    /// Begins a section whose entries come one after the other.
+    /// Begins a section. Its entries come one after the other.
     pub(crate) fn begin(self) -> Pages {
         Pages { layout: self, out: Vec::new(), page: 0, start: 0 }
     }
@@ -71,8 +71,7 @@ impl Layout {
         })
     }
 
-    /// Returns the bytes of entry `index` of a section that was just laid out. Panics if there is no such
-    /// entry.
+    /// Returns the bytes of entry `index` of a section that was just laid out. The entry must exist.
     pub(crate) fn entry_unchecked(self, section: &[u8], index: usize) -> &[u8] {
         let page = index / self.entries_per_page() * self.page_bytes();
         let start = page + index % self.entries_per_page() * self.width;
@@ -84,7 +83,7 @@ impl Layout {
         self.pages(section, 0, 0..section.len().div_ceil(self.page_bytes()), 0..usize::MAX)
     }
 
-    /// Returns the entries of `range`, as far as they exist. Checks every page once.
+    /// Returns the entries of `range`, which must exist. Checks every page once.
     pub(crate) fn range(self, section: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
         self.pages(section, 0, self.pages_of(&range), range)
     }
@@ -96,7 +95,7 @@ impl Layout {
         start.min(section_bytes)..end.min(section_bytes)
     }
 
-    /// Does the same as [`Layout::range`] with the bytes of that [`Layout::span`].
+    /// Does the same as [`Layout::range`] with the bytes of the range's [`Layout::span`].
     pub(crate) fn spanned(self, span: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
         let pages = self.pages_of(&range);
         self.pages(span, pages.start, pages, range)
