@@ -29,9 +29,9 @@ pub enum CarriedName {
 /// A file that a segment carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
-    /// Its name.
+    /// The file's name.
     pub name: CarriedName,
-    /// Its bytes, in pieces.
+    /// The file's bytes, in pieces.
     pub pieces: Vec<Bytes>,
 }
 

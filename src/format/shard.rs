@@ -61,7 +61,7 @@ pub struct Recipes {
 /// All of a shard except the recipes: the chunks of whole blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shard {
-    /// The blocks, with their chunk directories.
+    /// The blocks, with their directories.
     pub blocks: Vec<(Summary, Directory)>,
 }
 
