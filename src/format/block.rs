@@ -1,5 +1,5 @@
-//! Blocks: frames, then our chunk directory in a skippable frame, then the seek table of Zstandard's
-//! seekable format. The whole is an ordinary Zstandard file.
+//! Blocks: frames, the block directory in a skippable frame, and the seek table of Zstandard's seekable
+//! format. The whole block is an ordinary Zstandard file.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::limit;
 
 const MAGIC: &[u8; 8] = b"CDCblock";
 const DIRECTORY_MAGIC: u32 = 0x184D_2A5D;
-/// From the seekable format's specification (zstd, contrib/seekable_format).
+/// The magic numbers of the seekable format's specification (zstd, contrib/seekable_format).
 const SEEK_TABLE_MAGIC: u32 = 0x184D_2A5E;
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 const SEEK_ENTRY_BYTES: usize = 8;
@@ -26,17 +26,17 @@ const SECTION_FRAMES: u32 = 2;
 const SECTION_NEEDS: u32 = 3;
 pub(crate) const CHUNK_WIDTH: usize = 36;
 pub(crate) const FRAME_WIDTH: usize = 12;
-/// Bytes of a [`Summary`] that stands alone.
+/// The bytes of a [`Summary`] without its block.
 pub const SUMMARY_WIDTH: usize = 56;
-/// More than header, section table, skippable headers and seek table footer ever take.
+/// An upper bound of the bytes of header, section table, skippable headers and seek table footer.
 const OVERHEAD_BYTES: usize = 512;
 
-/// A chunk as a directory lists it.
+/// An entry of a directory's chunk list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Its id.
+    /// The chunk's id.
     pub id: ChunkId,
-    /// Its length in bytes.
+    /// The chunk's length in bytes.
     pub bytes: u32,
 }
 
@@ -51,14 +51,14 @@ impl Chunk {
     }
 }
 
-/// A frame as a directory lists it; offsets follow from the lengths before it.
+/// An entry of a directory's frame list. The frame's offset is the sum of the stored bytes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameEntry {
-    /// How it was made, as the stored byte.
+    /// The frame's kind, as the stored byte.
     pub kind: u8,
-    /// Chunks in it.
+    /// The number of chunks in the frame.
     pub chunk_count: u16,
-    /// Bytes in the block.
+    /// Bytes of the frame in the block.
     pub stored_bytes: u32,
     /// Bytes of content.
     pub content_bytes: u32,
@@ -80,23 +80,23 @@ impl FrameEntry {
     }
 }
 
-/// What is known of a block without opening it.
+/// The name and the sizes of a block, known without opening it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Its name.
+    /// The block's name.
     pub id: BlockId,
     /// Bytes of the whole block.
     pub size_bytes: u32,
-    /// Bytes of its frames; the directory begins there.
+    /// Bytes of all frames. The directory begins behind them.
     pub frames_bytes: u32,
     /// Bytes of content in all chunks.
     pub content_bytes: u32,
-    /// Chunks in it.
+    /// The number of chunks.
     pub chunk_count: u32,
 }
 
 impl Summary {
-    /// Reads a summary that stands alone.
+    /// Reads a summary without its block.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut cursor = Cursor::new(bytes, "a block's summary");
         let summary = Self::read(&mut cursor)?;
@@ -104,7 +104,7 @@ impl Summary {
         Ok(summary)
     }
 
-    /// Bytes of what stands behind the frames: directory and seek table.
+    /// Returns the bytes behind the frames: directory and seek table.
     pub fn directory_bytes(&self) -> u64 {
         u64::from(self.size_bytes.saturating_sub(self.frames_bytes))
     }
@@ -137,14 +137,14 @@ impl Summary {
     }
 }
 
-/// The chunk directory of a block.
+/// The directory of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directory {
     /// Chunks in the order of their content.
     pub chunks: Vec<Chunk>,
-    /// Frames in the order they are stored.
+    /// Frames in the order in which they are stored.
     pub frames: Vec<FrameEntry>,
-    /// What each delta frame is made from, in the same order.
+    /// The needs of each delta frame, in the same order.
     pub needs: Vec<FrameNeeds>,
 }
 
@@ -154,7 +154,8 @@ impl Directory {
         Self::parse_end(block, block.len())
     }
 
-    /// The same by the end of a block of `block_bytes`, which begins where its frames end, or before.
+    /// Reads the directory from `end`, the end of a block of `block_bytes`. `end` begins at or before the end
+    /// of the frames.
     pub fn parse_end(end: &[u8], block_bytes: usize) -> Result<Self> {
         let (frames_bytes, directory) = locate(end, block_bytes)?;
         let container = Container::parse(directory, MAGIC, "a block's directory")?;
@@ -174,7 +175,7 @@ impl Directory {
         Ok(parsed)
     }
 
-    /// Whether the lengths in the lists agree with each other, and with the bytes of all frames.
+    /// Checks that the lengths in the lists agree with each other and with the bytes of all frames.
     pub(crate) fn check(&self, frames_bytes: usize) -> Result<()> {
         let disagree = || Error::corrupt("a block's chunks and frames disagree");
         let mut chunks = self.chunks.as_slice();
@@ -200,12 +201,12 @@ impl Directory {
         Ok(())
     }
 
-    /// How many frames are deltas.
+    /// Returns the number of delta frames.
     pub fn delta_count(&self) -> usize {
         self.frames.iter().filter(|frame| frame.kind == Kind::Delta as u8).count()
     }
 
-    /// What the delta frames in a stretch of the block are made from.
+    /// Returns the needs of the delta frames in a stretch of the block.
     pub fn needs_in(&self, stretch: &Range<u32>) -> &[FrameNeeds] {
         let deltas_before = |offset: u32| {
             let starts = self.frames.iter().scan(0, |end, frame| {
@@ -219,7 +220,7 @@ impl Directory {
         self.needs.get(deltas_before(stretch.start)..deltas_before(stretch.end)).unwrap_or_default()
     }
 
-    /// What is known by this of the block `id` of so many bytes.
+    /// Makes the summary of this directory's block, which has the name `id` and `size_bytes`.
     pub fn summary(&self, id: BlockId, size_bytes: u32) -> Summary {
         Summary {
             id,
@@ -230,13 +231,13 @@ impl Directory {
         }
     }
 
-    /// Bytes of content in all chunks.
+    /// Returns the bytes of content in all chunks.
     pub fn content_bytes(&self) -> u64 {
         self.frames.iter().map(|f| u64::from(f.content_bytes)).sum()
     }
 }
 
-/// A block and what is in it.
+/// A block's summary and its directory.
 pub type Entry = (Summary, Directory);
 
 /// Reads fixed-width entries until the section ends.
@@ -254,7 +255,8 @@ pub(crate) fn read_all<T>(
     Ok(entries)
 }
 
-/// Where the frames of a block end, and the directory's container, found from the seek table at its end.
+/// Finds the end of a block's frames and the directory's container, by the seek table at the end of the
+/// block.
 fn locate(block_end: &[u8], block_bytes: usize) -> Result<(usize, &[u8])> {
     let torn = || Error::corrupt("a block's seek table is damaged");
     if block_bytes > limit::BLOCK_BYTES {
@@ -292,14 +294,14 @@ fn locate(block_end: &[u8], block_bytes: usize) -> Result<(usize, &[u8])> {
     Ok((directory_start, cursor.bytes(length)?))
 }
 
-/// Where a frame stands in the block that it was added to.
+/// The place of a frame in its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FramePlace {
     /// Offset in the block.
     pub offset: u32,
     /// Bytes in the block.
     pub bytes: u32,
-    /// The block's number of the frame's first chunk.
+    /// The number of the frame's first chunk, counted in the block.
     pub first_chunk: u16,
 }
 
@@ -310,27 +312,27 @@ pub struct Builder {
     frames_bytes: usize,
     hasher: blake3::Hasher,
     directory: Directory,
-    /// What the needs of its delta frames take in the directory, at most.
+    /// An upper bound of the bytes that the needs of the delta frames take in the directory.
     needs_bytes: usize,
     seek: Vec<u8>,
 }
 
 impl Builder {
-    /// Whether nothing was added yet.
+    /// Returns true if the block has no frames yet.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// Bytes of its frames.
+    /// Returns the bytes of all frames.
     pub fn frames_bytes(&self) -> usize {
         self.frames_bytes
     }
 
-    /// Whether a frame of so many chunks still goes in.
+    /// Returns true if the block has room for a frame of `chunk_count` chunks.
     pub fn fits(&self, frame: &Encoded, chunk_count: usize) -> bool {
         let chunks = self.directory.chunks.len() + chunk_count;
         let needs = self.needs_bytes + frame.needs.as_ref().map_or(0, delta::needs_bytes);
-        // a grouped frame has at most nine frames of Zstandard's, whose seek entries come now
+        // a grouped frame has at most nine Zstandard frames, each with a seek entry
         let directory = CHUNK_WIDTH * chunks + FRAME_WIDTH * (self.directory.frames.len() + 1) + needs;
         let seek = self.seek.len() + 9 * SEEK_ENTRY_BYTES;
         chunks <= limit::BLOCK_CHUNKS
@@ -338,7 +340,7 @@ impl Builder {
                 <= limit::BLOCK_BYTES
     }
 
-    /// Adds a frame and the chunks it holds. It must fit.
+    /// Adds a frame and its chunks. Panics if the frame doesn't fit.
     pub fn push(&mut self, frame: Encoded, chunks: &[Chunk]) -> Result<FramePlace> {
         assert!(self.fits(&frame, chunks.len()));
         for (stored, content) in Frame::first(&frame.stored)?.zstd_frames()? {
@@ -369,7 +371,7 @@ impl Builder {
         self.pieces.push(Bytes::from(piece));
     }
 
-    /// Writes directory and seek table and names the block.
+    /// Writes directory and seek table, and names the block.
     pub fn finish(mut self, nonce: Nonce) -> Sealed {
         let container = self.write_directory();
         let mut tail = Vec::with_capacity(container.len() + self.seek.len() + 64);
@@ -407,12 +409,12 @@ impl Builder {
     }
 }
 
-/// A finished block: its name, its bytes and what is in it.
+/// A finished block: its name, its bytes and its directory.
 pub struct Sealed {
     /// Name and sizes.
     pub summary: Summary,
     /// The bytes, in pieces.
     pub pieces: Vec<Bytes>,
-    /// The chunk directory.
+    /// The directory.
     pub directory: Directory,
 }

@@ -1,11 +1,11 @@
-//! Byte-grouping: the i-th bytes of all numbers together, then the next, because the exponents of
-//! weights compress well together and not at all between the mantissas.
+//! Byte grouping: the first bytes of all numbers together, then the second bytes, and so on. The exponents of
+//! weights compress well together, but not between mantissas.
 
-/// The widths of numbers that frames may be grouped by.
+/// The widths of numbers, in bytes, by which frames may be grouped.
 pub(crate) const WIDTHS: [usize; 3] = [2, 4, 8];
 
-/// Splits `content` into `width` planes, one after the other; bytes after the last whole number go
-/// to the last plane. Returns where each plane ends.
+/// Splits `content` into `width` planes, one after the other. Bytes after the last whole number go to the
+/// last plane. Returns the end of each plane.
 pub(crate) fn group(content: &[u8], width: usize, out: &mut Vec<u8>) -> Vec<usize> {
     out.clear();
     out.reserve(content.len());
@@ -21,7 +21,7 @@ pub(crate) fn group(content: &[u8], width: usize, out: &mut Vec<u8>) -> Vec<usiz
     ends
 }
 
-/// How long each of the `width` planes of `length` bytes of content is.
+/// Returns the length of each of the `width` planes of `length` bytes of content.
 pub(crate) fn plane_lengths(length: usize, width: usize) -> impl Iterator<Item = usize> {
     (0..width).map(move |plane| {
         let rest = if plane == width - 1 { length % width } else { 0 };
@@ -29,7 +29,7 @@ pub(crate) fn plane_lengths(length: usize, width: usize) -> impl Iterator<Item =
     })
 }
 
-/// Undoes [`group`]: `planes` has as many bytes as `out`.
+/// Undoes [`group`]. `planes` must have as many bytes as `out`.
 pub(crate) fn ungroup(planes: &[u8], width: usize, out: &mut [u8]) {
     let count = out.len() / width;
     match width {
@@ -41,7 +41,7 @@ pub(crate) fn ungroup(planes: &[u8], width: usize, out: &mut [u8]) {
     out[whole..].copy_from_slice(&planes[whole..]);
 }
 
-/// A loop of constant width, which the compiler turns into vector shuffles.
+/// Interleaves `W` planes. The width is constant, so the compiler makes vector shuffles of the loop.
 fn interleave<const W: usize>(planes: &[u8], count: usize, out: &mut [u8]) {
     let lanes: [&[u8]; W] = std::array::from_fn(|w| &planes[w * count..(w + 1) * count]);
     for (i, number) in out.chunks_exact_mut(W).enumerate() {
@@ -51,8 +51,8 @@ fn interleave<const W: usize>(planes: &[u8], count: usize, out: &mut [u8]) {
     }
 }
 
-/// The width whose planes have clearly less entropy than the bytes as they are, if any: a cheap
-/// guess from byte counts in a sample, which the compressor then has to confirm.
+/// Returns a width that makes planes of clearly less entropy than the bytes in their order, if any. It is a
+/// cheap guess from byte counts in a sample. The caller must confirm it by compressing.
 pub(crate) fn likely_width(sample: &[u8]) -> Option<usize> {
     if sample.len() < 4096 {
         return None;
@@ -73,8 +73,8 @@ pub(crate) fn likely_width(sample: &[u8]) -> Option<usize> {
     (bits < flat * 0.97).then_some(width)
 }
 
-/// Bits per byte of the counted bytes taken together, with Miller's and Madow's correction for
-/// small samples.
+/// Returns the bits per byte of all counted bytes together, with the correction of Miller and Madow for small
+/// samples.
 fn entropy_bits<'a>(counts: impl Iterator<Item = &'a [u32; 256]>) -> f64 {
     let mut sum = [0u32; 256];
     for count in counts {
@@ -88,7 +88,7 @@ fn entropy_bits<'a>(counts: impl Iterator<Item = &'a [u32; 256]>) -> f64 {
     bits + (seen.count() as f64 - 1.0) / (2.0 * total * std::f64::consts::LN_2)
 }
 
-/// Whether the bytes of `sample` are spread so evenly that hardly anything can be won.
+/// Returns true if the bytes of `sample` are so evenly spread that compression would save next to nothing.
 pub(crate) fn looks_random(sample: &[u8]) -> bool {
     let mut counts = [0u32; 256];
     for byte in sample {

@@ -1,32 +1,33 @@
-//! Cutting content into chunks where the content itself says so.
+//! Content-defined chunking: the content itself decides where it is cut.
 //!
-//! Gear hash (Xia et al., "Ddelta", 2014) with FastCDC's normalised chunking (Xia et al., USENIX
-//! ATC 2016): until a chunk has reached the target size a cut needs more hash bits to be zero,
-//! after it fewer. The first `min` bytes are not searched, except that the 64 bytes before `min`
-//! fill the hash's window; so whether a place may be a cut depends on the 64 bytes before it alone.
+//! The method is Gear hash (Xia et al., "Ddelta", 2014) with FastCDC's normalised chunking (Xia et al.,
+//! USENIX ATC 2016). A cut needs more zero bits of the hash before the chunk reaches the target size, and
+//! fewer after it. The first `min` bytes are not searched. Only the last 64 of them fill the hash's window.
+//! So the 64 bytes before a place alone decide if a cut is possible there.
 
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
 
-/// The hash at a place depends on this many bytes before it.
+/// The number of bytes before a place that its hash depends on.
 const WINDOW_BYTES: usize = 64;
 
-/// Where to cut: a named set of parameters, chosen once per store.
+/// A named set of chunking parameters. A store has one suite, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suite {
-    /// How `store.json` names it.
+    /// The suite's name in `store.json`.
     pub name: &'static str,
-    /// No chunk is smaller, except the last of an object.
+    /// The least bytes of a chunk. Only the last chunk of an object may be smaller.
     pub min_bytes: usize,
-    /// Where the mask changes from hard to easy; a power of two.
+    /// The size where the mask changes from hard to easy; a power of two.
     pub target_bytes: usize,
-    /// No chunk is larger.
+    /// The most bytes of a chunk.
     pub max_bytes: usize,
-    /// How many bits the masks differ from the target's, either way (FastCDC's normalisation).
+    /// The number of bits that the hard mask has more than the target's, and the easy mask fewer (FastCDC's
+    /// normalisation).
     pub normalisation: u32,
 }
 
-/// The one suite of this version; `docs/format.md` has the measurements it was chosen by.
+/// The one suite of this version. `docs/format.md` has the measurements behind the choice.
 pub const GEAR_16K: Suite = Suite {
     name: "gear-16k-n2",
     min_bytes: 4 * 1024,
@@ -36,7 +37,7 @@ pub const GEAR_16K: Suite = Suite {
 };
 
 impl Suite {
-    /// The suite that a store names.
+    /// Returns the suite with this name, or an error if this version doesn't know it.
     pub fn by_name(name: &str) -> Result<Self> {
         if name == GEAR_16K.name {
             return Ok(GEAR_16K);
@@ -44,8 +45,8 @@ impl Suite {
         Err(Error::too_new(format!("a store with the chunking suite {name:?}")))
     }
 
-    /// The length of the first chunk of `data`. `None` if more data is needed to know; `last` says
-    /// that none will follow. Never depends on how the data came in pieces.
+    /// Returns the length of the first chunk of `data`, or `None` if more data must be read first. `last`
+    /// means that no data follows. The result doesn't depend on the pieces in which the data came.
     pub fn next_cut(&self, data: &[u8], last: bool) -> Option<usize> {
         if data.len() < self.max_bytes && !last {
             return None;
@@ -67,13 +68,13 @@ impl Suite {
     }
 }
 
-/// The topmost `bits` bits: those that depend on the whole window.
+/// Returns a mask of the topmost `bits` bits. These bits depend on the whole window.
 const fn mask(bits: u32) -> u64 {
     !(u64::MAX >> bits)
 }
 
-/// The id of a chunk: BLAKE3 of its bytes in `derive_key` mode, so that no other hash of the same
-/// bytes can be taken for it.
+/// Computes the id of a chunk: BLAKE3 of its bytes in `derive_key` mode. So no other hash of the same bytes
+/// can be confused with it.
 pub fn chunk_id(bytes: &[u8]) -> ChunkId {
     ChunkId(blake3::derive_key("git-lfs-cdc 2026-11 chunk id", bytes))
 }

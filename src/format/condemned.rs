@@ -1,4 +1,5 @@
-//! Condemned lists: what one garbage collection is about to delete. Immutable, and never lifted.
+//! Condemned lists: the blocks and records that a collector is about to delete. A list is immutable and never
+//! withdrawn.
 
 use super::block::read_all;
 use super::container::{self, Container, Features, Section};
@@ -14,7 +15,7 @@ const SECTION_REPOSITORIES: u32 = 3;
 const BLOCK_WIDTH: usize = 40;
 const RECORD_WIDTH: usize = 52;
 
-/// A record that is about to be dropped, named by all that tells it from others of its object.
+/// A record that a collector is about to drop. The three fields tell it from the other records of its object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CondemnedRecord {
     /// The object.
@@ -25,7 +26,7 @@ pub struct CondemnedRecord {
     pub repository: String,
 }
 
-/// What one collection condemns.
+/// The blocks and records that one collection condemns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condemned {
     /// Blocks.
@@ -65,7 +66,7 @@ impl Condemned {
     }
 
     /// Reads a list. A kind of condemnation that this version doesn't know is an error of
-    /// [`crate::error::Kind::TooNew`]: whoever meets it must not acknowledge anything.
+    /// [`crate::error::Kind::TooNew`]. After it, a push must not acknowledge anything.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let container = Container::parse(bytes, MAGIC, "a condemned list")?;
         if container.features.read_only != 0 || !container.only_has(1..4) {

@@ -1,5 +1,5 @@
-//! The container that shards, index segments, block directories and condemned lists share: a
-//! header with magic, version and feature words, and a table of sections.
+//! The container that shards, index segments, block directories and condemned lists share. It has a header
+//! with magic, version and feature words, and a table of sections.
 
 use std::ops::Range;
 
@@ -9,25 +9,26 @@ use super::cursor::{Cursor, Put};
 use crate::error::{Error, Result};
 use crate::limit;
 
-/// The version that this program writes, and the newest that it reads.
+/// The version that this program writes. It is also the newest version that it reads.
 pub const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 40;
 const ENTRY_BYTES: usize = 32;
 const FLAG_PAGED: u32 = 1;
 
-/// Three words of feature bits, as ext4 has them. This version defines no bit.
+/// Three words of feature bits, like those of ext4. This version defines no bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// A reader may ignore a bit that it doesn't know.
+    /// Bits that a reader may ignore if it doesn't know them.
     pub ignorable: u32,
-    /// With an unknown bit here the file may be read, but not merged or collected.
+    /// Bits for merging and collecting. A file with an unknown bit here may be read, but not merged or
+    /// collected.
     pub read_only: u32,
-    /// With an unknown bit here the file must be refused.
+    /// Bits for reading. A reader must refuse a file with an unknown bit here.
     pub incompatible: u32,
 }
 
 impl Features {
-    /// Refuses what this version must not read.
+    /// Fails if this version must not read the file.
     pub(crate) fn check(&self, what: &str) -> Result<()> {
         if self.incompatible != 0 {
             return Err(Error::too_new(what));
@@ -40,11 +41,11 @@ impl Features {
 pub(crate) struct Section {
     pub kind: u32,
     pub bytes: Vec<u8>,
-    /// Whether it carries its own checksums, page by page.
+    /// True if the section has its own checksums, page by page.
     pub paged: bool,
 }
 
-/// Puts a container together.
+/// Writes a container.
 pub(crate) fn write(magic: &[u8; 8], features: Features, sections: &[Section]) -> Vec<u8> {
     let mut out = head(magic, features, sections);
     out.reserve_exact(sections.iter().map(|s| s.bytes.len()).sum());
@@ -54,7 +55,7 @@ pub(crate) fn write(magic: &[u8; 8], features: Features, sections: &[Section]) -
     out
 }
 
-/// What stands before the bytes of the sections: header and section table.
+/// Writes the head of a container, which stands before the bytes of the sections: header and section table.
 pub(crate) fn head(magic: &[u8; 8], features: Features, sections: &[Section]) -> Vec<u8> {
     debug_assert!(sections.len() <= limit::SECTIONS);
     let mut offset = HEADER_BYTES + ENTRY_BYTES * sections.len();
@@ -81,7 +82,7 @@ pub(crate) fn head(magic: &[u8; 8], features: Features, sections: &[Section]) ->
     out
 }
 
-/// Over the header before the checksum, and the section table.
+/// Computes the checksum of the header before the checksum's place, and of the section table.
 fn checksum(header: &[u8], table: &[u8]) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     hasher.update(header);
@@ -106,13 +107,13 @@ struct Entry {
 }
 
 impl Container {
-    /// Checks header and section table of `bytes`, the whole file. Errors call it `what`.
+    /// Checks header and section table of `bytes`, the whole file. `what` is its name in errors.
     pub(crate) fn parse(bytes: &[u8], magic: &[u8; 8], what: &'static str) -> Result<Self> {
         Self::parse_start(bytes, bytes.len(), magic, what)
     }
 
-    /// As [`Container::parse`], of the beginning of a file of `file_bytes`. Fails if header and section table
-    /// are not in it.
+    /// Does the same as [`Container::parse`] with the beginning of a file of `file_bytes`. Fails if the
+    /// beginning doesn't hold the header and the section table.
     pub(crate) fn parse_start(
         bytes: &[u8],
         file_bytes: usize,
@@ -146,8 +147,8 @@ impl Container {
         Ok(Self { what, features, sections })
     }
 
-    /// The bytes of a section that must be there, its checksum verified. `bytes` is the file, or as much of its
-    /// beginning as holds the section.
+    /// Returns the bytes of a section with one checksum, and verifies it. Fails if the section is missing.
+    /// `bytes` is the file, or a beginning that holds the section.
     pub(crate) fn section<'a>(&self, bytes: &'a [u8], kind: u32) -> Result<&'a [u8]> {
         let entry = self.entry(kind, false)?;
         let section = bytes.get(entry.range.clone()).unwrap_or_default();
@@ -157,18 +158,18 @@ impl Container {
         Ok(section)
     }
 
-    /// Where in the file a section lies that must be there, and whose pages carry checksums of their own.
+    /// Returns the place in the file of a paged section. Fails if the section is missing.
     pub(crate) fn paged_section(&self, kind: u32) -> Result<Range<usize>> {
         Ok(self.entry(kind, true)?.range.clone())
     }
 
-    /// Where in the file the last of those sections ends that are there and carry one checksum each.
+    /// Returns the end in the file of the last section that has one checksum.
     pub(crate) fn plain_end(&self) -> usize {
         let plain = self.sections.iter().filter(|s| !s.paged);
         plain.map(|s| s.range.end).max().unwrap_or_default()
     }
 
-    /// Whether there is a section of this kind.
+    /// Returns true if there is a section of this kind.
     pub(crate) fn has(&self, kind: u32) -> bool {
         self.sections.iter().any(|s| s.kind == kind)
     }
@@ -178,7 +179,7 @@ impl Container {
         entry.ok_or_else(|| Error::corrupt(format!("{} has no section {kind}", self.what)))
     }
 
-    /// Whether every section is of a kind in `known`.
+    /// Returns true if every section is of a kind in `known`.
     pub(crate) fn only_has(&self, known: Range<u32>) -> bool {
         self.sections.iter().all(|s| known.contains(&s.kind))
     }

@@ -1,20 +1,20 @@
-//! Checked little-endian reads from untrusted bytes, and the writes that match them.
+//! A cursor for checked little-endian reads from untrusted bytes, and the writes that match them.
 
 use crate::error::{Error, Result};
 
-/// Reads values one after the other; running out of bytes is an error that names what was read.
+/// A reader of values, one after the other. Running out of bytes is an error that names the bytes.
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Cursor<'a> {
-    /// Reads `bytes`, which errors will call `what`.
+    /// Begins to read `bytes`. Their name in errors is `what`.
     pub(crate) fn new(bytes: &'a [u8], what: &'static str) -> Self {
         Self { rest: bytes, what }
     }
 
-    /// The next `count` bytes.
+    /// Returns the next `count` bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self
             .rest
@@ -24,7 +24,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    /// The next `N` bytes as an array.
+    /// Returns the next `N` bytes as an array.
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.bytes(N)?);
@@ -47,12 +47,12 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Bytes not read yet.
+    /// Returns the number of bytes not read yet.
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
 
-    /// Fails if bytes are left over.
+    /// Fails if bytes are left.
     pub(crate) fn finish(self) -> Result<()> {
         if self.rest.is_empty() {
             return Ok(());

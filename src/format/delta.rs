@@ -1,5 +1,5 @@
-//! Delta frames: content that is almost what stands elsewhere, as a patch to that. The *bases* are terms of other blocks; their
-//! contents, one after the other, are the prefix that Zstandard refers to.
+//! Delta frames: content stored as a delta to similar content elsewhere. The *bases* are terms of other
+//! blocks. Their contents, one after the other, are the prefix that Zstandard refers to.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,65 +13,68 @@ use crate::error::{Error, Result};
 use crate::id::{BlockId, ContentHash, Nonce};
 use crate::limit;
 
-/// Kind, depth, number of blocks, number of bases, content length.
+/// The bytes of kind, depth, number of blocks, number of bases, a reserved field and content length.
 const HEAD_BYTES: usize = 12;
 const BLOCK_WIDTH: usize = 40;
 
 /// A frame that has to be unpacked before another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needed {
-    /// Its block; many frames share one.
+    /// The frame's block. Many frames share one summary.
     pub block: Arc<Summary>,
-    /// Where it lies there, in bytes.
+    /// The frame's place in the block, in bytes.
     pub range: Range<u32>,
 }
 
-/// All frames that a delta frame is made from: those of its bases, and, where these are delta frames, those of theirs.
+/// All frames that a delta frame needs: the frames of its bases and, if these are delta frames, the frames of
+/// their bases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrameNeeds {
-    /// How many delta frames may follow on each other, the frame itself included.
+    /// The number of delta frames that may follow on each other, including the frame itself.
     pub depth: u8,
-    /// The frames, by block and place, each once; at most [`limit::DELTA_FRAMES`].
+    /// The frames, by block and place, each once. They are at most [`limit::DELTA_FRAMES`].
     pub frames: Vec<Needed>,
 }
 
-/// What a delta frame is made from.
+/// The bases of one delta frame, with their contents.
 #[derive(Clone, Debug, Default)]
 pub struct Bases {
     /// The blocks that the terms name.
     pub blocks: Vec<BlockId>,
     /// The bases, in their order.
     pub terms: Vec<Term>,
-    /// Their contents, one after the other; at most [`limit::DELTA_BASE_BYTES`].
+    /// The contents of the bases, one after the other. They have at most [`limit::DELTA_BASE_BYTES`].
     pub content: Vec<u8>,
-    /// All frames that a reader has to unpack for it.
+    /// All frames that a reader has to unpack before the delta frame.
     pub needs: FrameNeeds,
 }
 
-/// Whether a term may be a base: it has content, and its frames are about as much as that, but for what they hold before and behind it.
-/// Else a forged one could have a reader fetch 16 MiB for a byte.
+/// Returns true if a term may be a base. It must have content. Its frames must not have many more bytes than
+/// the content, except for the rest of the first and last frame. Otherwise a forged term could make a reader
+/// fetch 16 MiB for one byte.
 pub fn may_be_base(term: &Term) -> bool {
     let most = 2 * limit::FRAME_STORED_BYTES + 2 * term.content_bytes as usize;
     !term.is_base() && term.frames_bytes as usize <= most
 }
 
-/// What stands in a delta frame.
+/// The fields of a delta frame.
 #[derive(Debug)]
 pub struct Delta<'a> {
-    /// Less than that is the depth of every frame that its bases lie in; a frame that is no delta has none.
+    /// The depth. It is greater than the depth of every frame that holds a base. Frames of other kinds have
+    /// no depth.
     pub depth: u8,
     /// The blocks that the bases name.
     pub blocks: Vec<BlockId>,
     /// The bases, in their order.
     pub bases: Vec<Term>,
-    /// Bytes of content that it unpacks to.
+    /// Bytes of content.
     pub content_bytes: usize,
     /// A Zstandard frame.
     pub(super) packed: &'a [u8],
 }
 
 impl<'a> Delta<'a> {
-    /// Reads what follows the header of the skippable frame.
+    /// Reads the payload behind the header of the skippable frame.
     pub(super) fn read(payload: &'a [u8]) -> Result<Self> {
         let mut cursor = Cursor::new(payload, "a delta frame");
         cursor.u8()?;
@@ -100,12 +103,13 @@ impl<'a> Delta<'a> {
         if sound { Ok(delta) } else { Err(Error::corrupt("a delta frame has impossible bases")) }
     }
 
-    /// Bytes of content of all bases.
+    /// Returns the bytes of content of all bases.
     pub fn base_bytes(&self) -> usize {
         self.bases.iter().map(|term| term.content_bytes as usize).sum()
     }
 
-    /// Unpacks the frame into `content`, which it must fill. `base` is what the bases are, one after the other.
+    /// Unpacks the frame into `content`, which it must fill. `base` is the contents of the bases, one after
+    /// the other.
     pub(super) fn decode(&self, base: &[u8], content: &mut [u8]) -> Result<()> {
         let corrupt = || Error::corrupt("a delta frame is damaged, or what it was made from");
         if base.len() != self.base_bytes() {
@@ -120,7 +124,7 @@ impl<'a> Delta<'a> {
     }
 }
 
-/// What follows the header of the skippable frame that holds `content` as a patch to `bases`.
+/// Encodes `content` as a delta to `bases`. Returns the payload behind the header of the skippable frame.
 pub(super) fn encode(kind: u8, level: i32, content: &[u8], bases: &Bases) -> Result<Vec<u8>> {
     let failed = |code| {
         Error::internal(format!(
@@ -140,7 +144,7 @@ pub(super) fn encode(kind: u8, level: i32, content: &[u8], bases: &Bases) -> Res
     }
     bases.terms.iter().for_each(|term| term.write(&mut out));
     let mut context = CCtx::try_create().ok_or_else(|| Error::internal("Zstandard can't be used"))?;
-    // all of the prefix lies in the window, wherever in it a match is
+    // the window holds the whole prefix, so a match may lie anywhere in it
     let window = (bases.content.len() + content.len()).next_power_of_two().ilog2().max(10);
     for parameter in [
         CParameter::CompressionLevel(level),
@@ -158,7 +162,7 @@ pub(super) fn encode(kind: u8, level: i32, content: &[u8], bases: &Bases) -> Res
 }
 
 const NEEDED_WIDTH: usize = 12;
-/// What a list of needs is called in errors.
+/// The name of a list of needs in errors.
 const NEEDS: &str = "what delta frames are made from";
 
 /// Writes the needs of all delta frames of a block, in their order.
@@ -180,12 +184,12 @@ pub(crate) fn write_needs(needs: &[FrameNeeds], out: &mut Vec<u8>) {
     }
 }
 
-/// Bytes that [`write_needs`] takes for one more frame, at most.
+/// Returns an upper bound of the bytes that [`write_needs`] takes for one more frame.
 pub(crate) fn needs_bytes(needs: &FrameNeeds) -> usize {
     4 + (NEEDED_WIDTH + super::block::SUMMARY_WIDTH) * needs.frames.len()
 }
 
-/// Reads the needs of a block that has so many delta frames.
+/// Reads the needs of a block that has `frames` delta frames.
 pub(crate) fn read_needs(cursor: &mut Cursor<'_>, frames: usize) -> Result<Vec<FrameNeeds>> {
     let count = cursor.u32()? as usize;
     let summaries = cursor.bytes(count.saturating_mul(super::block::SUMMARY_WIDTH))?;

@@ -1,8 +1,8 @@
-//! Frames: up to 256 KiB of consecutive novel chunks, compressed together.
+//! Frames: up to 256 KiB of consecutive new chunks, compressed together.
 //!
-//! A *plain* frame is one Zstandard frame and nothing else. A *grouped* frame is a skippable frame
-//! that says so, followed by one Zstandard frame for each plane. A *delta* frame ([`super::delta`]) stands whole
-//! inside a skippable frame, because `zstd` alone could not decode it.
+//! A *plain* frame is one Zstandard frame. A *grouped* frame begins with a skippable frame that says so. One
+//! Zstandard frame for each plane follows. A *delta* frame ([`super::delta`]) stands whole inside a skippable
+//! frame, because `zstd` alone could not decode it.
 
 use xxhash_rust::xxh64::xxh64;
 use zstd::zstd_safe;
@@ -13,26 +13,27 @@ use super::delta::{self, Bases, Delta, FrameNeeds};
 use crate::error::{Error, Result};
 use crate::limit;
 
-/// Magic of an ordinary Zstandard frame.
+/// The magic of an ordinary Zstandard frame.
 const ZSTD_MAGIC: u32 = 0xFD2F_B528;
-/// Magic of the skippable frame that begins a frame of another kind than plain.
+/// The magic of the skippable frame at the beginning of a frame that is not plain.
 const KIND_MAGIC: u32 = 0x184D_2A5C;
-/// Bytes of a skippable frame's magic and length.
+/// The bytes of a skippable frame's magic and length.
 pub(crate) const SKIPPABLE_HEADER_BYTES: usize = 8;
-/// Largest raw block of a Zstandard frame (RFC 8878, 3.1.1.2.3).
+/// The bytes of the largest raw block of a Zstandard frame (RFC 8878, 3.1.1.2.3).
 const RAW_BLOCK_BYTES: usize = 128 * limit::KIB;
-/// What is tried on content that looks random, before it is kept raw: fast enough to be nearly free.
+/// The level that is tried on content that looks random, before it is kept raw. It is so fast that it is
+/// nearly free.
 const PROBE_LEVEL: i32 = -7;
 
-/// How a frame was made; the numbers are stored.
+/// The kinds of frames. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
     /// One Zstandard frame.
     Plain = 0,
-    /// Byte-grouped planes, a Zstandard frame each.
+    /// A Zstandard frame for each byte-grouped plane.
     Grouped = 1,
-    /// A patch to the content of terms elsewhere.
+    /// A delta to the content of terms in other blocks.
     Delta = 2,
 }
 
@@ -47,16 +48,16 @@ impl Kind {
     }
 }
 
-/// Where the first frame of some bytes ends, how it was made and what it will unpack to.
+/// The first frame in some bytes: its kind, its stored bytes and the length of its content.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// How it was made.
+    /// The frame's kind.
     pub kind: Kind,
-    /// The whole frame, as stored.
+    /// The whole frame, in its stored form.
     pub stored: &'a [u8],
-    /// Bytes of content that it unpacks to; at most [`limit::FRAME_CONTENT_BYTES`].
+    /// Bytes of content; at most [`limit::FRAME_CONTENT_BYTES`].
     pub content_bytes: usize,
-    /// Bytes of one number of a grouped frame, else 1.
+    /// Bytes of one number of a grouped frame; 1 for the other kinds.
     width: usize,
 }
 
@@ -65,7 +66,7 @@ fn corrupt() -> Error {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads the head of the frame that `bytes` begin with, and finds its end.
+    /// Reads the head of the frame at the beginning of `bytes`, and finds its end.
     pub fn first(bytes: &'a [u8]) -> Result<Self> {
         let mut cursor = Cursor::new(bytes, "a frame");
         if cursor.u32()? != KIND_MAGIC {
@@ -78,7 +79,7 @@ impl<'a> Frame<'a> {
         let mut head = Cursor::new(payload, "a frame's head");
         let kind = match Kind::from_byte(head.u8()?)? {
             Kind::Delta => return Self::of_delta(&bytes[..SKIPPABLE_HEADER_BYTES + length], payload),
-            // it needs no head
+            // a plain frame has no head
             Kind::Plain => return Err(corrupt()),
             Kind::Grouped => Kind::Grouped,
         };
@@ -107,7 +108,7 @@ impl<'a> Frame<'a> {
         Self { kind: Kind::Delta, stored, content_bytes: delta.content_bytes, width: 1 }.checked()
     }
 
-    /// What a delta frame is made from. Only of such a frame.
+    /// Reads the fields of a delta frame. Fails for the other kinds.
     pub fn delta(&self) -> Result<Delta<'a>> {
         match self.kind {
             Kind::Delta => Delta::read(self.stored.get(SKIPPABLE_HEADER_BYTES..).unwrap_or_default()),
@@ -121,7 +122,7 @@ impl<'a> Frame<'a> {
         if sound { Ok(self) } else { Err(corrupt()) }
     }
 
-    /// What the seek table says of it: stored and unpacked bytes of each frame as `zstd` sees them.
+    /// Returns the frame's entries for the seek table: stored and unpacked bytes of each frame that `zstd` sees.
     pub(crate) fn zstd_frames(&self) -> Result<Vec<(u32, u32)>> {
         let mut entries = Vec::with_capacity(1 + self.width);
         let mut rest = self.stored;
@@ -130,7 +131,7 @@ impl<'a> Frame<'a> {
             entries.push((length as u32, 0));
             rest = rest.get(length..).ok_or_else(corrupt)?;
         }
-        // of a delta frame nothing is left
+        // a delta frame has nothing behind the skippable frame
         while !rest.is_empty() {
             let (stored, content) = zstd_frame(rest)?;
             entries.push((stored as u32, content as u32));
@@ -140,7 +141,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Stored and unpacked length of the Zstandard frame that `bytes` begin with.
+/// Returns the stored and the unpacked length of the Zstandard frame at the beginning of `bytes`.
 fn zstd_frame(bytes: &[u8]) -> Result<(usize, usize)> {
     if Cursor::new(bytes, "a frame").u32()? != ZSTD_MAGIC {
         return Err(corrupt());
@@ -157,15 +158,15 @@ fn zstd_frame(bytes: &[u8]) -> Result<(usize, usize)> {
 /// A frame, ready to be stored.
 #[derive(Debug)]
 pub struct Encoded {
-    /// How it was made.
+    /// The frame's kind.
     pub kind: Kind,
     /// The whole frame.
     pub stored: Vec<u8>,
-    /// All that a delta frame is made from.
+    /// The needs of a delta frame; `None` for the other kinds.
     pub needs: Option<FrameNeeds>,
 }
 
-/// Makes frames; one per thread.
+/// An encoder of frames. Each thread has its own.
 pub struct Encoder {
     level_number: i32,
     level: zstd::bulk::Compressor<'static>,
@@ -176,7 +177,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder of this Zstandard level (1 to 22).
+    /// Makes an encoder with this Zstandard level (1 to 22).
     pub fn new(level: i32) -> Result<Self> {
         let compressor = |level| -> Result<_> {
             let failed = |e| Error::internal(format!("Zstandard level {level} is not to be had: {e}"));
@@ -194,14 +195,14 @@ impl Encoder {
         })
     }
 
-    /// Compresses `content` (1 to [`limit::FRAME_CONTENT_BYTES`] bytes) in the way that a cheap
-    /// test finds best, raw if nothing helps.
+    /// Compresses `content` (1 to [`limit::FRAME_CONTENT_BYTES`] bytes), plain or grouped by a cheap test.
+    /// Keeps it raw if compression doesn't help.
     pub fn encode(&mut self, content: &[u8]) -> Result<Encoded> {
         assert!((1..=limit::FRAME_CONTENT_BYTES).contains(&content.len()));
         let mut stored = Vec::with_capacity(content.len() + limit::KIB);
         let Some(width) = self.width(content)? else {
             self.append(content, &mut stored)?;
-            // a block of frames that shrink well would hold several times its size
+            // without this, a block of well compressed frames would hold several times its size
             stored.shrink_to_fit();
             return Ok(Encoded { kind: Kind::Plain, stored, needs: None });
         };
@@ -221,11 +222,12 @@ impl Encoder {
         Ok(Encoded { kind: Kind::Grouped, stored, needs: None })
     }
 
-    /// As [`Encoder::encode`], or as a patch to `bases` if that saves at least `saves_percent` of the bytes.
+    /// Encodes `content` as a delta to `bases` if that saves at least `saves_percent` of the bytes. Otherwise
+    /// does the same as [`Encoder::encode`].
     pub fn encode_over(&mut self, content: &[u8], bases: Bases, saves_percent: usize) -> Result<Encoded> {
         let payload = delta::encode(Kind::Delta as u8, self.level_number, content, &bases)?;
         let stored_bytes = SKIPPABLE_HEADER_BYTES + payload.len();
-        // what hardly anything else could do isn't tried
+        // other kinds are not tried if they could hardly be smaller
         if stored_bytes > content.len() / limit::DELTA_PLAIN_SHARE {
             let other = self.encode(content)?;
             if stored_bytes * 100 > other.stored.len() * (100 - saves_percent.min(100)) {
@@ -239,8 +241,8 @@ impl Encoder {
         Ok(Encoded { kind: Kind::Delta, stored, needs: Some(bases.needs) })
     }
 
-    /// The width to group `content` by, if that helps: guessed from byte counts, confirmed by
-    /// compressing a part both ways.
+    /// Returns the width by which grouping helps `content`, if any. It is guessed from byte counts, and
+    /// confirmed by compressing a part both ways.
     fn width(&mut self, content: &[u8]) -> Result<Option<usize>> {
         take_sample(content, &mut self.sample);
         let Some(width) = byte_grouping::likely_width(&self.sample) else { return Ok(None) };
@@ -257,13 +259,13 @@ impl Encoder {
         Ok((bytes * 100 < plain * 98).then_some(width))
     }
 
-    /// How many bytes `content` compresses to, leaving them in `tried`.
+    /// Compresses `content` into `tried`, and returns the number of bytes.
     fn compressed(&mut self, content: &[u8]) -> Result<usize> {
         compress(&mut self.level, content, &mut self.tried)
     }
 
-    /// Appends one Zstandard frame of `content`, compressed if that saves anything worth a decoder's
-    /// time, else of raw blocks.
+    /// Appends one Zstandard frame of `content`. The frame has raw blocks if compression doesn't save enough
+    /// for the decoder's time.
     fn append(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let enough = content.len() - content.len() / 128;
         take_sample(content, &mut self.sample);
@@ -278,7 +280,7 @@ impl Encoder {
     }
 }
 
-/// Compresses into `out`, replacing what it held.
+/// Compresses into `out`, and replaces its old bytes.
 fn compress(
     compressor: &mut zstd::bulk::Compressor<'static>,
     content: &[u8],
@@ -291,7 +293,7 @@ fn compress(
         .map_err(|e| Error::internal(format!("Zstandard could not compress a frame: {e}")))
 }
 
-/// Sixteen pieces from all over the content, each beginning at a multiple of 8.
+/// Takes sixteen pieces from all parts of the content. Each begins at a multiple of 8.
 fn take_sample(content: &[u8], sample: &mut Vec<u8>) {
     const PIECES: usize = 16;
     const PIECE_BYTES: usize = 2 * limit::KIB;
@@ -306,8 +308,7 @@ fn take_sample(content: &[u8], sample: &mut Vec<u8>) {
     }
 }
 
-/// A Zstandard frame of raw blocks (RFC 8878, 3.1.1): nothing to compress, nothing lost but the
-/// checksum's time.
+/// Appends a Zstandard frame of raw blocks (RFC 8878, 3.1.1). Only the checksum takes time.
 fn append_raw(content: &[u8], out: &mut Vec<u8>) {
     out.put_u32(ZSTD_MAGIC);
     // a single segment, four bytes of content size, a content checksum
@@ -325,7 +326,7 @@ fn append_raw(content: &[u8], out: &mut Vec<u8>) {
     out.put_u32(xxh64(content, 0) as u32);
 }
 
-/// Unpacks frames; one per thread.
+/// A decoder of frames. Each thread has its own.
 pub struct Decoder {
     zstd: zstd::bulk::Decompressor<'static>,
     planes: Vec<u8>,
@@ -333,21 +334,22 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder with empty buffers.
+    /// Makes a decoder with empty buffers.
     pub fn new() -> Result<Self> {
         let zstd = zstd::bulk::Decompressor::new()
             .map_err(|e| Error::internal(format!("Zstandard can't be used: {e}")))?;
         Ok(Self { zstd, planes: Vec::new(), content: Vec::new() })
     }
 
-    /// The content of a delta frame, its checksum verified. `base` is what its bases are, one after the other.
+    /// Unpacks a delta frame, and verifies its checksum. `base` is the contents of its bases, one after the
+    /// other.
     pub fn decode_over(&mut self, frame: &Frame<'_>, base: &[u8]) -> Result<&[u8]> {
         let content = grown(&mut self.content, frame.content_bytes);
         frame.delta()?.decode(base, content)?;
         Ok(content)
     }
 
-    /// The content of `frame`, which must be no delta, its checksums verified.
+    /// Unpacks `frame`, which must not be a delta frame, and verifies its checksums.
     pub fn decode(&mut self, frame: &Frame<'_>) -> Result<&[u8]> {
         let content = grown(&mut self.content, frame.content_bytes);
         match frame.kind {
@@ -356,7 +358,7 @@ impl Decoder {
                 let planes = grown(&mut self.planes, frame.content_bytes);
                 let mut rest = &mut *planes;
                 for (stored, content, start) in offsets(frame.zstd_frames()?) {
-                    // the head, which is skippable, has none
+                    // the skippable head has no content
                     let (plane, others) = rest.split_at_mut_checked(content).ok_or_else(corrupt)?;
                     if content > 0 {
                         unpack(&mut self.zstd, &frame.stored[start..start + stored], plane)?;
@@ -374,7 +376,7 @@ impl Decoder {
     }
 }
 
-/// The first `bytes` of a buffer that only grows: clearing it for each frame would cost time.
+/// Returns the first `bytes` of a buffer that only grows. Clearing it for each frame would cost time.
 fn grown(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     if buffer.len() < bytes {
         buffer.resize(bytes, 0);
@@ -382,7 +384,7 @@ fn grown(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     &mut buffer[..bytes]
 }
 
-/// Adds to every (stored, content) pair where it begins.
+/// Adds the offset of each frame to its (stored, content) pair.
 fn offsets(frames: Vec<(u32, u32)>) -> impl Iterator<Item = (usize, usize, usize)> {
     frames.into_iter().scan(0, |end, (stored, content)| {
         let start = *end;
@@ -391,7 +393,7 @@ fn offsets(frames: Vec<(u32, u32)>) -> impl Iterator<Item = (usize, usize, usize
     })
 }
 
-/// Unpacks one Zstandard frame that fills `content` exactly.
+/// Unpacks one Zstandard frame, which must fill `content` exactly.
 fn unpack(zstd: &mut zstd::bulk::Decompressor<'static>, stored: &[u8], content: &mut [u8]) -> Result<()> {
     match zstd.decompress_to_buffer(stored, content) {
         Ok(written) if written == content.len() => Ok(()),

@@ -1,5 +1,5 @@
-//! Files that an index segment carries in itself, where a small commit would else be several files: its block and its
-//! shard. They are what they would be in files of their own, under the same names.
+//! The files that an index segment carries: the block and the shard of a small commit. They have the same
+//! bytes and the same names as files of their own.
 
 use std::ops::Range;
 
@@ -12,31 +12,31 @@ use crate::error::{Error, Result};
 use crate::id::{BlockId, ContentHash, Nonce, ShardId};
 use crate::limit;
 
-/// Kind, bytes, hash, nonce.
+/// The bytes of a table entry: kind, length, hash, nonce.
 const ENTRY_BYTES: usize = 4 + 4 + 32 + 8;
 const BLOCK: u32 = 1;
 const SHARD: u32 = 2;
 
-/// What a carried file is called.
+/// The name of a carried file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CarriedName {
-    /// It is a block.
+    /// The name of a block.
     Block(BlockId),
-    /// It is a shard.
+    /// The name of a shard.
     Shard(ShardId),
 }
 
 /// A file that a segment carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
-    /// Its name.
+    /// The file's name.
     pub name: CarriedName,
-    /// Its bytes, in pieces.
+    /// The file's bytes, in pieces.
     pub pieces: Vec<Bytes>,
 }
 
 impl CarriedName {
-    /// The hash of its bytes.
+    /// Returns the hash of the file's bytes.
     pub fn hash(&self) -> &ContentHash {
         match self {
             Self::Block(BlockId { hash, .. }) | Self::Shard(ShardId { hash, .. }) => hash,
@@ -50,7 +50,7 @@ impl Carried {
     }
 }
 
-/// The table that says what stands in the other section, in this order.
+/// Writes the table of the carried files. The other section has their bytes in the same order.
 pub(super) fn write_table(all: &[Carried]) -> Vec<u8> {
     let mut out = Vec::with_capacity(all.len() * ENTRY_BYTES);
     for carried in all {
@@ -70,8 +70,9 @@ pub(super) fn write_bytes(all: &[Carried]) -> Vec<u8> {
     all.iter().flat_map(|carried| &carried.pieces).flatten().copied().collect()
 }
 
-/// What a segment of `segment_bytes` carries, and where in it; `start` is its beginning. Nothing, as in most, where there is
-/// no such table.
+/// Reads the names of the carried files, and the range of each in the segment. `start` is the beginning of
+/// the segment, which has `segment_bytes`. Returns an empty list if the segment has no such table. Most
+/// segments have none.
 pub(super) fn read(
     container: &Container,
     start: &[u8],

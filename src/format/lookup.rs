@@ -1,5 +1,5 @@
-//! Finding an object in an index segment by reading a few pages of it, wherever its bytes are: in memory, in a file,
-//! or in a store.
+//! The look-up of an object in an index segment. It reads a few pages of the segment, which may be in memory,
+//! in a file or in a store.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,10 @@ use crate::error::{Error, Result};
 use crate::id::{CommitId, Oid, SegmentId};
 use crate::limit;
 
-/// Where the bytes of a segment are.
+/// A place that holds the bytes of a segment.
 pub trait Source {
-    /// The bytes of each of these ranges. They lie in the segment, or in what its header claims that it is.
+    /// Reads the bytes of each of these ranges. They lie in the segment, if the segment is as long as its
+    /// header claims.
     fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>>;
 }
 
@@ -31,30 +32,30 @@ impl Source for &[u8] {
     }
 }
 
-/// A record, and what its numbers refer to.
+/// A record, and the repository and blocks that its numbers refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The record; its terms refer to `blocks`.
     pub record: Record,
     /// The repository that pushed it.
     pub repository: String,
-    /// The blocks that the terms name, each with what it depends on (indexes into this table), and then those that no
-    /// term names but these depend on, without what they depend on themselves.
+    /// The blocks that the terms name, each with its dependencies (indexes into this table). Then the blocks
+    /// that no term names but these blocks depend on, without dependencies of their own.
     pub blocks: Vec<BlockEntry>,
 }
 
-/// What a segment's beginning says: all that is needed to read its tables in part.
+/// The head of a segment: all that is needed to read its tables in part.
 #[derive(Clone, Debug)]
 pub struct Head {
     pub(super) container: Container,
     pub(super) repositories: Vec<String>,
     pub(super) replaces: Vec<SegmentId>,
     carried: Vec<(CarriedName, Range<usize>)>,
-    /// Over the records. Segments written before there were fences have none.
+    /// The fence of the records. Segments that were written before fences existed have none.
     fence: Option<Fence>,
 }
 
-/// A record's entry, without the terms that stand elsewhere.
+/// A record's entry in the first table: the record with its first term, and the place of the other terms.
 struct Row {
     record: Record,
     rest: Range<usize>,
@@ -64,7 +65,8 @@ struct Row {
 type BlockRows = BTreeMap<u32, (Summary, Range<usize>)>;
 
 impl Head {
-    /// Reads the beginning of a segment of `segment_bytes`, as long as [`Head::bytes`] says.
+    /// Reads the head from `start`, the beginning of a segment of `segment_bytes`. `start` must have the
+    /// length that [`Head::bytes`] returns.
     pub fn parse(start: &[u8], segment_bytes: usize) -> Result<Self> {
         let container = segment::container(start, segment_bytes)?;
         let repositories = segment::read_repositories(container.section(start, segment::REPOSITORIES)?)?;
@@ -77,7 +79,8 @@ impl Head {
         Ok(Self { container, repositories, replaces, carried, fence })
     }
 
-    /// How much of the beginning a head takes, by the first bytes of the segment: at least a kilobyte, or all.
+    /// Returns the length of the head. `start` is the beginning of the segment: at least a kilobyte, or the
+    /// whole segment.
     pub fn bytes(start: &[u8], segment_bytes: usize) -> Result<usize> {
         match segment::container(start, segment_bytes)?.plain_end() {
             bytes if bytes <= limit::HEAD_AT_MOST_BYTES => Ok(bytes),
@@ -85,37 +88,37 @@ impl Head {
         }
     }
 
-    /// The segments that this one has merged.
+    /// Returns the names of the segments that this one has merged.
     pub fn replaces(&self) -> &[SegmentId] {
         &self.replaces
     }
 
-    /// The files that stand in this one, and where.
+    /// Returns the names of the carried files, and the range of each in the segment.
     pub fn carried(&self) -> &[(CarriedName, Range<usize>)] {
         &self.carried
     }
 
-    /// Whether this version may merge the segment: it knows every feature and section in it.
+    /// Returns true if this version may merge the segment: it knows every feature and section of the segment.
     pub fn can_merge(&self) -> bool {
         self.container.features.read_only == 0 && self.container.only_has(1..segment::KINDS_END)
     }
 
-    /// How many entries a table has.
+    /// Returns the number of entries in a table.
     pub(super) fn count(&self, layout: Layout) -> Result<usize> {
         layout.count(self.container.paged_section(layout.kind)?.len())
     }
 
-    /// All shards, in the order that keys refer to them.
+    /// Reads all shards, in the order in which keys refer to them.
     pub fn shards(&self, source: &dyn Source) -> Result<Vec<ShardEntry>> {
         self.table(source, SHARDS, segment::read_shard)
     }
 
-    /// All keys, sorted.
+    /// Reads all keys, sorted.
     pub fn keys(&self, source: &dyn Source) -> Result<Vec<Key>> {
         self.table(source, KEYS, segment::read_key)
     }
 
-    /// A whole table, read in parts, and as long as it may be.
+    /// Reads a whole table in parts. Fails if the table is longer than a table may be.
     fn table<T>(
         &self,
         source: &dyn Source,
@@ -130,7 +133,7 @@ impl Head {
                 layout.kind
             )));
         }
-        // as large as it is: there may be millions
+        // the exact capacity, because there may be millions of entries
         let mut table = Vec::with_capacity(count);
         let step = limit::TABLE_PART_PAGES * layout.entries_per_page();
         for start in (0..count).step_by(step) {
@@ -143,8 +146,8 @@ impl Head {
         Ok(table)
     }
 
-    /// All records of an object, oldest commit first, in three reads that follow on each other, or four where its
-    /// blocks were first used far from each other.
+    /// Finds all records of an object, oldest commit first. It takes three reads, one after the other. It
+    /// takes four if the blocks of the object were first used far from each other.
     pub fn find(&self, source: &dyn Source, oid: &Oid) -> Result<Vec<Found>> {
         let (records, mut blocks) = self.locate(source, oid)?;
         let named = records.iter().flat_map(|record| &record.terms).map(|term| term.block);
@@ -156,14 +159,14 @@ impl Head {
         records.into_iter().map(found).collect()
     }
 
-    /// The records of an object, and entries of blocks that stand where its first terms' do.
+    /// Finds the records of an object. Also returns the block entries near those of the first terms.
     pub(super) fn locate(&self, source: &dyn Source, oid: &Oid) -> Result<(Vec<Record>, BlockRows)> {
         let rows = self.rows(source, oid)?;
         if rows.is_empty() {
             return Ok(Default::default());
         }
         let (terms, blocks) = (self.container.paged_section(TERMS.kind)?, self.count(BLOCKS)?);
-        // an object's blocks stand one after the other, where they were first used
+        // an object's blocks stand one after the other, at the place of their first use
         let firsts = rows.iter().filter_map(|row| row.record.terms.first());
         let near = |term: &Term| {
             let first = term.block as usize;
@@ -186,7 +189,7 @@ impl Head {
         Ok((records, entries))
     }
 
-    /// The entries of an object's records.
+    /// Reads the entries of an object's records.
     fn rows(&self, source: &dyn Source, oid: &Oid) -> Result<Vec<Row>> {
         let section = self.container.paged_section(RECORDS.kind)?;
         let count = RECORDS.count(section.len())?;
@@ -194,7 +197,7 @@ impl Head {
         let fence = self.fence.clone().unwrap_or_default();
         let stretch = fence.stretch(count, hash);
         let mut entries = BTreeMap::new();
-        // where to look next, and no further than where
+        // the ranges to read next, each with the bounds in which a search from there stays
         let mut looks = vec![(stretch.guess(hash), stretch.entries)];
         let mut looked_at = 0;
         while let Some((look, within)) = looks.pop() {
@@ -234,7 +237,7 @@ impl Head {
         let mut terms_end = 0;
         let rows = entries.values().map(|entry| self.read_row(entry, &mut terms_end));
         let mut rows = rows.collect::<Result<Vec<Row>>>()?;
-        // the newest records are tried first: the oldest of very many are left out
+        // the newest records are tried first, so the oldest of very many are left out
         let mut terms = 0;
         let kept = rows.iter().rev().take_while(|row| {
             terms += row.rest.len();
@@ -248,8 +251,9 @@ impl Head {
         Ok(rows)
     }
 
-    /// Reads a record's entry. Terms lie in the order of their records: `terms_end` is where those of the
-    /// record before end, so that no two can claim the same terms and blow up what is read.
+    /// Reads a record's entry. Terms lie in the order of their records. `terms_end` is the end of the terms
+    /// of the record before. So no two records can claim the same terms and make a reader read much more than
+    /// the segment has.
     fn read_row(&self, entry: &[u8], terms_end: &mut usize) -> Result<Row> {
         let mut cursor = Cursor::new(entry, "a record");
         let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
@@ -270,7 +274,7 @@ impl Head {
         Ok(Row { record: Record { oid, size_bytes, commit, repository, terms }, rest })
     }
 
-    /// Adds the terms that stand elsewhere.
+    /// Adds the other terms to a record.
     fn complete<'t>(
         &self,
         mut record: Record,
@@ -284,7 +288,8 @@ impl Head {
         Ok(record)
     }
 
-    /// A record from its entry and the whole section of terms; `terms_end` as with rows.
+    /// Reads a record from its entry and the whole section of terms. `terms_end` has the same meaning as in
+    /// [`Self::read_row`].
     pub(super) fn read_record(&self, entry: &[u8], terms: &[u8], terms_end: &mut usize) -> Result<Record> {
         let Row { record, rest } = self.read_row(entry, terms_end)?;
         self.complete(record, TERMS.range(terms, rest), self.count(BLOCKS)?)
@@ -298,7 +303,7 @@ impl Head {
         Ok(())
     }
 
-    /// Reads those of these blocks' entries that are not there yet, neighbours together.
+    /// Reads the missing ones of these blocks' entries, neighbours together.
     fn add_blocks(&self, source: &dyn Source, blocks: &mut BlockRows, mut numbers: Vec<u32>) -> Result<()> {
         numbers.retain(|number| !blocks.contains_key(number));
         let single = |number: u32| number as usize..number as usize + 1;
@@ -314,7 +319,7 @@ impl Head {
         Ok(())
     }
 
-    /// The blocks that each of these depends on, if it does on any.
+    /// Reads the dependencies of each of these blocks. Blocks without dependencies are left out.
     fn dependencies(
         &self,
         source: &dyn Source,
@@ -342,7 +347,7 @@ impl Head {
         Ok(places.into_iter().map(|(number, place)| (number, of_place(place))).collect())
     }
 
-    /// Looks up what the numbers in a record refer to.
+    /// Looks up the repository and the blocks that the numbers in a record refer to.
     fn resolve(
         &self,
         mut record: Record,
@@ -369,7 +374,7 @@ impl Head {
             let dependencies = on.into_iter().flatten().map(place).collect();
             Ok(BlockEntry { summary: *summary, dependencies })
         };
-        // what the others depend on need not be among these
+        // blocks that no term names get no dependencies: these may be missing in the table
         let named = numbers.iter().map(|number| entry(number, dependencies.get(number)));
         let blocks = named.chain(others.iter().map(|number| entry(number, None))).collect::<Result<_>>()?;
         let repository = self.repositories[record.repository as usize].clone();
@@ -377,8 +382,7 @@ impl Head {
     }
 }
 
-/// Where in the segment the pages of some entries of a table lie.
-/// The bytes of these ranges together, unless they are more than any look-up needs.
+/// Reads the bytes of these ranges. Fails if they are more than any look-up needs.
 fn read_spans<'s>(source: &'s dyn Source, spans: &[Range<usize>]) -> Result<Vec<Cow<'s, [u8]>>> {
     let bytes: usize = spans.iter().map(Range::len).sum();
     if bytes > limit::SPANS_BYTES {
@@ -387,12 +391,13 @@ fn read_spans<'s>(source: &'s dyn Source, spans: &[Range<usize>]) -> Result<Vec<
     source.read(spans)
 }
 
+/// Returns the place in the segment of the pages that hold these entries of a table.
 fn span(section: &Range<usize>, layout: Layout, entries: &Range<usize>) -> Range<usize> {
     let span = layout.span(section.len(), entries);
     section.start + span.start..section.start + span.end
 }
 
-/// Sorts ranges, and joins those that overlap or have at most `gap` between them.
+/// Sorts ranges, and joins ranges that overlap or have at most `gap` between them.
 fn join(mut ranges: Vec<Range<usize>>, gap: usize) -> Vec<Range<usize>> {
     ranges.sort_by_key(|range| range.start);
     let mut joined: Vec<Range<usize>> = Vec::new();

@@ -1,5 +1,5 @@
-//! The manifest: which index segments a store has, for readers that can't list. The one file that is
-//! rewritten, and only a hint.
+//! The manifest: the names and sizes of a store's index segments, for readers that can't list. No other file
+//! is rewritten. It is only a hint.
 
 use super::block::read_all;
 use super::container::{self, Container, Features, Section};
@@ -23,7 +23,7 @@ pub fn write(segments: &[(SegmentId, u64)]) -> Vec<u8> {
     container::write(MAGIC, Features::default(), &[section])
 }
 
-/// Reads a manifest.
+/// Reads a manifest: the segments and their sizes.
 pub fn parse(bytes: &[u8]) -> Result<Vec<(SegmentId, u64)>> {
     let container = Container::parse(bytes, MAGIC, "the manifest")?;
     let section = container.section(bytes, SECTION_SEGMENTS)?;

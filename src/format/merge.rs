@@ -1,5 +1,5 @@
-//! Merging: several index segments become one that says all that they say. Records are read and written one after the
-//! other, so beside what is written only the smaller tables stand in memory.
+//! The merging of index segments: one segment gets everything that several say. Records are read and written
+//! one after the other. So only the smaller tables stand in memory, beside the merged segment.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -27,7 +27,7 @@ impl<K, V> Default for Numbered<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Numbered<K, V> {
-    /// The entry's number; it is added if it is new.
+    /// Returns the entry's number. A new entry is added.
     fn number(&mut self, key: K, entry: &V) -> u32 {
         let entries = &mut self.entries;
         *self.numbers.entry(key).or_insert_with(|| {
@@ -41,7 +41,7 @@ impl<K: Eq + Hash, V: Clone> Numbered<K, V> {
     }
 }
 
-/// What several segments say together.
+/// The contents of several segments together.
 #[derive(Default)]
 pub struct Merge<'s> {
     sources: Vec<Source<'s>>,
@@ -53,7 +53,7 @@ pub struct Merge<'s> {
     moved: HashMap<ShardId, Option<ShardEntry>>,
 }
 
-/// The records of one segment, and the numbers that its blocks and repositories have in the merged one.
+/// The records of one segment, and the numbers of its blocks and repositories in the merged segment.
 struct Source<'s> {
     records: Box<dyn Iterator<Item = Result<Record>> + 's>,
     blocks: Vec<u32>,
@@ -61,14 +61,15 @@ struct Source<'s> {
 }
 
 impl<'s> Merge<'s> {
-    /// A merge in which shards were merged too: in place of each of `moved` the one is named that has all that it had,
-    /// or none if it is gone.
+    /// Begins a merge for which shards were merged too. `moved` names for each replaced shard the merged one
+    /// that has all its chunks, or `None` if the shard is gone.
     pub fn with_shards(moved: HashMap<ShardId, Option<ShardEntry>>) -> Self {
         Self { moved, ..Self::default() }
     }
 
-    /// Adds all that a segment says. Fails with [`Kind::Corrupt`](crate::error::Kind::Corrupt) if it is damaged, or says another thing of
-    /// a block than one before; then nothing of it was added. The caller has asked [`Segment::can_merge`].
+    /// Adds the contents of a segment. Fails with [`Kind::Corrupt`](crate::error::Kind::Corrupt) if the
+    /// segment is damaged, or contradicts an earlier one about a block. Then nothing was added. The caller
+    /// must have checked [`Segment::can_merge`].
     pub fn add<B: AsRef<[u8]>>(&mut self, segment: &'s Segment<B>) -> Result<()> {
         let blocks: Vec<BlockEntry> = segment.blocks()?.collect::<Result<_>>()?;
         segment.records()?.try_for_each(|record| record.map(drop))?;
@@ -90,13 +91,13 @@ impl<'s> Merge<'s> {
             None => Some(self.shards.number(shard.id, shard)),
         };
         let shards: Vec<Option<u32>> = shards.iter().map(number).collect();
-        // a key is a hint; one that leads nowhere is left out
+        // a key is a hint, so a key without a shard is left out
         let key = |key: Key| Some(Key { shard: (*shards.get(key.shard as usize)?)?, ..key });
         self.keys.extend(keys.into_iter().filter_map(key));
         Ok(())
     }
 
-    /// The numbers that a segment's blocks have now.
+    /// Adds a segment's blocks. Returns their numbers in the merged table.
     fn add_blocks(&mut self, blocks: &[BlockEntry]) -> Vec<u32> {
         let alone = |entry: &BlockEntry| BlockEntry { summary: entry.summary, dependencies: Vec::new() };
         let number = |entry: &BlockEntry| self.blocks.number(entry.summary.id, &alone(entry));
@@ -110,7 +111,8 @@ impl<'s> Merge<'s> {
         numbers
     }
 
-    /// Notes that a segment was added, and need not be read any more; nor what that has replaced, as far as it `stands`.
+    /// Notes that the merged segment replaces this one, and also those segments replaced by this one that
+    /// still stand (`stands`).
     pub fn replace<B: AsRef<[u8]>>(
         &mut self,
         id: SegmentId,
@@ -121,7 +123,8 @@ impl<'s> Merge<'s> {
         self.replaces.extend(segment.replaces().iter().filter(|id| stands(id)));
     }
 
-    /// Every distinct record, block, shard, key and name, once. Fails if a segment has changed since it was added.
+    /// Writes the merged segment: every distinct record, block, shard, key and name once. Fails if a segment
+    /// has changed since it was added.
     pub fn finish(mut self) -> Result<Merged> {
         let mut writer = Writer::new(self.blocks.entries.len());
         let mut heads = Heads::new(self.sources)?;
@@ -129,7 +132,8 @@ impl<'s> Merge<'s> {
             records.sort_by_key(|record| (record.commit, record.repository));
             let key = |r: &Record| (r.commit, r.repository);
             for (number, record) in records.iter().enumerate() {
-                // two of one name that differ are both kept: whichever is right, nothing is lost
+                // records with the same name and different contents are both kept, so nothing is lost if one
+                // is wrong
                 let mut named_so = records[..number].iter().rev().take_while(|r| key(r) == key(record));
                 if !named_so.any(|r| r == record) {
                     writer.push(record.clone());
@@ -148,7 +152,7 @@ impl<'s> Merge<'s> {
             keys: self.keys,
             repositories: self.repositories.entries,
             replaces: self.replaces,
-            // what the merged ones carried stands in files of its own by now
+            // the carried files of the merged segments stand in files of their own by now
             carried: Vec::new(),
         };
         let sections = tables.sections(records, terms);
@@ -158,7 +162,7 @@ impl<'s> Merge<'s> {
     }
 }
 
-/// The next record of each source, found by its object.
+/// The next record of each source, in a queue sorted by object.
 struct Heads<'s> {
     sources: Vec<Source<'s>>,
     next: Vec<Option<Record>>,
@@ -173,7 +177,7 @@ impl<'s> Heads<'s> {
         Ok(heads)
     }
 
-    /// Reads the next record of a source, its numbers those of the merged segment.
+    /// Reads the next record of a source, and gives it the numbers of the merged segment.
     fn advance(&mut self, number: usize) -> Result<()> {
         let source = &mut self.sources[number];
         let Some(record) = source.records.next() else { return Ok(()) };
@@ -185,7 +189,7 @@ impl<'s> Heads<'s> {
         Ok(())
     }
 
-    /// All records of the next object.
+    /// Returns all records of the next object.
     fn next_object(&mut self) -> Result<Option<Vec<Record>>> {
         let Some(Reverse((oid, _))) = self.queue.peek().copied() else { return Ok(None) };
         let mut records = Vec::new();
@@ -205,7 +209,7 @@ struct Writer {
     records: Pages,
     terms: Pages,
     term_count: u64,
-    /// The place of each block in `order`, once it has one.
+    /// The place of each block in `order`, if it has one already.
     places: Vec<Option<u32>>,
     order: Vec<u32>,
 }
@@ -235,7 +239,7 @@ impl Writer {
         }
     }
 
-    /// Both sections, and the blocks as terms refer to them.
+    /// Returns both sections, and the blocks in the order in which terms refer to them.
     fn finish(mut self, blocks: Vec<BlockEntry>) -> (Vec<u8>, Vec<u8>, Vec<BlockEntry>) {
         (0..blocks.len() as u32).for_each(|block| {
             self.place(block);
@@ -250,18 +254,18 @@ impl Writer {
     }
 }
 
-/// A merged segment, in pieces: a large one is never copied.
+/// A merged segment, in pieces, so that a large one is never copied.
 pub struct Merged {
     pieces: Vec<Bytes>,
 }
 
 impl Merged {
-    /// Bytes of the whole segment.
+    /// Returns the bytes of the whole segment.
     pub fn size_bytes(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
     }
 
-    /// The hash of the whole segment.
+    /// Computes the hash of the whole segment.
     pub fn hash(&self) -> ContentHash {
         let mut hasher = blake3::Hasher::new();
         for piece in &self.pieces {
@@ -270,12 +274,12 @@ impl Merged {
         ContentHash(*hasher.finalize().as_bytes())
     }
 
-    /// The pieces, in order.
+    /// Returns the pieces, in order.
     pub fn into_pieces(self) -> Vec<Bytes> {
         self.pieces
     }
 
-    /// The whole segment in one piece.
+    /// Returns the whole segment in one piece.
     pub fn into_bytes(self) -> Vec<u8> {
         self.pieces.concat()
     }

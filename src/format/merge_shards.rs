@@ -1,4 +1,4 @@
-//! Merging shards: several small ones become one that has all that they have, blocks and recipes.
+//! The merging of shards: one shard gets all blocks and recipes of several small ones.
 
 use std::collections::HashMap;
 
@@ -8,22 +8,23 @@ use crate::error::{Error, Result};
 use crate::id::{BlockId, Oid};
 use crate::limit;
 
-/// What several shards have together.
+/// The blocks and recipes of several shards together.
 #[derive(Default)]
 pub struct MergeShards {
     blocks: Vec<(Summary, Directory)>,
     known: HashMap<BlockId, usize>,
     recipes: Recipes,
     numbers: HashMap<BlockId, u32>,
-    /// The recipes of each object, by their places in `recipes`.
+    /// The recipes of each object, as places in `recipes`.
     of_object: HashMap<Oid, Vec<usize>>,
-    /// What all recipes that were added take, at most.
+    /// An upper bound of the bytes of all recipes that were added.
     recipe_bytes: usize,
 }
 
 impl MergeShards {
-    /// Adds all that a shard has, in its order. Fails with [`Kind::Corrupt`](crate::error::Kind::Corrupt) if it says another thing of a
-    /// block than one before, or if the recipes would become too many for one shard; then nothing of it was added.
+    /// Adds all blocks and recipes of a shard, in their order. Fails with
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) in two cases: the shard contradicts an earlier one
+    /// about a block, or the recipes would be too many for one shard. Then nothing was added.
     pub fn add(&mut self, shard: Shard, recipes: Recipes) -> Result<()> {
         let recipe_bytes = self.recipe_bytes + recipes.size_bytes();
         if recipe_bytes > limit::SHARD_READ_BYTES {
@@ -50,7 +51,7 @@ impl MergeShards {
         };
         let numbers: Vec<u32> = recipes.blocks.iter().map(&mut number).collect();
         for mut recipe in recipes.recipes {
-            // reading has checked that they are there
+            // `Recipes::parse` has checked that the blocks exist
             recipe.terms.iter_mut().for_each(|term| term.block = numbers[term.block as usize]);
             self.add_recipe(recipe);
         }
@@ -66,7 +67,7 @@ impl MergeShards {
         }
     }
 
-    /// The blocks with their directories, and the recipes, each once.
+    /// Returns the blocks with their directories, and the recipes, each once.
     pub fn finish(self) -> (Vec<(Summary, Directory)>, Recipes) {
         (self.blocks, self.recipes)
     }

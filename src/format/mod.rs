@@ -1,5 +1,5 @@
-//! Bytes ↔ values: everything that is stored, and nothing that knows where. `docs/format.md` has
-//! the byte tables; no clock, disk, network or async code lives here.
+//! The formats of all stored files: bytes ↔ values. `docs/format.md` has the byte tables. No code here knows
+//! where a file is stored. There is no clock, disk, network or async code.
 
 pub mod block;
 mod byte_grouping;

@@ -1,5 +1,5 @@
-//! Tables of fixed-width entries in pages that each carry a checksum, so that a few entries can be
-//! read and trusted without reading the rest.
+//! Paged sections: tables of fixed-width entries in pages. Each page has a checksum. So a few entries can be
+//! read and trusted without the rest.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use crate::limit::PAGE_BYTES;
 
 const CHECKSUM_BYTES: usize = 8;
 
-/// How entries of one width lie in pages.
+/// The layout of one section's entries in pages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
-    /// The section's kind: part of every page's checksum.
+    /// The section's kind, which is a part of every page's checksum.
     pub kind: u32,
     /// Bytes of one entry.
     pub width: usize,
@@ -29,12 +29,12 @@ impl Layout {
         self.entries_per_page() * self.width + CHECKSUM_BYTES
     }
 
-    /// A page is bound to its place, so that a misplaced one fails.
+    /// Computes a page's checksum. It depends on the page's place, so a misplaced page fails.
     fn checksum(self, page: usize, entries: &[u8]) -> u64 {
         xxh3_64_with_seed(entries, u64::from(self.kind) << 32 | page as u64)
     }
 
-    /// Lays out `entries`, which are already in order and of the right width.
+    /// Lays out `entries`, which must be in order and of the right width.
     pub(crate) fn write(self, entries: &[u8]) -> Vec<u8> {
         debug_assert!(entries.len().is_multiple_of(self.width));
         let mut out = Vec::with_capacity(entries.len() + entries.len() / 256 + PAGE_BYTES);
@@ -45,12 +45,12 @@ impl Layout {
         out
     }
 
-    /// Begins a section of entries that come one after the other.
+    /// Begins a section. Its entries come one after the other.
     pub(crate) fn begin(self) -> Pages {
         Pages { layout: self, out: Vec::new(), page: 0, start: 0 }
     }
 
-    /// How many entries a section of `length` bytes holds.
+    /// Returns the number of entries in a section of `length` bytes.
     pub(crate) fn count(self, length: usize) -> Result<usize> {
         let (full, rest) = (length / self.page_bytes(), length % self.page_bytes());
         if rest == 0 {
@@ -64,44 +64,44 @@ impl Layout {
         }
     }
 
-    /// The bytes of entry `index` of `section`, its page checked.
+    /// Returns the bytes of entry `index` of `section`. Checks its page.
     pub(crate) fn entry(self, section: &[u8], index: usize) -> Result<&[u8]> {
         self.range(section, index..index.saturating_add(1)).next().unwrap_or_else(|| {
             Err(Error::corrupt(format!("section {} of an index segment has no entry {index}", self.kind)))
         })
     }
 
-    /// The bytes of entry `index` of a section that was just laid out, which must be there.
+    /// Returns the bytes of entry `index` of a section that was just laid out. The entry must exist.
     pub(crate) fn entry_unchecked(self, section: &[u8], index: usize) -> &[u8] {
         let page = index / self.entries_per_page() * self.page_bytes();
         let start = page + index % self.entries_per_page() * self.width;
         &section[start..start + self.width]
     }
 
-    /// All entries in order, every page checked once.
+    /// Returns all entries in order. Checks every page once.
     pub(crate) fn entries(self, section: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
         self.pages(section, 0, 0..section.len().div_ceil(self.page_bytes()), 0..usize::MAX)
     }
 
-    /// The entries of `range`, which must be there, every page checked once.
+    /// Returns the entries of `range`, which must exist. Checks every page once.
     pub(crate) fn range(self, section: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
         self.pages(section, 0, self.pages_of(&range), range)
     }
 
-    /// Where the pages of the entries of `range` lie in a section of `section_bytes`.
+    /// Returns the place of the pages that hold the entries of `range`, in a section of `section_bytes`.
     pub(crate) fn span(self, section_bytes: usize, range: &Range<usize>) -> Range<usize> {
         let pages = self.pages_of(range);
         let [start, end] = [pages.start, pages.end].map(|p| p.saturating_mul(self.page_bytes()));
         start.min(section_bytes)..end.min(section_bytes)
     }
 
-    /// As [`Layout::range`], of the bytes of that [`Layout::span`].
+    /// Does the same as [`Layout::range`] with the bytes of the range's [`Layout::span`].
     pub(crate) fn spanned(self, span: &[u8], range: Range<usize>) -> impl Iterator<Item = Result<&[u8]>> {
         let pages = self.pages_of(&range);
         self.pages(span, pages.start, pages, range)
     }
 
-    /// As many entries as the page of entry `index` and those before it have.
+    /// Returns the number of entries in all pages up to the page of entry `index`.
     pub(crate) fn page_end(self, index: usize) -> usize {
         (index / self.entries_per_page() + 1) * self.entries_per_page()
     }
@@ -113,7 +113,7 @@ impl Layout {
         }
     }
 
-    /// The entries of page `page`, checked; `bytes` begins with page `first`.
+    /// Checks page `page` and returns its entries. `bytes` begins with page `first`.
     fn page(self, bytes: &[u8], first: usize, page: usize) -> Result<&[u8]> {
         let start = (page - first).saturating_mul(self.page_bytes()).min(bytes.len());
         let end = start.saturating_add(self.page_bytes()).min(bytes.len());
@@ -127,8 +127,8 @@ impl Layout {
         }
     }
 
-    /// The entries of `pages` that lie in `range`, an error for each page that fails. `bytes` begins with page
-    /// `first`.
+    /// Returns the entries of `pages` that lie in `range`, and an error for each page that fails. `bytes`
+    /// begins with page `first`.
     fn pages(
         self,
         bytes: &[u8],
@@ -153,13 +153,13 @@ impl Layout {
 pub(crate) struct Pages {
     layout: Layout,
     out: Vec<u8>,
-    /// Which page is open, and where it begins.
+    /// The number of the open page. `start` is its beginning in `out`.
     page: usize,
     start: usize,
 }
 
 impl Pages {
-    /// Appends an entry by `write`, which must be of the right width.
+    /// Appends the entry that `write` writes. The entry must have the right width.
     pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.out);
         debug_assert!((self.out.len() - self.start).is_multiple_of(self.layout.width));
@@ -175,7 +175,7 @@ impl Pages {
         self.start = self.out.len();
     }
 
-    /// The bytes of the section.
+    /// Returns the bytes of the section.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         if self.out.len() > self.start {
             self.close_page();

@@ -1,4 +1,4 @@
-//! How an object is made: a list of terms, each a run of consecutive chunks in one block.
+//! Recipes: the lists of terms that objects are made of. A term is a run of consecutive chunks in one block.
 
 use std::ops::Range;
 
@@ -9,24 +9,24 @@ use crate::error::{Error, Result};
 use crate::id::{CommitId, Oid};
 use crate::limit;
 
-/// Bytes of a term as it is stored.
+/// The bytes of a stored term.
 pub(crate) const TERM_WIDTH: usize = 32;
 
-/// A run of consecutive chunks in one block, and all that a download needs to fetch it. Or, where it has no chunks, only frames that delta
-/// frames of other terms are made from.
+/// A run of consecutive chunks in one block, with everything that a download needs to fetch it. A term
+/// without chunks names only frames from which delta frames of other terms are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// Which block: an index into the block table that stands beside the recipe.
+    /// The block: an index into the block table beside the recipe.
     pub block: u32,
     /// The first chunk, counted in the block.
     pub first_chunk: u16,
-    /// How many chunks.
+    /// The number of chunks.
     pub chunk_count: u16,
-    /// Where the frames begin that the chunks lie in, in bytes of the block.
+    /// The offset in the block of the frames that hold the chunks.
     pub frames_offset: u32,
-    /// Bytes of those frames.
+    /// Bytes of these frames.
     pub frames_bytes: u32,
-    /// Where the first chunk begins in the content of those frames.
+    /// The offset of the first chunk in the content of these frames.
     pub skip_bytes: u32,
     /// Bytes of content.
     pub content_bytes: u32,
@@ -46,7 +46,7 @@ impl Term {
         out.put_u64(self.checksum);
     }
 
-    /// Reads a term and checks it against the number of blocks beside it and every size limit.
+    /// Reads a term, and checks it against the number of blocks beside it and every size limit.
     pub(crate) fn read(cursor: &mut Cursor<'_>, blocks: usize) -> Result<Self> {
         let term = Self {
             block: cursor.u32()?,
@@ -79,7 +79,7 @@ impl Term {
         Ok(term)
     }
 
-    /// A term of no chunks: frames of a block that delta frames of other terms are made from.
+    /// Makes a term without chunks: frames of a block from which delta frames of other terms are made.
     pub fn of_base(block: u32, frames: Range<u32>) -> Self {
         Self {
             block,
@@ -93,32 +93,32 @@ impl Term {
         }
     }
 
-    /// Whether nothing of it belongs to the object itself.
+    /// Returns true if the term has no content of the object.
     pub fn is_base(&self) -> bool {
         self.content_bytes == 0
     }
 
-    /// Where the frames end, in bytes of the block.
+    /// Returns the end of the frames, in bytes of the block.
     pub fn frames_end(&self) -> u32 {
         self.frames_offset + self.frames_bytes
     }
 }
 
-/// The checksum that a term carries for its content.
+/// Computes the checksum that a term has for its content.
 pub fn term_checksum(content: &[u8]) -> u64 {
     xxh3_64(content)
 }
 
-/// One entry oid → recipe: who wrote it, when, and how the object is made.
+/// An object's recipe with its oid, size, commit and repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The object.
     pub oid: Oid,
-    /// Its size.
+    /// The object's size.
     pub size_bytes: u64,
-    /// The commit that wrote the record; it survives merging.
+    /// The commit that wrote the record. Merging keeps it.
     pub commit: CommitId,
-    /// The repository that pushed it: an index into the table that stands beside the record.
+    /// The repository that pushed it: an index into the table beside the record.
     pub repository: u32,
     /// The recipe.
     pub terms: Vec<Term>,

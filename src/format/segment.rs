@@ -1,5 +1,5 @@
 //! Index segments: immutable sorted tables from objects to recipes, from blocks to their sizes and
-//! dependencies, and from key chunks to shards. One is written per commit; compaction merges them.
+//! dependencies, and from key chunks to shards. Each commit writes one segment. Compaction merges them.
 
 use std::ops::Range;
 
@@ -27,9 +27,10 @@ pub(super) const REPLACES: u32 = 8;
 pub(super) const FENCE: u32 = 9;
 pub(super) const CARRIED: u32 = 10;
 pub(super) const CARRIED_BYTES: u32 = 11;
-/// One past the last kind of section that this version knows.
+/// The number behind the last kind of section that this version knows.
 pub(super) const KINDS_END: u32 = 12;
-/// Oid, size, commit, repository, number of terms, index of the second term.
+/// The bytes of a record without its first term: oid, size, commit, repository, number of terms, index of the
+/// second term.
 const RECORD_HEAD_WIDTH: usize = 32 + 8 + 16 + 4 + 4 + 8;
 const NO_TERM: [u8; TERM_WIDTH] = [0; TERM_WIDTH];
 
@@ -38,25 +39,25 @@ const NO_TERM: [u8; TERM_WIDTH] = [0; TERM_WIDTH];
 pub struct BlockEntry {
     /// Name and sizes.
     pub summary: Summary,
-    /// The blocks that its delta frames depend on, transitively: indexes into the same table.
+    /// The blocks that its delta frames depend on, directly or through others: indexes into the same table.
     pub dependencies: Vec<u32>,
 }
 
 /// A shard that this commit wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardEntry {
-    /// Its name.
+    /// The shard's name.
     pub id: ShardId,
     /// Bytes of the whole shard.
     pub size_bytes: u32,
-    /// Bytes of its recipes.
+    /// Bytes of the shard's recipes.
     pub recipe_bytes: u32,
-    /// Chunks listed in it.
+    /// The number of chunks in the shard.
     pub chunk_count: u32,
 }
 
-/// A key chunk: the first eight bytes of its id, and an index into the shard table. A hint: the
-/// shard has the last word.
+/// A key chunk: the first eight bytes of its id, and an index into the shard table. It is a hint: only the
+/// shard itself proves that it lists the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// The first eight bytes of the chunk id, big-endian.
@@ -66,17 +67,17 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a chunk that shard number `shard` lists.
+    /// Makes the key of a chunk in shard number `shard`.
     pub fn new(id: &ChunkId, shard: u32) -> Self {
         Self { prefix: id.word(), shard }
     }
 }
 
-/// Everything that a segment says, before it is written. Terms and dependencies are indexes into
-/// `blocks`, in whatever order that is.
+/// The contents of a segment before it is written. Terms and dependencies are indexes into `blocks`, which
+/// may have any order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Objects and their recipes.
+    /// Records of objects.
     pub records: Vec<Record>,
     /// Blocks that the recipes name, and blocks of the commit.
     pub blocks: Vec<BlockEntry>,
@@ -88,12 +89,12 @@ pub struct Contents {
     pub repositories: Vec<String>,
     /// Segments that this one has merged.
     pub replaces: Vec<SegmentId>,
-    /// Files of the commit that stand in its segment.
+    /// Files of the commit that the segment carries.
     pub carried: Vec<Carried>,
 }
 
 impl Contents {
-    /// Writes the segment, its records and keys sorted. What a reader needs first stands first.
+    /// Writes the segment, its records and keys sorted. The sections that a reader needs first stand first.
     pub fn write(mut self) -> Vec<u8> {
         self.sort();
         let (mut records, mut terms) = (Vec::new(), Vec::new());
@@ -105,7 +106,8 @@ impl Contents {
         container::write(MAGIC, Features::default(), &self.sections(records, terms))
     }
 
-    /// All sections: the two large ones as they were laid out, and the tables. Their numbers refer to `blocks` as it is.
+    /// Makes all sections: `records` and `terms`, which are laid out already, and the other tables. The
+    /// numbers in them refer to `blocks` in its present order.
     pub(super) fn sections(&self, records: Vec<u8>, terms: Vec<u8>) -> Vec<Section> {
         let hash = |number: usize| {
             let entry = RECORDS.entry_unchecked(&records, number);
@@ -147,7 +149,7 @@ impl Contents {
             paged(DEPENDENCIES, &dependencies),
         ]);
         if !self.carried.is_empty() {
-            // as in files of their own, they carry checksums themselves
+            // carried files have checksums of their own, like separate files
             sections.push(Section {
                 kind: CARRIED_BYTES,
                 bytes: inline::write_bytes(&self.carried),
@@ -157,7 +159,7 @@ impl Contents {
         sections
     }
 
-    /// Blocks keep their order: those of one object stand together.
+    /// Sorts records and keys. Blocks keep their order, so that the blocks of one object stand together.
     fn sort(&mut self) {
         self.records.sort_by_key(|r| (r.oid, r.commit, r.repository));
         self.keys.sort();
@@ -189,7 +191,7 @@ impl Contents {
     }
 }
 
-/// A whole segment.
+/// A whole segment, its head checked.
 #[derive(Debug)]
 pub struct Segment<B> {
     bytes: B,
@@ -197,14 +199,14 @@ pub struct Segment<B> {
 }
 
 impl<B: AsRef<[u8]>> Segment<B> {
-    /// Checks header, section table and the small sections. The large ones are checked page by page
-    /// when they are read.
+    /// Checks header, section table and the small sections. The large sections are checked page by page when
+    /// they are read.
     pub fn open(bytes: B) -> Result<Self> {
         let head = Head::parse(bytes.as_ref(), bytes.as_ref().len())?;
         Ok(Self { bytes, head })
     }
 
-    /// All of it.
+    /// Returns all bytes of the segment.
     pub fn bytes(&self) -> &B {
         &self.bytes
     }
@@ -213,67 +215,68 @@ impl<B: AsRef<[u8]>> Segment<B> {
         Ok(&self.bytes.as_ref()[self.head.container.paged_section(layout.kind)?])
     }
 
-    /// What its beginning says.
+    /// Returns the head.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// Names of the repositories that records refer to.
+    /// Returns the names of the repositories that records refer to.
     pub fn repositories(&self) -> &[String] {
         &self.head.repositories
     }
 
-    /// The segments that this one has merged.
+    /// Returns the names of the segments that this one has merged.
     pub fn replaces(&self) -> &[SegmentId] {
         self.head.replaces()
     }
 
-    /// Whether this version may merge the segment: it knows every feature and section in it.
+    /// Returns true if this version may merge the segment: it knows every feature and section of the segment.
     pub fn can_merge(&self) -> bool {
         self.head.can_merge()
     }
 
-    /// Bytes of the whole segment.
+    /// Returns the bytes of the whole segment.
     pub fn size_bytes(&self) -> usize {
         self.bytes.as_ref().len()
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     pub fn record_count(&self) -> Result<usize> {
         self.head.count(RECORDS)
     }
 
-    /// How many blocks there are.
+    /// Returns the number of blocks.
     pub fn block_count(&self) -> Result<usize> {
         self.head.count(BLOCKS)
     }
 
-    /// All records of an object, oldest commit first. Their terms refer to [`Segment::block`].
+    /// Returns all records of an object, oldest commit first. Their terms refer to [`Segment::block`].
     pub fn find(&self, oid: &Oid) -> Result<Vec<Record>> {
         Ok(self.head.locate(&self.bytes.as_ref(), oid)?.0)
     }
 
-    /// All records, in the order of their oids.
+    /// Returns all records, in the order of their oids.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record>>> {
         let (entries, terms) = (RECORDS.entries(self.section(RECORDS)?), self.section(TERMS)?);
         let mut terms_end = 0;
         Ok(entries.map(move |entry| self.head.read_record(entry?, terms, &mut terms_end)))
     }
 
-    /// The block that a term names.
+    /// Returns the block that a term names.
     pub fn block(&self, index: u32) -> Result<BlockEntry> {
         let entry = BLOCKS.entry(self.section(BLOCKS)?, index as usize)?;
         self.read_block(entry, &mut 0)
     }
 
-    /// All blocks, in the order that terms refer to them.
+    /// Returns all blocks, in the order in which terms refer to them.
     pub fn blocks(&self) -> Result<impl Iterator<Item = Result<BlockEntry>>> {
         let entries = BLOCKS.entries(self.section(BLOCKS)?);
         let mut dependencies_end = 0;
         Ok(entries.map(move |entry| self.read_block(entry?, &mut dependencies_end)))
     }
 
-    /// Reads a block's entry; `dependencies_end` as with records.
+    /// Reads a block's entry. `dependencies_end` is the end of the dependencies of the block before. It is
+    /// moved to the end of this block's.
     fn read_block(&self, entry: &[u8], dependencies_end: &mut usize) -> Result<BlockEntry> {
         let (summary, place) = read_block_row(entry, self.head.count(DEPENDENCIES)?)?;
         if place.start < *dependencies_end {
@@ -284,25 +287,26 @@ impl<B: AsRef<[u8]>> Segment<B> {
         Ok(BlockEntry { summary, dependencies: read_dependencies(entries, self.block_count()?)? })
     }
 
-    /// The files that stand in the segment. What they hold is for the caller to check.
+    /// Returns the carried files. The caller must check their bytes.
     pub fn carried(&self) -> impl Iterator<Item = (CarriedName, &[u8])> {
         let bytes = self.bytes.as_ref();
         let carried = self.head.carried().iter();
         carried.map(|(name, range)| (*name, &bytes[range.clone()]))
     }
 
-    /// All shards, in the order that keys refer to them.
+    /// Returns all shards, in the order in which keys refer to them.
     pub fn shards(&self) -> Result<Vec<ShardEntry>> {
         self.head.shards(&self.bytes.as_ref())
     }
 
-    /// All keys, sorted.
+    /// Returns all keys, sorted.
     pub fn keys(&self) -> Result<Vec<Key>> {
         self.head.keys(&self.bytes.as_ref())
     }
 }
 
-/// Writes a record, but for its terms from the second on, which begin as number `second_term` of their section.
+/// Writes a record without its terms from the second on. These begin as number `second_term` of their
+/// section.
 pub(super) fn write_record(record: &Record, second_term: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&record.oid.0);
     out.put_u64(record.size_bytes);
@@ -316,12 +320,12 @@ pub(super) fn write_record(record: &Record, second_term: u64, out: &mut Vec<u8>)
     }
 }
 
-/// Header and section table of a segment of `segment_bytes`, by its beginning.
+/// Reads header and section table of a segment of `segment_bytes` from its beginning.
 pub(super) fn container(start: &[u8], segment_bytes: usize) -> Result<Container> {
     Container::parse_start(start, segment_bytes, MAGIC, "an index segment")
 }
 
-/// A block's entry, and where its dependencies stand among `dependencies`.
+/// Reads a block's entry, and the place of its dependencies in the table of `dependencies` entries.
 pub(super) fn read_block_row(entry: &[u8], dependencies: usize) -> Result<(Summary, Range<usize>)> {
     let mut cursor = Cursor::new(entry, "a block entry");
     let summary = Summary::read(&mut cursor)?;
@@ -333,7 +337,7 @@ pub(super) fn read_block_row(entry: &[u8], dependencies: usize) -> Result<(Summa
     Ok((summary, place))
 }
 
-/// The blocks, of so many, that a block depends on.
+/// Reads the numbers of the blocks that a block depends on. Each must be less than `blocks`.
 pub(super) fn read_dependencies<'d>(
     entries: impl Iterator<Item = Result<&'d [u8]>>,
     blocks: usize,
@@ -360,7 +364,7 @@ pub(super) fn read_shard(entry: &[u8]) -> Result<ShardEntry> {
     Ok(ShardEntry { id, size_bytes, recipe_bytes, chunk_count })
 }
 
-/// A list of names, each preceded by its length.
+/// Reads a list of names, each behind its length.
 pub(crate) fn read_repositories(section: &[u8]) -> Result<Vec<String>> {
     let mut cursor = Cursor::new(section, "a list of repositories");
     let mut names = Vec::new();

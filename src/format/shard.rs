@@ -1,4 +1,5 @@
-//! Shards: the chunk-level directory of one commit. Read to deduplicate, and to rebuild the index.
+//! Shards: the lists of chunks and recipes of one commit. They are read for deduplication and to rebuild the
+//! index.
 
 use super::block::{self, CHUNK_WIDTH, Chunk, Directory, FRAME_WIDTH, FrameEntry, SUMMARY_WIDTH, Summary};
 use super::container::{self, Container, Features, Section};
@@ -15,19 +16,19 @@ const SECTION_CHUNKS: u32 = 3;
 const SECTION_RECIPES: u32 = 4;
 const SECTION_NEEDS: u32 = 5;
 const RECIPE_LEVEL: i32 = 3;
-/// What the name of a block takes among recipes, a recipe without its name and terms, and a term.
+/// The bytes of a block's name among recipes, of a recipe without repository and terms, and of a term.
 const BLOCK_BYTES: usize = 40;
 const RECIPE_BYTES: usize = 32 + 8 + 2 + 4;
 const TERM_BYTES: usize = 20;
 
-/// A term as a shard keeps it: where its frames lie follows from the blocks' directories.
+/// A term in a shard. The place of its frames follows from the block directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardTerm {
     /// An index into [`Recipes::blocks`].
     pub block: u32,
     /// The first chunk, counted in the block.
     pub first_chunk: u16,
-    /// How many chunks.
+    /// The number of chunks.
     pub chunk_count: u16,
     /// Bytes of content.
     pub content_bytes: u32,
@@ -35,20 +36,20 @@ pub struct ShardTerm {
     pub checksum: u64,
 }
 
-/// A recipe as a shard keeps it.
+/// A recipe in a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardRecipe {
     /// The object.
     pub oid: Oid,
-    /// Its size.
+    /// The object's size.
     pub size_bytes: u64,
     /// The repository that pushed it.
     pub repository: String,
-    /// How it is made.
+    /// The terms, in order.
     pub terms: Vec<ShardTerm>,
 }
 
-/// The recipes of a commit: only for rebuilding the index, so they are compressed.
+/// The recipes of a commit. They are compressed, because only rebuilding the index needs them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recipes {
     /// The blocks that the terms name.
@@ -57,14 +58,14 @@ pub struct Recipes {
     pub recipes: Vec<ShardRecipe>,
 }
 
-/// Everything in a shard but the recipes: the chunks of whole blocks.
+/// All of a shard except the recipes: the chunks of whole blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shard {
-    /// The blocks, with their chunk directories.
+    /// The blocks, with their directories.
     pub blocks: Vec<(Summary, Directory)>,
 }
 
-/// Writes a shard. Returns its bytes, and how many of them are recipes.
+/// Writes a shard. Returns its bytes, and the number of bytes that the recipes take.
 pub fn write(blocks: &[(Summary, Directory)], recipes: &Recipes) -> Result<(Vec<u8>, usize)> {
     let (mut summaries, mut frames, mut chunks, mut needs) = <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
     for (summary, directory) in blocks {
@@ -91,7 +92,8 @@ pub fn write(blocks: &[(Summary, Directory)], recipes: &Recipes) -> Result<(Vec<
     Ok((container::write(MAGIC, Features::default(), &sections), recipe_bytes))
 }
 
-/// Whether this version may merge the shard in `bytes`: it knows every feature and section in it.
+/// Returns true if this version may merge the shard in `bytes`: it knows every feature and section of the
+/// shard.
 pub fn can_merge(bytes: &[u8]) -> Result<bool> {
     let container = Container::parse(bytes, MAGIC, "a shard")?;
     Ok(container.features.read_only == 0 && container.only_has(SECTION_BLOCKS..SECTION_NEEDS + 1))
@@ -142,7 +144,7 @@ fn frames_of(frames: &mut Cursor<'_>, count: usize) -> Result<Vec<FrameEntry>> {
     block::read_all(listed, FRAME_WIDTH, "a shard's frame list", FrameEntry::read)
 }
 
-/// As [`block::read_all`], for entries whose reading moves a second cursor too.
+/// Does the same as [`block::read_all`] with a `read` that may also move other cursors.
 fn collect<T>(section: &[u8], mut read: impl FnMut(&mut Cursor<'_>) -> Result<T>) -> Result<Vec<T>> {
     let mut cursor = Cursor::new(section, "a shard's block list");
     let mut entries = Vec::with_capacity(section.len() / (SUMMARY_WIDTH + 4));
@@ -153,7 +155,7 @@ fn collect<T>(section: &[u8], mut read: impl FnMut(&mut Cursor<'_>) -> Result<T>
 }
 
 impl Recipes {
-    /// Bytes that they take before they are compressed.
+    /// Returns the bytes of the recipes before they are compressed.
     pub(super) fn size_bytes(&self) -> usize {
         let recipe =
             |recipe: &ShardRecipe| RECIPE_BYTES + recipe.repository.len() + TERM_BYTES * recipe.terms.len();

@@ -1,5 +1,5 @@
-//! The fence of a table sorted by hashes: where evenly spaced entries begin. Hashes are uniform, so between two of
-//! them the place of an entry can be computed to within a few pages, however large the table is.
+//! The fence of a table sorted by hashes: evenly spaced entries of the table, as posts. Hashes are uniform.
+//! So between two posts the place of an entry can be computed to within a few pages, even in a large table.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::cursor::{Cursor, Put};
 use crate::error::{Error, Result};
 use crate::limit;
 
-/// The beginnings of every `step`th entry.
+/// The first bytes of every `step`th entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fence {
     step: usize,
@@ -15,7 +15,7 @@ pub(crate) struct Fence {
     posts: Vec<u64>,
 }
 
-/// A part of the table, and between which hashes it lies.
+/// A part of the table, and the hashes between which it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
     pub entries: Range<usize>,
@@ -23,7 +23,7 @@ pub(crate) struct Stretch {
 }
 
 impl Fence {
-    /// The fence of a table of `count` entries that lie `per_page` to a page: posts stand where pages begin.
+    /// Makes the fence of a table of `count` entries, `per_page` to a page. Posts stand where pages begin.
     pub(crate) fn of(count: usize, per_page: usize, hash: impl Fn(usize) -> u64) -> Self {
         let step = count.div_ceil(per_page).div_ceil(limit::FENCE_POSTS).max(1) * per_page;
         Self { step, posts: (0..count).step_by(step).map(hash).collect() }
@@ -49,7 +49,7 @@ impl Fence {
         Ok(Self { step, posts })
     }
 
-    /// The part of a table of `count` entries where all that begin with `hash` stand.
+    /// Returns the part of a table of `count` entries that holds all entries beginning with `hash`.
     pub(crate) fn stretch(&self, count: usize, hash: u64) -> Stretch {
         let before = self.posts.partition_point(|post| *post < hash);
         let behind = self.posts.partition_point(|post| *post <= hash);
@@ -62,8 +62,8 @@ impl Fence {
 }
 
 impl Stretch {
-    /// Where an entry that begins with `hash` stands, to within four standard deviations: of so many uniform hashes
-    /// those below a value are binomially distributed.
+    /// Guesses the place of an entry that begins with `hash`, to within four standard deviations. The number
+    /// of uniform hashes below a value is binomially distributed.
     pub(crate) fn guess(&self, hash: u64) -> Range<usize> {
         let (low, high) = self.hashes;
         let part = hash.saturating_sub(low) as f64 / (high.saturating_sub(low)).max(1) as f64;
@@ -78,7 +78,7 @@ impl Stretch {
 mod tests {
     use super::*;
 
-    /// As a table of hashes has them: uniform, and some several times.
+    /// Makes hashes for a table: uniform, and some several times.
     fn hashes(count: usize) -> Vec<u64> {
         let hash = |n: usize| {
             let of = blake3::hash(&(n - n % 3).to_le_bytes());

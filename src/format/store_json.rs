@@ -1,4 +1,4 @@
-//! `store.json`: which version of the format a store has, and which chunking suite. Written once.
+//! `store.json`: the store's format version, id and chunking suite. It is written once.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,19 +11,20 @@ use crate::limit;
 const FORMAT: &str = "git-lfs-cdc store";
 const VERSION: u32 = 1;
 
-/// What a store says of itself.
+/// The contents of `store.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreDescription {
-    /// Names the store for ever.
+    /// The store's id, which never changes.
     pub id: StoreId,
-    /// How its objects are cut.
+    /// The chunking suite of the store's objects.
     pub suite: Suite,
     /// Feature bits.
     pub features: Features,
-    /// Mode of files in a directory store that several users share, else what their umask gives.
+    /// The mode of files in a directory store that several users share. `None` if the umask of each user
+    /// decides.
     pub file_mode: Option<u32>,
-    /// Whether new names are written on the condition that they are not there: the service was seen to
-    /// honour it when the store was created.
+    /// True if new names are written with the condition that they don't exist. The service proved that it
+    /// honours the condition when the store was created.
     pub creates: bool,
 }
 
@@ -51,19 +52,20 @@ struct JsonFeatures {
     incompatible: u32,
 }
 
-/// Whether files of a shared store may have this mode: the owner reads and writes, nobody executes, and no other bit is set.
+/// Returns true if files of a shared store may have this mode: the owner reads and writes, nobody executes,
+/// and no other bit is set.
 pub fn is_file_mode(mode: u32) -> bool {
     mode & !0o666 == 0 && mode & 0o600 == 0o600
 }
 
 impl StoreDescription {
-    /// A new store of this version.
+    /// Makes the description of a new store of this version, with a random id.
     pub fn new(file_mode: Option<u32>) -> Result<Self> {
         let features = Features::default();
         Ok(Self { id: StoreId::random()?, suite: chunking::GEAR_16K, features, file_mode, creates: false })
     }
 
-    /// The bytes of `store.json`.
+    /// Returns the bytes of `store.json`.
     pub fn write(&self) -> Result<Vec<u8>> {
         let json = Json {
             format: FORMAT.into(),
@@ -84,7 +86,7 @@ impl StoreDescription {
         Ok(bytes)
     }
 
-    /// Reads `store.json`; refuses a newer version, an unknown suite and unknown features.
+    /// Reads `store.json`. Refuses a newer version, an unknown suite and unknown incompatible features.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let damaged = |why: String| Error::corrupt(format!("store.json is damaged: {why}"));
         if bytes.len() > limit::STORE_JSON_BYTES {
@@ -94,7 +96,7 @@ impl StoreDescription {
         if value.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
             return Err(Error::invalid("store.json is not of a git-lfs-cdc store"));
         }
-        // before the rest is looked at: a newer version may have changed it
+        // before the other fields are read, because a newer version may have changed them
         if value.get("version").and_then(serde_json::Value::as_u64).is_some_and(|v| v > u64::from(VERSION)) {
             return Err(Error::too_new("this store"));
         }

@@ -1,4 +1,4 @@
-//! What is kept on this machine of all stores of a user, for the command that shows and removes it.
+//! The cache of all stores of a user, for the command that shows and clears it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,19 +14,20 @@ use crate::id::StoreId;
 use crate::limit;
 use crate::regular_file::{self, Links};
 
-/// Whose a folder is: a file in it of this name says so.
+/// The name of the file that says which store a folder belongs to.
 const STORE: &str = "store";
-/// What interrupted pushes have stored: no copy of anything, so it is left alone while it may be used.
+/// The folder of the journal. It is no copy of anything, so it is left alone while it may be used.
 const JOURNAL: &str = "journal";
 
-/// What the folder of a store says of itself.
+/// The contents of the file [`STORE`].
 #[derive(Serialize, Deserialize)]
 struct Whose {
     id: String,
     location: String,
 }
 
-/// Notes whose the folder is, and that it is used. Never fails: without it, nobody can say whose it was.
+/// Notes which store the folder belongs to, and that it is used now. Never fails: without the note, the store
+/// is unknown.
 pub(super) fn note(folder: &Path, id: &StoreId, location: &str) {
     let path = folder.join(STORE);
     let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
@@ -56,15 +57,15 @@ fn date_anew(path: &Path) -> std::io::Result<()> {
 /// Files of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Files {
-    /// How many.
+    /// The number of files.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of the files.
     pub bytes: u64,
-    /// What they count as against the cap; 0 for what doesn't.
+    /// The bytes that count against the cap; 0 for files that don't count.
     pub counted_bytes: u64,
-    /// When the first of them was written, or used: seconds since 1970.
+    /// The oldest time of writing or use, in seconds since 1970.
     pub oldest: Option<u64>,
-    /// When the last of them was written, or used: seconds since 1970.
+    /// The newest time of writing or use, in seconds since 1970.
     pub newest: Option<u64>,
 }
 
@@ -87,18 +88,18 @@ impl Files {
     }
 }
 
-/// What is kept of one store.
+/// The files that are kept of one store.
 #[derive(Clone, Debug, Serialize)]
 pub struct KeptStore {
-    /// The folder that holds it.
+    /// The folder of the files.
     pub folder: PathBuf,
-    /// The store's id, if that was noted.
+    /// The store's id, if it was noted.
     pub id: Option<String>,
-    /// Where the store is, if that was noted.
+    /// The store's location, if it was noted.
     pub location: Option<String>,
-    /// When a command used the store last: seconds since 1970.
+    /// The time when a command last used the store, in seconds since 1970.
     pub last_use: Option<u64>,
-    /// By what they are copies of: `index`, `shards`, `condemned`, `ranges`; and `journal`, which is none.
+    /// The files by kind: copies of `index`, `shards` and `condemned`, kept `ranges`, and the `journal`.
     pub kinds: BTreeMap<String, Files>,
     /// The ranges, by block.
     pub blocks: BTreeMap<String, Files>,
@@ -108,12 +109,12 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The folder that holds what is kept of all stores; none where the user has no home.
+/// Returns the cache folder of all stores, or `None` if the user has no home.
 pub fn root() -> Option<PathBuf> {
     metadata_cache::root()
 }
 
-/// What is kept below `root`, the store that was used last first.
+/// Lists the stores with files below `root`, the one that was used last first.
 pub fn stores(root: &Path) -> Vec<KeptStore> {
     let is_store = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -159,21 +160,21 @@ fn for_each_file(folder: &Path, work: &mut impl FnMut(&Path, &fs::Metadata)) {
         match entry.metadata() {
             Ok(metadata) if metadata.is_dir() => for_each_file(&entry.path(), work),
             Ok(metadata) if metadata.is_file() => work(&entry.path(), &metadata),
-            // gone meanwhile, or nothing of ours
+            // gone meanwhile, or not a file of this program
             _ => {}
         }
     }
 }
 
-/// Everything of some stores.
+/// Adds up all files of these stores.
 pub fn sum(stores: &[KeptStore]) -> Files {
     let mut sum = Files::default();
     stores.iter().flat_map(|store| store.kinds.values()).for_each(|files| sum.add_all(files));
     sum
 }
 
-/// Removes what is kept of a store, whoever uses it: it is read from the store again. Only what interrupted pushes noted
-/// stays.
+/// Removes the files of a store, even if they are in use, because they can be read from the store again. Only
+/// the journal stays.
 pub fn clear(store: &KeptStore) -> Result<()> {
     for kind in folders(&store.folder).filter(|kind| file_name(kind) != JOURNAL) {
         remove_files(&kind, &|_, _| true)?;
@@ -181,13 +182,14 @@ pub fn clear(store: &KeptStore) -> Result<()> {
     if !store.kinds.contains_key(JOURNAL) {
         remove(&store.folder.join(STORE))?;
     }
-    // empty, unless somebody has begun anew
+    // the folder is empty, unless another process has begun anew
     let _ = fs::remove_dir(&store.folder);
     Ok(())
 }
 
-/// Removes the ranges that were not used since `before`, everything of a store that was not, and what dead processes
-/// have left.
+/// Removes the ranges that were not used since `before`, journal entries that are too old, and files that dead
+/// processes have left. If the store itself was not used since `before`, removes all its files except the
+/// journal.
 pub fn prune(store: &KeptStore, before: SystemTime) -> Result<()> {
     let stale = SystemTime::now() - Duration::from_secs(limit::JOURNAL_SECONDS);
     let is_older = |metadata: &fs::Metadata, than| metadata.modified().is_ok_and(|modified| modified < than);
@@ -196,14 +198,14 @@ pub fn prune(store: &KeptStore, before: SystemTime) -> Result<()> {
         return clear(&read(store.folder.clone()));
     }
     remove_files(&store.folder.join(RANGES), &|path, metadata| !is_part(path) && is_older(metadata, before))?;
-    // what was being written beside its place when its process died
+    // temporary files of dead processes
     let left = |path: &Path, metadata: &fs::Metadata| {
         file_name(path).starts_with(".tmp") && is_older(metadata, stale)
     };
     remove_files(&store.folder, &left)
 }
 
-/// Removes the files below a folder that `is_meant`, and folders that are empty then.
+/// Removes the files below a folder for which `is_meant` is true, and then empty folders.
 fn remove_files(folder: &Path, is_meant: &impl Fn(&Path, &fs::Metadata) -> bool) -> Result<()> {
     for entry in listed(folder) {
         let path = entry.path();
@@ -231,7 +233,7 @@ mod tests {
     use super::*;
     use crate::limit::MIB;
 
-    /// What is kept of a store below `root`: a copy, a range and an entry of the journal, used so many days ago.
+    /// Keeps a copy, a range and an entry of the journal for a store below `root`, all used `days` days ago.
     fn keep(root: &Path, number: u8, days: u64) -> PathBuf {
         let folder = root.join(format!("{number:032x}"));
         note(&folder, &StoreId([number; 16]), &format!("s3://bucket/{number}"));
@@ -304,7 +306,7 @@ mod tests {
         assert!(!folder.exists());
     }
 
-    /// Also where nothing can be written, and where somebody else has written.
+    /// Covers folders that can't be written, and files that another program has written.
     #[test]
     fn whose_a_folder_is_may_be_unknown() {
         let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The clones that this program has worked for on this machine: what they have, others need not fetch. Only hints.
+//! The clone notes: a list of the clones that this program has worked for on this machine. Objects in one
+//! clone need not be fetched by another. The notes are only hints.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,35 +9,35 @@ use super::metadata_cache;
 use crate::limit;
 use crate::regular_file::{self, Links};
 
-/// Digits of a hash that a file is called by.
+/// The number of hash digits in a note's name.
 const NAME_DIGITS: usize = 32;
 
-/// One small file for each clone, in the user's cache; it holds the path of what git-lfs keeps of that clone. Any number
-/// of processes may write, read and remove them at the same time.
+/// The folder of the notes in the user's cache. Each note is a small file that holds the path of a clone's
+/// LFS storage. Any number of processes may write, read and remove notes at the same time.
 #[derive(Clone, Debug)]
 pub struct Clones {
-    /// Absent where the user has no home: then none is remembered.
+    /// `None` if the user has no home. Then no clone is remembered.
     folder: Option<PathBuf>,
 }
 
 impl Clones {
-    /// Those of the user who runs this. Never fails.
+    /// Returns the clone notes of the user of this process. Never fails.
     pub fn of_user() -> Self {
         Self { folder: metadata_cache::root().map(|root| root.join("clones")) }
     }
 
-    /// Remembers none.
+    /// Returns clone notes that remember nothing.
     pub fn none() -> Self {
         Self { folder: None }
     }
 
-    /// Those that are remembered in a folder.
+    /// Returns the clone notes in a folder.
     #[cfg(test)]
     pub(crate) fn at(folder: PathBuf) -> Self {
         Self { folder: Some(folder) }
     }
 
-    /// Remembers a clone by its LFS storage, or that it was used now.
+    /// Remembers a clone by its LFS storage, and that the clone was used now.
     pub fn remember(&self, lfs_storage: &Path) {
         let (Some(folder), Some(path)) = (&self.folder, lfs_storage.to_str()) else { return };
         if let Err(e) = metadata_cache::keep(folder, &name(path), [path.as_bytes()]) {
@@ -51,8 +52,8 @@ impl Clones {
         }
     }
 
-    /// The LFS storages of the clones that were used last, the last one first. Nothing says that they are still there.
-    /// Forgets those that were not used for long, and those beyond [`limit::CLONES`].
+    /// Lists the LFS storages of the clones, the one that was used last first. They may be gone. Forgets
+    /// clones that were not used for long, and those beyond [`limit::CLONES`].
     pub fn list(&self) -> Vec<PathBuf> {
         let listed = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok());
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
@@ -62,7 +63,7 @@ impl Clones {
             if used.elapsed().unwrap_or_default() > Duration::from_secs(limit::CLONE_SECONDS) {
                 let _ = fs::remove_file(file.path());
             } else if file.file_name().len() == NAME_DIGITS {
-                // others are being written
+                // files with other names are being written
                 files.push((used, file.path()));
             }
         }
@@ -82,12 +83,12 @@ fn name(path: &str) -> String {
     blake3::hash(path.as_bytes()).to_hex()[..NAME_DIGITS].to_owned()
 }
 
-/// The path that a file holds; none if it can't be one.
+/// Reads the path in a file. Returns `None` if it can't be a path.
 fn read(file: &Path) -> Option<PathBuf> {
     parse(regular_file::read(file, Links::Refused, limit::CLONE_PATH_BYTES).ok()?)
 }
 
-/// The path that the bytes of a file are; public for fuzzing.
+/// Parses the bytes of a file as a path; public for fuzzing.
 #[doc(hidden)]
 pub fn parse(file: Vec<u8>) -> Option<PathBuf> {
     let path = PathBuf::from(String::from_utf8(file).ok()?);

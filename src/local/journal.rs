@@ -1,6 +1,8 @@
-//! The journal of a user's pushes to one store: the names of blocks that they store and that no commit names yet, so that
-//! the next push goes on with what an interrupted one has stored. Only hints: a block may never have arrived, and what is
-//! in it stands in the block itself, where nobody can forge it who can only write to this machine.
+//! The journal of a user's pushes to one store. It notes the blocks that a push stores and that no commit
+//! names yet. So the next push goes on with the blocks of an interrupted one.
+//!
+//! The entries are only hints: a block may never have arrived. The content of a block is read from the block
+//! itself. So a program that can only write to this machine can't forge it.
 
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
@@ -13,27 +15,28 @@ use crate::id::{BlockId, StoreId};
 use crate::limit;
 use crate::regular_file::{self, Links};
 
-/// One file for each block, called as the block is: its summary. Any number of processes may write, read and remove the
-/// same entries at the same time.
+/// The journal's folder. It has one file for each block, with the block's name. The file holds the block's
+/// summary. Any number of processes may write, read and remove the same entries at the same time.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    /// Absent where the user has no home: then nothing is kept.
+    /// `None` if the user has no home. Then nothing is kept.
     folder: Option<PathBuf>,
 }
 
 impl Journal {
-    /// The journal for the store `id` at `location`. Never fails: without one, a push begins anew.
+    /// Returns the journal for the store `id` at `location`. Never fails: without a journal, a push begins
+    /// anew.
     pub fn for_store(id: &StoreId, location: &str) -> Self {
         Self { folder: metadata_cache::folder_of(id, location).map(|folder| folder.join("journal")) }
     }
 
-    /// A journal in a folder, or one that keeps nothing.
+    /// Returns a journal in a folder, or one that keeps nothing.
     #[cfg(test)]
     pub(crate) fn at(folder: Option<PathBuf>) -> Self {
         Self { folder }
     }
 
-    /// Notes a block that is about to be stored. Never fails: without the entry it may be sent again.
+    /// Notes a block that is about to be stored. Never fails: without the entry, the block may be sent again.
     pub fn note(&self, block: &Summary) {
         let Some(folder) = &self.folder else { return };
         let (name, mut bytes) = (block.id.to_string(), Vec::new());
@@ -44,16 +47,17 @@ impl Journal {
         }
     }
 
-    /// Removes the entry of a block: a commit names it, or it may not be used.
+    /// Removes the entry of a block. The caller knows that a commit names the block, or that the block may
+    /// not be used.
     pub fn forget(&self, block: &BlockId) {
         if let Some(folder) = &self.folder {
-            // another process may have been first, and what stays is only a hint
+            // the entry may be gone, or it stays as a hint
             let _ = fs::remove_file(folder.join(block.to_string()));
         }
     }
 
-    /// The entries, newest first, as many as have directories of [`limit::JOURNAL_BYTES`] together. Removes those that are
-    /// too old, those that are damaged, and what killed processes left.
+    /// Reads the entries, newest first, until their directories have [`limit::JOURNAL_BYTES`]. Removes
+    /// entries that are too old or damaged, and files that killed processes have left.
     pub fn read(&self) -> Vec<Summary> {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else {
             return Vec::new();
@@ -81,9 +85,9 @@ impl Journal {
     }
 }
 
-/// When an entry was written, its block and its path. What is too old is removed.
+/// Returns the time when an entry was written, its block and its path. Removes the entry if it is too old.
 fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf)> {
-    // of the file itself, whatever it may be a link to
+    // the metadata of the file itself, because links are not followed
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let modified = metadata.modified().ok()?;
     if modified.elapsed().unwrap_or_default() > Duration::from_secs(limit::JOURNAL_SECONDS) {
@@ -94,7 +98,7 @@ fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf)> {
     Some((modified, block, file.path()))
 }
 
-/// An entry, or nothing if another process has removed it meanwhile.
+/// Reads an entry. Returns `None` if another process has removed it meanwhile.
 fn read_entry(path: &Path, block: &BlockId) -> Result<Option<Summary>> {
     let bytes = match regular_file::read(path, Links::Refused, SUMMARY_WIDTH as u64) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -187,7 +191,8 @@ mod tests {
         drop(folder);
     }
 
-    /// Both take what they get from a journal that changes under them, and neither fails.
+    /// Three threads use one journal at once. Each finds only entries that one of them has noted, and none
+    /// fails.
     #[test]
     fn several_processes_may_use_a_journal_at_once() {
         let (_folder, journal) = journal();

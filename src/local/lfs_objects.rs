@@ -1,4 +1,4 @@
-//! Objects as git-lfs keeps them: files called by their SHA-256, in folders called by how that begins.
+//! The objects in a folder of git-lfs: files named by their SHA-256, in folders named by its first digits.
 
 use std::fs::{self, DirEntry, Metadata};
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use std::time::SystemTime;
 use crate::id::Oid;
 use crate::limit;
 
-/// An object in a folder of git-lfs's.
+/// An object in a folder of git-lfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Its name; nothing says that its content is what the name promises.
+    /// The object's name. Nothing proves that its content has this hash.
     pub oid: Oid,
-    /// Its size.
+    /// The object's size.
     pub size_bytes: u64,
-    /// Where it stands.
+    /// The object's path.
     pub path: PathBuf,
 }
 
-/// Where an object stands, or would, below the folder `objects`.
+/// Returns the path of an object below the folder `objects`. The file need not exist.
 pub fn path_in(objects: &Path, oid: &Oid) -> PathBuf {
     let name = oid.to_string();
     objects.join(&name[..2]).join(&name[2..4]).join(name)
 }
 
-/// Whether a file belongs to the user who runs this. True where files have no owners.
+/// Returns true if a file belongs to the user of this process, or if files have no owners here.
 pub fn is_mine(file: &Metadata) -> bool {
     #[cfg(unix)]
     return std::os::unix::fs::MetadataExt::uid(file) == rustix::process::geteuid().as_raw();
@@ -35,8 +35,9 @@ pub fn is_mine(file: &Metadata) -> bool {
     }
 }
 
-/// The newest objects of at least `at_least_bytes` below the folder `objects`, `count` of them at most. Of many thousand
-/// folders only those are looked through that were changed last; what can't be read is left out.
+/// Lists the newest objects of at least `at_least_bytes` below the folder `objects`, at most `count` of them.
+/// If there are very many folders, it reads only those that were changed last. Folders and files that can't
+/// be read are left out.
 pub fn newest(objects: &Path, at_least_bytes: u64, count: usize) -> Vec<Object> {
     let firsts = folders(objects).into_iter();
     let mut seconds: Vec<(SystemTime, PathBuf)> = firsts.flat_map(|(_, first)| folders(&first)).collect();
@@ -54,11 +55,11 @@ fn entries(folder: &Path) -> impl Iterator<Item = DirEntry> {
     fs::read_dir(folder).into_iter().flatten().flatten()
 }
 
-/// The folders that are called by two digits of a hash, and when they were changed.
+/// Lists the folders that are named by two digits of a hash, with the times of their last changes.
 fn folders(parent: &Path) -> Vec<(SystemTime, PathBuf)> {
     let folder = |entry: DirEntry| {
         let is_part = entry.file_name().to_str().is_some_and(|name| name.len() == 2);
-        // of the folder itself: links are not followed
+        // the metadata of the folder itself, because links are not followed
         let about = is_part.then(|| entry.metadata().ok()).flatten().filter(Metadata::is_dir)?;
         Some((about.modified().ok()?, entry.path()))
     };

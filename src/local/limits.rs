@@ -1,4 +1,5 @@
-//! What the system lets this user have: processes, open files, memory. Nothing is known where a system doesn't say.
+//! The system's limits for this user: processes, open files, memory. A limit is `None` if the system doesn't
+//! report it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,30 +9,30 @@ use crate::limit;
 /// A limit, and its name for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// So much is to be had.
+    /// The amount that the limit still allows.
     pub amount: u64,
-    /// Who sets it.
+    /// The name of the limit.
     pub by: &'static str,
 }
 
-/// How many more processes and threads this user may start, here.
+/// Returns how many more processes and threads this user may start here.
 pub fn processes() -> Option<Limit> {
     let group = group_limits("pids", "pids.max", "pids.max", "pids.current")
         .map(|amount| Limit { amount, by: "the pids limit of this container" });
     least([group, user_processes()])
 }
 
-/// How many files a process may have open, once it has asked for all.
+/// Returns how many files a process may have open, after it has raised its own limit.
 pub fn open_files() -> Option<Limit> {
     resource::open_files().map(|amount| Limit { amount, by: "ulimit -Hn" })
 }
 
-/// How many bytes of memory there are for a process, at the most.
+/// Returns the most bytes of memory that a process may have.
 pub fn memory() -> Option<Limit> {
     least([common_memory(), address_space()])
 }
 
-/// What all processes here have together.
+/// Returns the memory of all processes here together.
 fn common_memory() -> Option<Limit> {
     let group = group_limits("memory", "memory.max", "memory.limit_in_bytes", "")
         .map(|amount| Limit { amount, by: "the memory limit of this container" });
@@ -46,7 +47,8 @@ fn address_space() -> Option<Limit> {
     resource::address_space().map(|amount| Limit { amount, by: "ulimit -v" })
 }
 
-/// How many agents git-lfs may start here without reaching a limit, if that is fewer than `wanted`, and which limit it is.
+/// Returns how many agents git-lfs may start here without reaching a limit, and the limit. Returns `None` if
+/// `wanted` agents are possible.
 pub fn agents(wanted: u32) -> Option<(u32, Limit)> {
     let fits = |limit: Option<Limit>, rest: u64, each: u64| {
         let limit = limit?;
@@ -66,7 +68,8 @@ fn least<const N: usize>(limits: [Option<Limit>; N]) -> Option<Limit> {
     limits.into_iter().flatten().min_by_key(|limit| limit.amount)
 }
 
-/// The smallest limit of this process's control group and all that it is part of, less what `used` says.
+/// Returns the smallest limit of this process's control group and its ancestors, less the number in the file
+/// `used`.
 fn group_limits(controller: &str, file: &str, old_file: &str, used: &str) -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let of_group = |line: &str| {
@@ -88,13 +91,13 @@ fn group_limits(controller: &str, file: &str, old_file: &str, used: &str) -> Opt
 
 fn limit_in(folder: &Path, file: &str, used: &str) -> Option<u64> {
     let number = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
-    // "max" is none, and so is what no machine has
+    // "max" means no limit, and so does a number that no machine has
     let limit = number(file).filter(|limit| *limit < 1 << 60)?;
     let used = if used.is_empty() { 0 } else { number(used).unwrap_or_default() };
     Some(limit.saturating_sub(used))
 }
 
-/// What is left of `ulimit -u`, which counts all that the user runs on this machine.
+/// Returns the rest of `ulimit -u`. That limit counts everything that the user runs on this machine.
 fn user_processes() -> Option<Limit> {
     let (most, user) = resource::processes()?;
     let tasks: u64 =
@@ -102,7 +105,7 @@ fn user_processes() -> Option<Limit> {
     Some(Limit { amount: most.saturating_sub(tasks), by: "ulimit -u" })
 }
 
-/// The threads of a process, if it is this user's.
+/// Returns the number of threads of a process, if the process is this user's.
 fn tasks_of(process: &Path, user: u32) -> Option<u64> {
     let status = fs::read_to_string(process.join("status")).ok()?;
     let first = |field: &str| {
@@ -114,7 +117,7 @@ fn tasks_of(process: &Path, user: u32) -> Option<u64> {
 
 #[cfg(unix)]
 mod resource {
-    //! What `ulimit` shows.
+    //! The limits that `ulimit` shows.
 
     use rustix::process::{Resource, getrlimit, getuid};
 
@@ -126,7 +129,8 @@ mod resource {
         getrlimit(Resource::As).current
     }
 
-    /// The most processes of a user, and which user. The limit doesn't count for root.
+    /// Returns the most processes of this user, and the user's number. Returns `None` for root, because the
+    /// limit doesn't count for root.
     pub(super) fn processes() -> Option<(u64, u32)> {
         let user = getuid();
         let most = getrlimit(Resource::Nproc).current.filter(|_| !user.is_root())?;
@@ -136,7 +140,7 @@ mod resource {
 
 #[cfg(windows)]
 mod resource {
-    //! Nothing there is limited in these ways.
+    //! The same functions for Windows, which has no such limits.
 
     pub(super) fn open_files() -> Option<u64> {
         None

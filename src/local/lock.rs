@@ -1,5 +1,6 @@
-//! Advisory locks on files that may be renamed or removed while they are held. Some file systems have none (NFS without
-//! its lock service, Lustre without `flock`): each caller then goes on with a weaker guarantee.
+//! Advisory locks on files that may be renamed or removed while they are held. Some file systems have no
+//! locks (NFS without its lock service, Lustre without `flock`). Then each caller goes on with a weaker
+//! guarantee.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -8,19 +9,19 @@ use std::path::Path;
 use crate::limit;
 use crate::regular_file::{self, Links};
 
-/// What came of trying to lock a file.
+/// The result of trying to lock a file.
 #[derive(Debug)]
 pub enum Attempt {
-    /// It is locked as long as this file is open.
+    /// The file is locked until it is closed.
     Held(File),
-    /// Another process holds it, or another part of this one.
+    /// The lock is held by another process, or by another part of this one.
     Taken,
-    /// The file is open, and nothing can be locked on this file system.
+    /// The file is open, but its file system has no locks.
     NoLocks(File),
 }
 
 impl Attempt {
-    /// The file, if it is locked now.
+    /// Returns the file if it is locked now.
     pub fn held(self) -> Option<File> {
         match self {
             Self::Held(file) => Some(file),
@@ -29,8 +30,9 @@ impl Attempt {
     }
 }
 
-/// Opens the file at `path` and locks it, unless it is locked already. A file that was moved away while its lock was waited for
-/// doesn't count: then the one that stands there now is taken. Links, and what is no file, are refused.
+/// Opens the file at `path` and locks it, without waiting. If the file was moved away before its lock was
+/// taken, the file that stands there now is locked instead. Links are refused, and everything else that is no
+/// file.
 pub fn try_lock(options: &OpenOptions, path: &Path) -> io::Result<Attempt> {
     try_lock_while(options, path, is_at)
 }
@@ -52,11 +54,11 @@ fn try_lock_while(
             return Ok(Attempt::Held(file));
         }
     }
-    // files change their numbers there: nobody can say whether this is the one that others lock
+    // files change their numbers on this file system, so it is unknown if others lock the same file
     regular_file::open_with(options, path, Links::Refused).map(Attempt::NoLocks)
 }
 
-/// Locks a file that no other process has seen yet. Where there are no locks, it goes on without.
+/// Locks a file that no other process has seen yet. Succeeds without a lock if the file system has no locks.
 pub fn hold_new(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -66,13 +68,13 @@ pub fn hold_new(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether files can be locked in a folder, found out by trying.
+/// Returns true if files can be locked in a folder. Finds out by trying.
 pub fn are_in(folder: &Path) -> bool {
     let tried = tempfile::Builder::new().prefix("lock-").suffix(".part").tempfile_in(folder);
     tried.is_ok_and(|file| file.as_file().try_lock().is_ok())
 }
 
-/// Whether an error says that the file system has no locks.
+/// Returns true if an error means that the file system has no locks.
 #[cfg(unix)]
 fn is_without_locks(e: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -81,13 +83,14 @@ fn is_without_locks(e: &io::Error) -> bool {
         || without.iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Whether an error says that the file system has no locks: a function that it doesn't know, or doesn't support.
+/// Returns true if an error means that the file system has no locks: the function is unknown or not
+/// supported.
 #[cfg(windows)]
 fn is_without_locks(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::Unsupported || matches!(e.raw_os_error(), Some(1 | 50))
 }
 
-/// Whether an open file is the one that stands at `path` now.
+/// Returns true if an open file is the one that stands at `path` now.
 #[cfg(unix)]
 pub fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -95,7 +98,7 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
 }
 
-/// Whether a file stands at `path`: there an open one keeps its place.
+/// Returns true if a file stands at `path`. On Windows an open file keeps its place.
 #[cfg(windows)]
 pub fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
@@ -147,7 +150,8 @@ mod tests {
         assert!(!at("nowhere").exists(), "a link was followed");
     }
 
-    /// As the file systems answer that have no locks: NFS without its lock service, Lustre and FUSE without `flock`.
+    /// Checks the errors of file systems without locks: NFS without its lock service, Lustre and FUSE without
+    /// `flock`.
     #[cfg(unix)]
     #[test]
     fn a_file_system_without_locks_is_recognised() {

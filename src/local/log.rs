@@ -1,4 +1,5 @@
-//! The agent's log: a file, since git-lfs hides what an agent prints. Bounded, and rotated once.
+//! The agent's log. It is a file, because git-lfs hides the output of an agent. Its size is bounded: a
+//! full log is renamed, and only the last full one stays.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,10 +20,10 @@ use crate::modes::Modes;
 use crate::regular_file::{self, Links};
 use crate::text;
 
-/// The variable that says how much is logged, in tracing's syntax (`debug`, `git_lfs_cdc=trace`).
+/// The variable that sets how much is logged, in tracing's syntax (`debug`, `git_lfs_cdc=trace`).
 pub const LEVEL_VARIABLE: &str = "GIT_LFS_CDC_LOG";
 
-/// Sends this process's log to `lfs/cdc/log` below the git directory, and returns its path.
+/// Sends this process's log to `lfs/cdc/log` below the git directory. Returns the log's path.
 pub fn start(git_dir: &Path, modes: Modes) -> Result<PathBuf> {
     let folder = git_dir.join("lfs").join("cdc");
     let path = folder.join("log");
@@ -37,12 +38,12 @@ pub fn start(git_dir: &Path, modes: Modes) -> Result<PathBuf> {
         .with_target(false)
         .with_timer(Clock)
         .with_filter(FilterFn::new(|line| is_ours(line.target()) || *line.level() <= Level::WARN));
-    // a second subscriber is refused: in tests, the first one serves
+    // a second subscriber is refused, so in tests the first one serves
     let _ = tracing_subscriber::registry().with(level).with(lines).try_init();
     Ok(path)
 }
 
-/// Shows warnings to the user who has typed the command: each once, by `show`.
+/// Shows warnings to the user of a command, by `show`. Each warning is shown once.
 pub fn to_terminal(show: fn(&str)) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Terminal { show, shown: Arc::default() })
@@ -54,12 +55,13 @@ pub fn to_terminal(show: fn(&str)) {
     let _ = tracing_subscriber::registry().with(lines).try_init();
 }
 
-/// What libraries say of their work names keys and headers: of them, only warnings are kept.
+/// Returns true for lines of this program. The lines of libraries may name keys and headers, so only their
+/// warnings are kept.
 fn is_ours(target: &str) -> bool {
     target.split("::").next() == Some(env!("CARGO_CRATE_NAME"))
 }
 
-/// The time and the process: agents of one command write to one file.
+/// A clock that writes the time and the process, because the agents of one command write to one file.
 struct Clock;
 
 impl tracing_subscriber::fmt::time::FormatTime for Clock {
@@ -69,7 +71,7 @@ impl tracing_subscriber::fmt::time::FormatTime for Clock {
     }
 }
 
-/// A file that is renamed away when it has grown too large.
+/// A log file that is renamed away when it is too large.
 struct LogFile {
     path: PathBuf,
     modes: Modes,
@@ -82,14 +84,14 @@ impl LogFile {
         options.append(true).create(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, modes.file());
-        // a link that somebody else of a shared repository has put there might lead to any file of this user
+        // a link is refused: in a shared repository another user might point it at any file of this user
         let file = regular_file::open_with(&options, &path, Links::Refused)?;
         modes.give(&file);
         Ok(Self { path, modes, file })
     }
 
-    /// Agents of one command share the file: whoever finds it full renames it, and the others, whose
-    /// open file is the old one now, notice by its size and open the new one.
+    /// Begins a new file if this one is full. The agents of one command share the file, and one of them
+    /// renames it. The others still have the old file open. They notice its size and open the new one.
     fn rotate(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() < limit::LOG_BYTES {
             return Ok(());
@@ -138,7 +140,7 @@ impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         log.rotate()?;
-        // a pager shows it: what a store or a server has said must not steer that, nor look like another line
+        // a pager shows the log, so text of a store or a server must not steer it or look like another line
         let text = String::from_utf8_lossy(line);
         let shown = text::visible(text.trim_end_matches('\n'));
         log.file.write_all(format!("{shown}\n").as_bytes())?;

@@ -1,5 +1,5 @@
-//! Copies of a store's immutable metadata, shared by all clones of a user. Only hints: a copy is used
-//! if its bytes have the hash in its name, and its callers ask only for names that the store lists now.
+//! Copies of a store's immutable metadata, shared by all clones of a user. They are only hints: a copy is
+//! used if its bytes have the hash in its name. Callers ask only for names that the store lists now.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::id::{ContentHash, StoreId};
 use crate::limit;
 use crate::regular_file::{self, Links};
 
-/// What copies are kept of.
+/// The kinds of metadata that are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// Index segments.
@@ -26,7 +26,7 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// The folder of the copies, called as in the store.
+    /// Returns the name of the copies' folder, which is the same as in the store.
     fn folder(self) -> &'static str {
         match self {
             Self::Index => "index",
@@ -35,7 +35,7 @@ impl Kept {
         }
     }
 
-    /// No copy has more bytes.
+    /// Returns the most bytes that a copy may have.
     fn most_bytes(self) -> u64 {
         let most = match self {
             Self::Index => limit::SEGMENT_READ_BYTES,
@@ -46,15 +46,15 @@ impl Kept {
     }
 }
 
-/// The user's copies from one store.
+/// A user's copies from one store.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// Absent where the user has no home: then nothing is kept.
+    /// `None` if the user has no home. Then nothing is kept.
     folder: Option<PathBuf>,
 }
 
 impl Cache {
-    /// The cache for the store `id` at `location`. Never fails: without a cache everything works,
+    /// Returns the cache for the store `id` at `location`. Never fails: without a cache everything works,
     /// only slower.
     pub fn for_store(id: &StoreId, location: &str) -> Self {
         let folder = folder_of(id, location);
@@ -64,26 +64,26 @@ impl Cache {
         Self { folder }
     }
 
-    /// A cache in a folder, or one that keeps nothing.
+    /// Returns a cache in a folder, or one that keeps nothing.
     pub fn at(folder: Option<PathBuf>) -> Self {
         Self { folder }
     }
 
-    /// A cache that keeps nothing.
+    /// Returns a cache that keeps nothing.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
         Self::at(None)
     }
 
-    /// The file `name`, if there is a copy whose bytes hash to `hash`.
+    /// Returns the bytes of the file `name`, if there is a copy with the hash `hash`.
     pub fn find(&self, kind: Kept, name: &str, hash: &ContentHash) -> Option<Bytes> {
         let file = self.folder.as_ref()?.join(kind.folder()).join(name);
         let bytes = regular_file::read(&file, Links::Refused, kind.most_bytes()).ok()?;
         (ContentHash::of(&bytes) == *hash).then(|| bytes.into())
     }
 
-    /// The copy of a large file `name` of so many bytes, if there is one whose bytes hash to `hash`: all of it is read. One
-    /// that is something else is removed.
+    /// Opens the copy of a large file `name` of `size_bytes`, if there is one with the hash `hash`. Reads all
+    /// of the copy to check its hash. Removes a copy with another size or hash.
     pub fn open(&self, kind: Kept, name: &str, size_bytes: u64, hash: &ContentHash) -> Option<File> {
         let path = self.folder.as_ref()?.join(kind.folder()).join(name);
         let file = regular_file::open(&path, Links::Refused).ok()?;
@@ -112,7 +112,7 @@ impl Cache {
         }
     }
 
-    /// The names of the copies of a kind.
+    /// Lists the names of the copies of a kind.
     pub fn names(&self, kind: Kept) -> impl Iterator<Item = String> {
         let folder = self.folder.as_ref().map(|folder| folder.join(kind.folder()));
         let entries = folder.into_iter().flat_map(|folder| listed(&folder));
@@ -120,8 +120,8 @@ impl Cache {
         names.filter(|name| !name.starts_with('.'))
     }
 
-    /// Keeps the file `name` from its parts, without holding more than one of them, and opens the copy. Nothing where
-    /// nothing is kept; parts that don't hash to `hash` together are corrupt.
+    /// Keeps the file `name` from its parts, and opens the copy. Only one part is in memory at a time.
+    /// Returns `None` if nothing can be kept. Parts that together have another hash than `hash` are corrupt.
     pub fn keep_large(
         &self,
         kind: Kept,
@@ -147,7 +147,7 @@ impl Cache {
         Ok(file.persist(folder.join(name)).map_err(|e| not_kept(e.error)).ok())
     }
 
-    /// Keeps what was fetched of the file `name`. Bytes with another hash than `hash` are corrupt.
+    /// Keeps the fetched bytes of the file `name`. Bytes with another hash than `hash` are corrupt.
     pub fn keep(&self, kind: Kept, name: &str, hash: &ContentHash, bytes: Bytes) -> Result<Bytes> {
         if ContentHash::of(&bytes) != *hash {
             return Err(not_written(kind, name));
@@ -160,7 +160,7 @@ impl Cache {
         Ok(bytes)
     }
 
-    /// Keeps a file that this process has just stored, in pieces.
+    /// Keeps a file, given in pieces, that this process has just stored.
     pub fn keep_stored(&self, kind: Kept, name: &str, pieces: &[Bytes]) {
         let Some(folder) = self.folder.as_ref().map(|f| f.join(kind.folder())) else { return };
         if let Err(e) = keep(&folder, name, pieces.iter().map(Bytes::as_ref)) {
@@ -169,7 +169,8 @@ impl Cache {
     }
 }
 
-/// Whether a file holds what was asked for. Its size comes first: that of a device or a growing file has no end.
+/// Returns true if a file has this size and hash. The size is checked first, because a device or a growing
+/// file has no end.
 fn is_copy(file: &File, size_bytes: u64, hash: &ContentHash) -> std::io::Result<bool> {
     let found = file.metadata()?;
     if !found.is_file() || found.len() != size_bytes {
@@ -187,25 +188,26 @@ fn not_written(kind: Kept, name: &str) -> Error {
             "restore that file from a backup of the store; without one, move it away, and run `git lfs push --all` from \
              clones that have its objects",
         ),
-        // nothing is lost by it: without one, what it lists is stored again when it is pushed
+        // no object is lost: without the shard, its chunks are stored again when they are pushed
         Kept::Shards => error.remedy("restore that file from a backup of the store, if there is one"),
         Kept::Condemned => error.remedy("restore that file from a backup of the store"),
     }
 }
 
-/// What the user keeps of the store `id` at `location`: in `$XDG_CACHE_HOME/git-lfs-cdc`, or what the platform has
-/// for it.
+/// Returns the user's cache folder for the store `id` at `location`. It lies in
+/// `$XDG_CACHE_HOME/git-lfs-cdc`, or in the platform's cache folder.
 pub(super) fn folder_of(id: &StoreId, location: &str) -> Option<PathBuf> {
     let name = blake3::hash(format!("{id} {location}").as_bytes()).to_hex();
     Some(root()?.join(&name.as_str()[..32]))
 }
 
-/// What the user keeps of all stores.
+/// Returns the user's cache folder for all stores.
 pub(super) fn root() -> Option<PathBuf> {
     Some(directories::BaseDirs::new()?.cache_dir().join("git-lfs-cdc"))
 }
 
-/// Written beside and renamed, so that no reader sees half of it. Not synced: the hash tells.
+/// Writes a file under another name and renames it, so that no reader sees half a file. It isn't synced,
+/// because the hash reveals damage.
 pub(super) fn keep<'p>(
     folder: &Path,
     name: &str,
@@ -217,13 +219,13 @@ pub(super) fn keep<'p>(
     Ok(())
 }
 
-/// A file that has no name in the folder yet, which is made if it isn't there.
+/// Makes a temporary file in the folder. Makes the folder if it isn't there.
 fn new_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     make_folder(folder)?;
     tempfile::NamedTempFile::new_in(folder)
 }
 
-/// Makes a folder of the user's alone, unless it is there.
+/// Makes a folder that only the user may enter, unless the folder exists.
 pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

@@ -1,5 +1,5 @@
-//! What lives on this machine: copies of immutable metadata, ranges of blocks, what interrupted pushes have stored, downloads in the
-//! making, whole files that are there already, locks, the log.
+//! The files of this program on this machine: copies of immutable metadata, kept ranges, the journal,
+//! unfinished downloads, locks and the log. Also the whole files that other clones and sources have.
 
 pub mod block_cache;
 pub mod cache_admin;

@@ -1,9 +1,10 @@
-//! The room that kept ranges of blocks may take, for all stores of a user together: a hard cap, and never the last of
-//! the disk. Whoever wants to keep one asks here first; what was used least recently goes.
+//! The cap of kept ranges, for all stores of a user together, and a reserve of free disk space. Room for each
+//! range is requested here first. The ranges that were used least recently are removed.
 //!
-//! Every range has its full length from the moment it is begun, and is begun and named under one lock, so whoever holds
-//! it sees the truth in the folders, whoever is killed. The number in the lock's file spares looking at them each time: it is never
-//! less than the truth, and each process counts once for itself.
+//! A range has its full length from the moment it is begun. It is begun, and gets its name, under one lock.
+//! So the lock's holder sees the truth in the folders, even if other processes are killed. The file of the
+//! lock holds a count, so that not every range needs a look at all files. The count is never less than the
+//! truth. Each process counts once for itself.
 
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Read, Seek, Write};
@@ -16,47 +17,48 @@ use super::lock::{self, Attempt};
 use crate::error::{Error, Kind, Result};
 use crate::limit;
 
-/// The folder with the ranges of one store, in what is kept of it.
+/// The folder of kept ranges, in the cache folder of a store.
 pub const RANGES: &str = "ranges";
-/// How the names of files end that are being written.
+/// The extension of files that are being written.
 pub(super) const PART: &str = "part";
-/// What is locked to make room. It holds what is counted so far: 8 bytes, little-endian.
+/// The file that is locked to make room. It holds the count so far: 8 bytes, little-endian.
 const LOCK: &str = "ranges.lock";
 
-/// How much may be kept below a folder.
+/// The room for ranges below a folder.
 #[derive(Debug)]
 pub struct Room {
     root: PathBuf,
     most_bytes: u64,
-    /// Whether this process has counted for itself what is there.
+    /// True if this process has counted the ranges for itself.
     is_counted: Mutex<bool>,
-    /// Whether it was said already that nothing can be locked here.
+    /// True if the warning about missing locks was given.
     has_warned: AtomicBool,
 }
 
-/// A range that is kept.
+/// A kept range, or one that is being written.
 struct Entry {
     used: SystemTime,
     path: PathBuf,
     cost_bytes: u64,
 }
 
-/// What a file of `bytes` counts as.
+/// Returns the bytes that a file of `bytes` counts as.
 pub fn cost_bytes(bytes: u64) -> u64 {
     bytes.next_multiple_of(limit::CACHE_PAGE_BYTES).max(limit::CACHE_RANGE_COST_BYTES)
 }
 
 impl Room {
-    /// Room for `most_bytes` below `root`, which holds a folder for each store.
+    /// Makes a room of `most_bytes` below `root`, which holds a folder for each store.
     pub fn new(root: PathBuf, most_bytes: u64) -> Self {
         Self { root, most_bytes, is_counted: Mutex::new(false), has_warned: AtomicBool::new(false) }
     }
 
-    /// Makes room for a file of `bytes` and has it begun, at its full length: from then on it counts. Fails if there is
-    /// no room, or with [`Kind::Busy`] if others are at it for too long.
+    /// Makes room for a file of `bytes`, and begins it by `create` at its full length. From then on it
+    /// counts. Fails if there is no room, or with [`Kind::Busy`] if other processes hold the lock for too
+    /// long.
     pub(super) fn begin<T>(&self, bytes: u64, create: impl FnOnce() -> io::Result<T>) -> Result<T> {
         let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
-        // one at a time also here: what others hold is only looked at now and then
+        // threads take turns here, because a lock that others hold is only tried now and then
         let mut is_counted = self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ledger = self.lock()?;
         let cost_bytes = cost_bytes(bytes);
@@ -72,14 +74,15 @@ impl Room {
         create().map_err(failed)
     }
 
-    /// Gives a file that was begun its name: whoever counts meanwhile might see neither the old nor the new one. Fails
-    /// with [`Kind::Busy`] if others are at it for too long; then the file has to go.
+    /// Gives its name to a file that was begun. It does so under the lock: otherwise a process that counts
+    /// meanwhile might see neither the old nor the new name. Fails with [`Kind::Busy`] if other processes
+    /// hold the lock for too long. Then the caller must remove the file.
     pub(super) fn end<T>(&self, rename: impl FnOnce() -> io::Result<T>) -> Result<T> {
         let _ledger = self.lock()?;
         rename().map_err(|e| Error::io(format!("keeping a file in {}", self.root.display()), &e))
     }
 
-    /// Removes what is beyond the cap now, and what dead processes have left.
+    /// Removes ranges until the rest is within the cap, and removes files that dead processes have left.
     pub fn shrink(&self) -> Result<()> {
         let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
         if !self.root.exists() {
@@ -90,8 +93,8 @@ impl Room {
         ledger.write(total).map_err(failed)
     }
 
-    /// Gives way to a file in `folder` that the disk has no room for, if these ranges are on the same disk: the least recently used
-    /// go, a part of them. Says how much that counted as.
+    /// Frees disk space for a file in `folder`, if the ranges are on the same disk. Removes a part of the ranges,
+    /// the least recently used first. Returns the bytes that the removed ranges counted as.
     pub fn give_way(&self, folder: &Path) -> Result<u64> {
         let failed = |e| Error::io(format!("making room in {}", self.root.display()), &e);
         if !self.root.exists() || !is_one_disk(&self.root, folder).map_err(failed)? {
@@ -111,12 +114,13 @@ impl Room {
             .remedy("free some space, or set lfs-cdc.cacheSize to less")
     }
 
-    /// Whether a file of `bytes` could be kept if nothing else were.
+    /// Returns true if the cap allows a file of `bytes` when nothing else is kept.
     pub(super) fn may_hold(&self, bytes: u64) -> bool {
         cost_bytes(bytes) <= self.most_bytes
     }
 
-    /// Waits for the lock, but not for ever: its holder may be stopped. Where there are no locks, it goes on without.
+    /// Waits for the lock, but only for a limited time, because its holder may be stopped. Goes on without a
+    /// lock if the file system has none.
     pub(super) fn lock(&self) -> Result<Ledger> {
         let failed = |e| Error::io(format!("locking {}", self.root.join(LOCK).display()), &e);
         let (path, begun) = (self.root.join(LOCK), Instant::now());
@@ -147,8 +151,8 @@ impl Room {
         }
     }
 
-    /// Removes what was used least recently until `cost_bytes` more fit beside what was `counted`. Says what is there
-    /// then, and how much may be.
+    /// Removes the least recently used ranges until `cost_bytes` more fit beside the ranges that were
+    /// `counted`. Returns the bytes that are kept then, and the bytes that may be kept.
     fn fit(&self, counted: u64, cost_bytes: u64) -> io::Result<(u64, u64)> {
         let allowed = self.allowed(counted)?;
         if counted.saturating_add(cost_bytes) <= allowed {
@@ -164,7 +168,7 @@ impl Room {
         Ok((evict(entries, target), allowed))
     }
 
-    /// How much may be kept now that `total` is: never the last of the disk.
+    /// Returns the bytes that may be kept if `total` is kept now. A reserve of the disk stays free.
     fn allowed(&self, total: u64) -> io::Result<u64> {
         let disk = fs4::statvfs(&self.root)?;
         let reserve = disk.total_space() / limit::CACHE_RESERVE_SHARE;
@@ -172,7 +176,8 @@ impl Room {
         Ok(self.most_bytes.min(total.saturating_add(disk.available_space()).saturating_sub(reserve)))
     }
 
-    /// Every range that is there or being written, but what dead processes have left, which is removed. The lock is held.
+    /// Lists every range that is kept or being written. Removes the files that dead processes have left. The
+    /// lock must be held.
     fn entries(&self) -> Vec<Entry> {
         let stores = folders(&self.root).map(|store| store.join(RANGES));
         let files = stores.flat_map(|ranges| folders(&ranges).collect::<Vec<_>>()).flat_map(|f| listed(&f));
@@ -180,7 +185,8 @@ impl Room {
     }
 }
 
-/// Removes what was used least recently until the rest counts as `target` at most. Says what it counts as.
+/// Removes the least recently used ranges until the others count as `target` at most. Returns the bytes that
+/// they count as.
 fn evict(mut entries: Vec<Entry>, target: u64) -> u64 {
     let mut total = total(&entries);
     entries.retain(|entry| !is_part(&entry.path));
@@ -193,7 +199,7 @@ fn evict(mut entries: Vec<Entry>, target: u64) -> u64 {
             Err(e) if e.kind() != io::ErrorKind::NotFound => continue,
             _ => total -= entry.cost_bytes,
         }
-        // of the block: empty if this was its last range
+        // removes the folder of the block, if this was its last range
         entry.path.parent().map(fs::remove_dir);
     }
     total
@@ -205,7 +211,7 @@ fn is_one_disk(a: &Path, b: &Path) -> io::Result<bool> {
     Ok(fs::metadata(a)?.dev() == fs::metadata(b)?.dev())
 }
 
-/// As far as anybody can tell.
+/// Returns true, because the disks can't be compared here.
 #[cfg(not(unix))]
 fn is_one_disk(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(true)
@@ -230,7 +236,7 @@ fn entry(file: &DirEntry) -> Option<Entry> {
     Some(Entry { used, path, cost_bytes: cost_bytes(metadata.len()) })
 }
 
-/// Whether the process is dead that began to write a range: it would hold the lock.
+/// Returns true if the process that began to write a range is dead. A living one would hold the file's lock.
 fn is_abandoned(path: &Path, written: SystemTime) -> bool {
     match lock::try_lock(File::options().read(true).write(true), path) {
         Ok(Attempt::Held(_)) => true,
@@ -241,17 +247,17 @@ fn is_abandoned(path: &Path, written: SystemTime) -> bool {
     }
 }
 
-/// What stands in a folder; nothing if it can't be read.
+/// Lists the entries of a folder. The list is empty if the folder can't be read.
 pub(super) fn listed(folder: &Path) -> impl Iterator<Item = DirEntry> + use<> {
     fs::read_dir(folder).into_iter().flatten().flatten()
 }
 
-/// The folders in a folder.
+/// Lists the folders in a folder.
 pub(super) fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     listed(folder).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path())
 }
 
-/// The file whose lock is held, with what is counted so far.
+/// The locked file. It holds the count so far.
 pub(super) struct Ledger(File);
 
 impl Ledger {

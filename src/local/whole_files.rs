@@ -1,4 +1,5 @@
-//! Read-only places on this machine that keep whole files by their SHA-256: what the user names, and other clones.
+//! Whole files on this machine, by their SHA-256: in the sources that the user names, and in other clones.
+//! They are only read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,12 @@ use crate::id::Oid;
 use crate::limit;
 use crate::threads;
 
-/// How files lie in a folder.
+/// The layout of the files in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// All beside each other, called by their SHA-256.
+    /// All files side by side, each named by its SHA-256.
     Flat,
-    /// As git-lfs keeps them.
+    /// The layout of git-lfs: `ab/cd/abcd…`.
     Objects,
 }
 
@@ -25,11 +26,11 @@ enum Layout {
 struct Folder {
     path: PathBuf,
     layout: Layout,
-    /// The user has named it, so files of others are welcome.
+    /// True if the user has named the folder. Then files of other users are welcome.
     is_named: bool,
 }
 
-/// Every folder that files may be taken from. Nothing in them is ever changed, nor is it believed.
+/// All folders from which files may be taken. Nothing in them is ever changed. Nothing in them is trusted.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     folders: Vec<Folder>,
@@ -37,12 +38,15 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// What stands now in the places that the user has `named`, and in other clones than the one whose LFS storage is
-    /// `own`. What can't be read, or doesn't answer, is warned of and left out.
+    /// Opens the sources that the user has `named`, and the other clones. `own` is the LFS storage of this
+    /// clone, which is left out. A place that can't be read, or doesn't answer in time, is left out too. A
+    /// warning names a source that can't be read. Clones that are gone are forgotten.
+    ///
+    /// A thread of its own looks at the places. It may outlive this call.
     pub fn open(named: &[PathBuf], clones: &Clones, own: &Path) -> Self {
         let (sent, received) = mpsc::channel();
         let (named, clones, own) = (named.to_vec(), clones.clone(), own.to_owned());
-        // a file server that is gone would hold everything up
+        // a thread, because a file server that is gone would block this one
         let look = move || {
             for place in &named {
                 let _ = sent.send((folders_of(place), None));
@@ -78,15 +82,15 @@ impl Sources {
         }
     }
 
-    /// The LFS storages of other clones.
+    /// Returns the LFS storages of other clones.
     pub fn clones(&self) -> &[PathBuf] {
         &self.clones
     }
 
-    /// Files with the name and the size of an object.
+    /// Returns the files with the name and the size of an object.
     pub fn files(&self, oid: &Oid, size_bytes: u64) -> impl Iterator<Item = PathBuf> {
         let fits = move |folder: &Folder, path: &Path| {
-            // of the file itself: links are not followed
+            // the metadata of the file itself, because links are not followed
             let about = fs::symlink_metadata(path).ok();
             about.is_some_and(|about| {
                 about.is_file()
@@ -109,8 +113,9 @@ fn is_same(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The folders that a place consists of, whatever it is: a folder of files, of git-lfs's objects, a clone, or a cache
-/// of Hugging Face's, which has a folder for each repository and in that one for its files (`blobs`).
+/// Returns the folders of a place. The place may be a folder of files, a folder of git-lfs's objects, a
+/// clone, or a cache of Hugging Face's. Such a cache has a folder for each repository, and in it a folder for
+/// the files (`blobs`).
 fn folders_of(place: &Path) -> Vec<Folder> {
     let parts = match fs::read_dir(place) {
         Ok(parts) => parts,

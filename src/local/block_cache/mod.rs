@@ -1,5 +1,6 @@
-//! Ranges of blocks that were fetched from a store, kept for later downloads: of other clones, other processes, other
-//! versions of an object. Only hints: whoever uses one verifies the content, and forgets what is damaged.
+//! Kept ranges: ranges of blocks that were fetched from a store and stay for later downloads. These may be of
+//! other clones, other processes, or other versions of an object. The ranges are only hints: their readers
+//! verify the content, and forget damaged ranges.
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +21,12 @@ use crate::id::{BlockId, StoreId};
 use crate::limit;
 use crate::regular_file::{self, Links};
 
-/// What is kept of the blocks of one store: one file `<block>/<start>-<end>` for each range. Any number of processes may
-/// read, write and remove them at the same time.
+/// The kept ranges of one store: one file `<block>/<start>-<end>` for each. Any number of processes may read,
+/// write and remove them at the same time.
 #[derive(Debug)]
 pub struct Ranges {
     place: Option<Place>,
-    /// Whether it was said already why nothing is kept.
+    /// True if the warning that nothing is kept was given.
     has_warned: AtomicBool,
 }
 
@@ -35,18 +36,18 @@ struct Place {
     room: Room,
 }
 
-/// The ranges of a block that are kept, by their start, and the longer one first.
+/// The kept ranges of a block, sorted by their start. Of two with the same start, the longer one is first.
 #[derive(Clone, Debug, Default)]
 pub struct Kept(Vec<Range<u32>>);
 
 impl Kept {
-    /// Of such ranges, in any order.
+    /// Makes the list of these ranges, which may have any order.
     pub fn of(mut ranges: Vec<Range<u32>>) -> Self {
         ranges.sort_by_key(|range| (range.start, u32::MAX - range.end));
         Self(ranges)
     }
 
-    /// What is kept of a block in the folder of a store.
+    /// Lists the kept ranges of a block in the folder of a store.
     pub fn in_store(folder: &Path, block: &BlockId) -> Self {
         Self::in_folder(&folder.join(RANGES).join(block.to_string()))
     }
@@ -56,7 +57,7 @@ impl Kept {
         Self::of(files.filter_map(|file| parse(file.file_name().to_str()?)).collect())
     }
 
-    /// How many bytes of `wanted` lie in them.
+    /// Returns how many bytes of `wanted` lie in the ranges.
     pub fn covered_bytes(&self, wanted: &Range<u32>) -> u32 {
         let (mut covered, mut position) = (0, wanted.start);
         for range in &self.0 {
@@ -67,12 +68,13 @@ impl Kept {
         covered
     }
 
-    /// Whether every byte of `wanted` lies in one of them.
+    /// Returns true if every byte of `wanted` lies in one of the ranges.
     pub fn covers(&self, wanted: &Range<u32>) -> bool {
         self.pieces(wanted).is_some()
     }
 
-    /// What to take of which to get all of `wanted`, in order; if that can be had.
+    /// Returns the pieces that make up `wanted`, in order: each as a kept range and the part to take from it.
+    /// Returns `None` if a byte is missing.
     pub fn pieces(&self, wanted: &Range<u32>) -> Option<Vec<(Range<u32>, Range<u32>)>> {
         let (mut pieces, mut position) = (Vec::new(), wanted.start);
         while position < wanted.end {
@@ -87,8 +89,8 @@ impl Kept {
 }
 
 impl Ranges {
-    /// What is kept of the store `id` at `location`, where all stores together may take `most_bytes`: with 0,
-    /// nothing is read or written.
+    /// Returns the kept ranges of the store `id` at `location`. The ranges of all stores together may take
+    /// `most_bytes`. With 0, nothing is read or written.
     pub fn for_store(id: &StoreId, location: &str, most_bytes: u64) -> Self {
         let folder = (most_bytes > 0).then(|| metadata_cache::folder_of(id, location)).flatten();
         let place = folder.and_then(|folder| {
@@ -98,17 +100,17 @@ impl Ranges {
         Self { place, has_warned: AtomicBool::new(false) }
     }
 
-    /// Keeps nothing.
+    /// Returns ranges that keep nothing.
     pub fn none() -> Self {
         Self { place: None, has_warned: AtomicBool::new(false) }
     }
 
-    /// Whether anything is kept.
+    /// Returns true if ranges are kept.
     pub fn is_on(&self) -> bool {
         self.place.is_some()
     }
 
-    /// What is kept of `store` below `root`.
+    /// Returns the kept ranges of `store` below `root`.
     #[cfg(test)]
     pub(crate) fn at(root: &Path, store: &str, most_bytes: u64) -> Self {
         let room = Room::new(root.to_owned(), most_bytes);
@@ -120,12 +122,13 @@ impl Ranges {
         Some(self.place.as_ref()?.folder.join(block.to_string()))
     }
 
-    /// The ranges of a block that are kept now; others may remove them at any time.
+    /// Lists the ranges of a block that are kept now. Other processes may remove them at any time.
     pub fn of(&self, block: &BlockId) -> Kept {
         self.folder(block).map_or_else(Kept::default, |folder| Kept::in_folder(&folder))
     }
 
-    /// The bytes of a range in `buffer`, which must be empty, if all of them are kept. They may be damaged.
+    /// Reads the bytes of a range into `buffer`, which must be empty. Returns `None` if bytes are missing.
+    /// The bytes may be damaged.
     pub fn read(&self, block: &BlockId, wanted: &Range<u32>, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
         let folder = self.folder(block)?;
         buffer.resize(wanted.len(), 0);
@@ -143,7 +146,7 @@ impl Ranges {
         Some(buffer)
     }
 
-    /// Keeps a range that was fetched. Never fails: without it, it is fetched again.
+    /// Keeps a range that was fetched. Never fails: a range that isn't kept is fetched again.
     pub fn keep(&self, block: &BlockId, range: &Range<u32>, bytes: &[u8]) {
         let Some(place) = &self.place else { return };
         let kept = self.of(block);
@@ -151,7 +154,7 @@ impl Ranges {
             return;
         }
         match place.keep(block, range, bytes) {
-            // what lies in it is kept twice now
+            // older ranges inside this one are kept twice now
             Ok(folder) => {
                 kept.0.iter().filter(|k| range.start <= k.start && k.end <= range.end).for_each(|k| {
                     let _ = fs::remove_file(folder.join(name(k)));
@@ -167,7 +170,7 @@ impl Ranges {
         }
     }
 
-    /// Removes what holds a part of a range that turned out to be damaged.
+    /// Removes all ranges that overlap a damaged range.
     pub fn forget(&self, block: &BlockId, range: &Range<u32>) {
         let Some(folder) = self.folder(block) else { return };
         for kept in self.of(block).0.iter().filter(|kept| kept.start < range.end && range.start < kept.end) {
@@ -177,7 +180,8 @@ impl Ranges {
 }
 
 impl Place {
-    /// Written beside and renamed. Not synced: what is damaged by a power failure is found by its checksums.
+    /// Writes a range under another name and renames it. It isn't synced: checksums reveal the damage of a
+    /// power failure.
     fn keep(&self, block: &BlockId, range: &Range<u32>, bytes: &[u8]) -> Result<PathBuf> {
         let folder = self.folder.join(block.to_string());
         let path = folder.join(name(range));
@@ -194,7 +198,7 @@ impl Place {
     }
 }
 
-/// A file of its full length, so that it counts as what it will be, locked as long as somebody writes it.
+/// Begins a file at its full length, so that it counts with that length. It is locked until it is closed.
 fn begin_file(folder: &Path, range: &Range<u32>, bytes: u64) -> io::Result<NamedTempFile> {
     let prefix = format!("{}.", name(range));
     let file = tempfile::Builder::new().prefix(&prefix).suffix(&format!(".{PART}")).tempfile_in(folder)?;
@@ -206,7 +210,7 @@ fn begin_file(folder: &Path, range: &Range<u32>, bytes: u64) -> io::Result<Named
 fn read_piece(path: &Path, kept: &Range<u32>, start: u32, into: &mut [u8]) -> io::Result<()> {
     let mut options = File::options();
     options.read(true);
-    // who can't write can't date there
+    // on Windows the date of a file can only be set with the right to write
     #[cfg(windows)]
     options.write(true);
     let mut file = regular_file::open_with(&options, path, Links::Refused)?;
@@ -218,7 +222,7 @@ fn read_piece(path: &Path, kept: &Range<u32>, start: u32, into: &mut [u8]) -> io
     file.read_exact(into)?;
     let age = metadata.modified()?.elapsed().unwrap_or_default();
     if age > Duration::from_secs(limit::CACHE_DATED_SECONDS) {
-        // only the order in which ranges go depends on it
+        // only the order in which ranges are removed depends on the date
         let _ = file.set_modified(SystemTime::now());
     }
     Ok(())
@@ -228,7 +232,7 @@ fn name(range: &Range<u32>) -> String {
     format!("{}-{}", range.start, range.end)
 }
 
-/// The range that a file's name says it holds; public for fuzzing.
+/// Parses the range in a file's name; public for fuzzing.
 #[doc(hidden)]
 pub fn parse(name: &str) -> Option<Range<u32>> {
     let (start, end) = name.split_once('-')?;

@@ -1,4 +1,4 @@
-//! What is kept of blocks: the cap, who goes first, and what dead processes leave.
+//! Tests of kept ranges: the cap, the order of removal, and the files of dead processes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
@@ -15,7 +15,7 @@ fn block(number: u8) -> BlockId {
     BlockId { hash: ContentHash([number; 32]), nonce: Nonce([0; 8]) }
 }
 
-/// What a block has in a range, the same each time.
+/// Returns the content of a block in a range. It is the same each time.
 fn content(block: u8, range: &Range<u32>) -> Vec<u8> {
     range.clone().map(|at| (at / 7) as u8 ^ block).collect()
 }
@@ -28,7 +28,7 @@ fn keep(ranges: &Ranges, number: u8, range: Range<u32>) {
     ranges.keep(&block(number), &range, &content(number, &range));
 }
 
-/// Every file below a folder with its length, whatever it is called.
+/// Lists every file below a folder with its length, under any name.
 fn files(root: &Path) -> BTreeMap<PathBuf, u64> {
     let mut files = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -109,13 +109,13 @@ fn without_room_nothing_is_kept_and_nothing_is_touched() {
     assert!(files(root.path()).is_empty(), "larger than all");
     keep(&small, 1, 0..99 * KIB);
     assert_eq!(files(root.path()).len(), 1);
-    // where no folder can be
+    // a place where no folder can be made
     let file = root.path().join("file");
     fs::write(&file, b"").unwrap();
     keep(&Ranges::at(&file, "one", 1 << 30), 1, 0..10);
 }
 
-/// What a killed process was writing counts until the next one makes room; then it goes.
+/// A file that a killed process was writing counts until another process makes room. Then it is removed.
 #[test]
 fn what_dead_processes_have_left_is_removed_and_what_living_ones_write_is_counted() {
     let root = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn what_was_used_least_recently_goes_first_whatever_store_it_is_of() {
         let file = File::options().write(true).open(path).unwrap();
         file.set_modified(old + Duration::from_secs(number as u64)).unwrap();
     }
-    // the first of all by its date
+    // by its date, this range would be removed first
     assert!(read(&ranges("even"), 0, 0..10).is_some());
     keep(&ranges("odd"), 9, 0..300 * KIB);
     assert!(read(&ranges("even"), 0, 0..10).is_some(), "it was used a moment ago");
@@ -175,7 +175,7 @@ enum Step {
         block: u8,
         start: u32,
     },
-    /// Another process begins to use it.
+    /// Another process begins to use the ranges.
     Anew {
         process: usize,
         most_kib: u64,
@@ -204,7 +204,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens, the cap holds after each step, and what is read is what was kept.
+    /// The cap holds after each step, and reads return the bytes that were kept.
     #[test]
     fn the_cap_is_held(steps in proptest::collection::vec((0..3usize, step()), 1..60)) {
         let root = tempfile::tempdir().unwrap();
@@ -216,8 +216,8 @@ proptest! {
                 Step::Keep { block, start, bytes } => {
                     let before = counted(root.path());
                     keep(ranges, block, start..start + bytes);
-                    // another process may be allowed more; and what one was allowed that has ended stays until somebody
-                    // keeps what isn't there yet
+                    // Another process may have a higher cap. Also, the ranges of a process with a higher cap
+                    // stay after it has ended, until a process keeps a new range.
                     let most = *caps.iter().max().unwrap() * u64::from(KIB);
                     prop_assert!(counted(root.path()) <= most.max(before));
                 }
@@ -251,7 +251,7 @@ proptest! {
                 }
             }
         }
-        // whoever may have least brings all to that
+        // the process with the lowest cap shrinks all to its cap
         let least = *caps.iter().min().unwrap() * u64::from(KIB);
         Room::new(root.path().to_owned(), least).shrink().unwrap();
         prop_assert!(counted(root.path()) <= least);
@@ -286,7 +286,7 @@ fn ranges_give_way_to_what_the_same_disk_has_no_room_for_the_oldest_first() {
     assert!(read(&ranges, 1, 0..part).is_none() && read(&ranges, 2, 0..part).is_some());
     assert_eq!(room.give_way(root.path()).unwrap(), u64::from(part));
     assert_eq!(room.give_way(root.path()).unwrap(), 0);
-    // it can't help another disk
+    // ranges don't give way to a file on another disk
     #[cfg(target_os = "linux")]
     {
         keep(&ranges, 1, 0..part);
@@ -294,7 +294,8 @@ fn ranges_give_way_to_what_the_same_disk_has_no_room_for_the_oldest_first() {
     }
 }
 
-/// The lock's holder may be stopped: then nothing is kept, nothing is left behind, and nobody waits for ever.
+/// The lock's holder may be stopped. Then nothing is kept, nothing is left behind, and no process waits for
+/// ever.
 #[test]
 fn a_range_that_can_not_get_its_name_goes() {
     let root = tempfile::tempdir().unwrap();
@@ -314,7 +315,7 @@ fn a_range_that_can_not_get_its_name_goes() {
     assert_eq!(files(root.path()).len(), 1);
 }
 
-/// Each has a lock of its own, as processes have.
+/// Each thread has a lock of its own, like a process.
 #[test]
 fn the_cap_is_held_while_eight_write_at_once() {
     let root = tempfile::tempdir().unwrap();
@@ -337,7 +338,7 @@ fn the_cap_is_held_while_eight_write_at_once() {
         }
         let (room, mut peak) = (Room::new(root.path().to_owned(), most), 0);
         while running.load(Ordering::SeqCst) > 0 {
-            // others may hold it for too long
+            // other threads may hold the lock for too long
             let Ok(_held) = room.lock() else { continue };
             peak = peak.max(counted(root.path()));
         }
@@ -347,7 +348,7 @@ fn the_cap_is_held_while_eight_write_at_once() {
     assert!(counted(root.path()) <= most);
 }
 
-/// A folder of the user's own may have been restored, or filled by another program.
+/// The user's own folder may have been restored, or filled by another program.
 #[cfg(unix)]
 #[test]
 fn what_is_no_file_is_not_read_and_a_lock_that_is_a_link_is_refused() {

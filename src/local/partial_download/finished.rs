@@ -1,4 +1,4 @@
-//! Finished downloads: whose they are between the moment when git-lfs is told of them and the one when it takes them.
+//! Finished downloads, between the moment when git-lfs is told of one and the moment when git-lfs takes it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,18 +8,19 @@ use crate::limit;
 use crate::local::lock;
 use crate::modes::Modes;
 
-/// A finished download that git-lfs was told of. It is git-lfs's as soon as that renames it. If it never does, it was
-/// interrupted or did not want it, and nobody will come for it: then a large one is kept for the next download, and
-/// others vanish.
+/// A finished download that git-lfs was told of. It belongs to git-lfs from the moment when git-lfs renames
+/// it. If git-lfs was interrupted or didn't want the file, this value gives the file back when it is dropped.
+/// A large file is kept for the next download. Other files are removed.
 #[derive(Debug)]
 pub struct Finished {
     pub(super) path: PathBuf,
-    /// Says to other downloads that git-lfs may be about to take it.
+    /// A lock that tells other downloads that git-lfs may be about to take the file.
     _held: Option<File>,
 }
 
 impl Finished {
-    /// The file at `path`, which [`ScratchFile::hand_over`](super::ScratchFile::hand_over) gave, here or in another process just now.
+    /// Takes over the file at `path`, which [`ScratchFile::hand_over`](super::ScratchFile::hand_over) has
+    /// just returned in this or another process.
     pub fn at(path: PathBuf) -> Self {
         Self { _held: hold(&path), path }
     }
@@ -36,13 +37,14 @@ pub(super) fn hold(path: &Path) -> Option<File> {
     lock::try_lock(File::options().read(true).write(true), path).ok()?.held()
 }
 
-/// There a lock would keep git-lfs from reading it; and while git-lfs reads it, it can't be moved away.
+/// Holds nothing. On Windows a lock would keep git-lfs from reading the file. While git-lfs reads it, it
+/// can't be moved.
 #[cfg(windows)]
 pub(super) fn hold(_: &Path) -> Option<File> {
     None
 }
 
-/// Takes a finished download back that nobody was told of, or that git-lfs has not taken.
+/// Takes back a finished download that git-lfs was not told of, or has not taken.
 pub fn give_back(path: &Path) {
     let Some(about) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) else { return };
     if about.len() >= limit::PARTIAL_BYTES && keep_for_next(path).unwrap_or(false) {
@@ -52,7 +54,7 @@ pub fn give_back(path: &Path) {
     }
 }
 
-/// Makes a finished download one that the next goes on with, unless there is such a one.
+/// Makes a finished download the one that the next download goes on with, unless there is one already.
 fn keep_for_next(finished: &Path) -> std::io::Result<bool> {
     let name = finished.file_name().and_then(|n| n.to_str());
     let Some((oid, _)) = name.and_then(|n| n.split_once('-')) else { return Ok(false) };

@@ -1,4 +1,5 @@
-//! Downloads in the making: files in a folder on the disk of the LFS objects, so that git-lfs can rename them.
+//! The scratch: unfinished downloads, in a folder on the disk of the LFS objects, so that git-lfs can rename
+//! them.
 
 mod finished;
 mod share;
@@ -19,28 +20,28 @@ use crate::id::{Nonce, Oid};
 use crate::limit;
 use crate::modes::Modes;
 
-/// How the names of downloads end that nobody goes on with.
+/// The extension of downloads that no later download goes on with.
 const PART: &str = "part";
-/// How those of downloads end that the next one goes on with.
+/// The extension of downloads that the next download of the object goes on with.
 const PARTIAL: &str = "partial";
 
-/// `cdc/downloads` in the LFS storage. git-lfs removes files from `tmp` beside it, at any command and in all folders below, but
-/// leaves this folder alone.
+/// The folder `cdc/downloads` in the LFS storage. At any command git-lfs removes files from the folder `tmp`
+/// beside it, and from all folders below that. It leaves this folder alone.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     folder: PathBuf,
     modes: Modes,
-    /// Whether files can be locked there; found out when a large download begins.
+    /// True if files can be locked there. It is found out when a large download begins.
     has_locks: Arc<OnceLock<bool>>,
-    /// How often room was made.
+    /// The number of times that room was made.
     rooms: Arc<Mutex<u64>>,
-    /// The ranges of blocks that are kept, which give way to objects.
+    /// The room of the kept ranges, which give way to objects.
     ranges: Option<Arc<Room>>,
 }
 
 impl Scratch {
-    /// Opens the folder in the LFS storage `storage`, makes it if need be, and removes what dead
-    /// processes left there. Where the disk is full, `ranges` give way.
+    /// Opens the folder in the LFS storage `storage`, and makes it if it is missing. Removes the files of
+    /// dead processes. When the disk is full, `ranges` give way.
     pub fn open(storage: &Path, modes: Modes, ranges: Option<Room>) -> Result<Self> {
         let folder = storage.join("cdc").join("downloads");
         let failed = |e| Error::io(format!("making the folder {}", folder.display()), &e);
@@ -50,14 +51,14 @@ impl Scratch {
         scratch.sweep(|extension| match extension {
             Some(PART) => Some(Duration::from_secs(limit::SCRATCH_PART_STALE_SECONDS)),
             Some(PARTIAL) => Some(Duration::from_secs(limit::PARTIAL_STALE_SECONDS)),
-            // finished: git-lfs had time enough to check and rename them
+            // finished downloads: git-lfs had enough time to check and rename them
             _ => Some(Duration::from_secs(limit::SCRATCH_STALE_SECONDS)),
         });
         Ok(scratch)
     }
 
-    /// Removes what no process holds any more, at the age that `stale` gives for its extension; says how many
-    /// files those were.
+    /// Removes files that no process holds, if they have the age that `stale` returns for their extension.
+    /// Returns the number of removed files.
     fn sweep(&self, stale: impl Fn(Option<&str>) -> Option<Duration>) -> usize {
         let Ok(entries) = fs::read_dir(&self.folder) else { return 0 };
         let removed = entries.flatten().map(|e| e.path()).filter(|path| {
@@ -71,23 +72,24 @@ impl Scratch {
         removed.count()
     }
 
-    /// A file of `size_bytes` for the object. A large one may have content of an earlier download, and is kept
-    /// for the next one unless it is handed over; others vanish.
+    /// Creates a file of `size_bytes` for the object. A large file may have content of an earlier download.
+    /// It is kept for the next download unless it is handed over. Other files vanish.
     pub fn create(&self, oid: &Oid, size_bytes: u64) -> Result<ScratchFile> {
         let failed = |e| Error::io(format!("creating a file in {}", self.folder.display()), &e);
         let (file, kept) = match self.open_partial(oid, size_bytes) {
             Some((file, path)) => (file, Kept::ForNext(Partial::new(path))),
             None => self.create_part(oid).map_err(failed).map(|(file, path)| (file, Kept::Not(path)))?,
         };
-        // git-lfs takes it as it is
+        // git-lfs keeps the file's mode
         self.modes.give(&file);
         let has_content = file.metadata().map_err(failed)?.len() > 0;
         file.set_len(size_bytes).map_err(failed)?;
         Ok(ScratchFile { kept, file, has_content, scratch: self.clone(), oid: *oid })
     }
 
-    /// The file that downloads of a large object go on with. None if another download is at it, or where it can't be
-    /// used: another user's may not be opened, and without locks nobody knows who else is at it.
+    /// Opens the file that downloads of a large object go on with. Returns `None` if another download has it,
+    /// or if it can't be used. Another user's file may be forbidden, and without locks other downloads can't
+    /// be noticed.
     fn open_partial(&self, oid: &Oid, size_bytes: u64) -> Option<(File, PathBuf)> {
         if size_bytes < limit::PARTIAL_BYTES || !self.has_locks() {
             return None;
@@ -108,7 +110,7 @@ impl Scratch {
         }
     }
 
-    /// Whether files can be locked here. Says once where they can't.
+    /// Returns true if files can be locked here. If they can't, warns once.
     fn has_locks(&self) -> bool {
         *self.has_locks.get_or_init(|| {
             let has_locks = lock::are_in(&self.folder);
@@ -122,8 +124,8 @@ impl Scratch {
         })
     }
 
-    /// Puts a finished download at `path`, whose lock is held, if there is one of which nobody knows any more: git-lfs
-    /// was told of it, and was killed with its agent before it took it.
+    /// Looks for a finished download that no process holds, and moves it to `path`. The caller holds the lock of
+    /// `path`. Such a download is left when git-lfs and its agent were killed before git-lfs took it.
     fn adopt(&self, oid: &Oid, size_bytes: u64, path: &Path) -> Option<File> {
         let prefix = format!("{oid}-");
         let is_finished = |name: &str| name.starts_with(&prefix) && !name.contains('.');
@@ -132,7 +134,7 @@ impl Scratch {
             let Some(mut file) = held()? else { return Ok(None) };
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
             if let Some(rest) = Duration::from_millis(limit::HAND_OVER_MS).checked_sub(age) {
-                // whoever was given it just now gets the time to hold it
+                // a process that has just received the file gets the time to lock it
                 drop(file);
                 std::thread::sleep(rest);
                 match held()? {
@@ -175,9 +177,11 @@ impl Scratch {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up ranges that are kept, or if there is none, what unfinished downloads have left; says how often room was
-    /// made then. Nothing if there was nothing to give up, nor has been since room was made `before` times: of several that
-    /// find the disk full, one makes room for all.
+    /// Makes room on the full disk: gives up kept ranges or, if there are none, removes unfinished downloads that
+    /// no process holds. Returns how often room was made by now, or `None` if there was nothing to remove.
+    ///
+    /// If several downloads find the disk full, one makes room for all. Nothing is removed if room was made more
+    /// than `before` times.
     fn make_room(&self, before: u64) -> Option<u64> {
         let mut rooms = self.rooms();
         if *rooms == before {
@@ -205,20 +209,20 @@ impl Scratch {
     }
 }
 
-/// What becomes of a file that is not handed over.
+/// The fate of a file that is not handed over.
 #[derive(Debug)]
 enum Kept {
-    /// It vanishes.
+    /// The file vanishes.
     Not(tempfile::TempPath),
-    /// The next download of the object goes on with it.
+    /// The next download of the object goes on with the file.
     ForNext(Partial),
 }
 
-/// Where a download stands that the next one can go on with.
+/// The place of a download that the next one can go on with.
 #[derive(Debug)]
 struct Partial {
     path: PathBuf,
-    /// The disk is full, and this would only be in the way.
+    /// True if the disk is full. Then the file is removed, because it would be in the way.
     is_in_the_way: AtomicBool,
 }
 
@@ -236,10 +240,10 @@ impl Drop for Partial {
     }
 }
 
-/// The file of an object in the making.
+/// The file of an unfinished download.
 #[derive(Debug)]
 pub struct ScratchFile {
-    // dropped first, while the file is locked
+    // dropped first, while the file is still locked
     kept: Kept,
     file: File,
     has_content: bool,
@@ -248,7 +252,7 @@ pub struct ScratchFile {
 }
 
 impl ScratchFile {
-    /// Whether an earlier download has left something in it. What that is must be checked.
+    /// Returns true if the file may have content of an earlier download. The caller must check the content.
     pub fn has_content(&self) -> bool {
         self.has_content
     }
@@ -260,7 +264,7 @@ impl ScratchFile {
         }
     }
 
-    /// Fills `buffer` from an offset; several threads may at once.
+    /// Fills `buffer` from an offset. Several threads may read at the same time.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         #[cfg(unix)]
         let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset);
@@ -269,8 +273,8 @@ impl ScratchFile {
         read.map_err(|e| Error::io(format!("reading {}", self.path().display()), &e))
     }
 
-    /// Writes at an offset; several threads may at once. Where the disk is full, what other downloads have left
-    /// makes room.
+    /// Writes at an offset. Several threads may write at the same time. If the disk is full, kept ranges and
+    /// unfinished downloads are removed to make room.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let mut rooms = *self.scratch.rooms();
         let mut written = write_all_at(&self.file, bytes, offset);
@@ -288,15 +292,15 @@ impl ScratchFile {
         written.map_err(|e| Error::io(format!("writing {}", self.path().display()), &e))
     }
 
-    /// Another file for the same download, empty, which goes when it is dropped.
+    /// Creates another, empty file for the same download. It is removed when it is dropped.
     pub fn beside(&self) -> Result<Self> {
         self.scratch.create(&self.oid, 0)
     }
 
-    /// Leaves the file to the caller, under a name that says that it is finished.
+    /// Leaves the file to the caller, under the name of a finished download.
     pub fn hand_over(self) -> Result<PathBuf> {
         let failed = |e| Error::io("keeping a finished download", &e);
-        // since when it is waited for that somebody holds it; where files can't be dated, that is not waited for
+        // the time from which others wait for a holder of the file; without a date they don't wait
         let _ = self.file.set_modified(SystemTime::now());
         match self.kept {
             Kept::Not(path) => {
@@ -313,7 +317,8 @@ impl ScratchFile {
     }
 }
 
-/// Opens the file that a download goes on with, or makes it, unless another download is at it.
+/// Opens or makes the file that a download goes on with, and locks it. Returns `None` if another download has
+/// it.
 fn lock_partial(path: &Path, modes: Modes) -> std::io::Result<Option<File>> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
@@ -324,7 +329,7 @@ fn lock_partial(path: &Path, modes: Modes) -> std::io::Result<Option<File>> {
     lock::try_lock(&options, path).map(Attempt::held)
 }
 
-/// Removes a file of at least this age that no process holds. Says whether it did.
+/// Removes a file of at least this age that no process holds. Returns true if it was removed.
 fn remove_abandoned(path: &Path, at_age: Duration) -> std::io::Result<bool> {
     let found = fs::symlink_metadata(path)?;
     let age = found.modified()?.elapsed().unwrap_or_default();
@@ -335,7 +340,7 @@ fn remove_abandoned(path: &Path, at_age: Duration) -> std::io::Result<bool> {
     let is_abandoned = match attempt {
         Attempt::Held(_) => true,
         Attempt::Taken => false,
-        // a process that writes to it dates it
+        // a process that writes to the file changes its date
         Attempt::NoLocks(_) => age >= Duration::from_secs(limit::UNLOCKED_STALE_SECONDS),
     };
     if is_abandoned {

@@ -1,20 +1,20 @@
-//! Downloads that share their place on the disk with a file that is there already, where the file system can do that
-//! (btrfs, XFS, APFS, ReFS). Whoever changes one of the two doesn't change the other.
+//! Downloads that share their bytes on the disk with an existing file, if the file system can do that (btrfs,
+//! XFS, APFS, ReFS). A change of one file doesn't change the other.
 
 use std::fs::File;
 
 use super::ScratchFile;
 
 impl ScratchFile {
-    /// Makes this the content of `source`, without copying it. False where the file system can't; then what is in the file
-    /// is undefined, but it has its size.
+    /// Gives this file the content of `source` without copying it. Returns false if the file system can't do
+    /// that. Then the content is undefined, but the size is unchanged.
     pub fn share(&mut self, source: &File) -> bool {
         let size_bytes = self.file.metadata().map(|file| file.len());
         let shared = self.clone_from(source).and_then(|()| self.file.metadata());
         match (size_bytes, shared) {
             (Ok(size_bytes), Ok(shared)) if shared.len() == size_bytes => true,
             (Ok(size_bytes), _) => {
-                // what is written later shows whether that went wrong
+                // if this fails, the later writes notice it
                 let _ = self.file.set_len(size_bytes);
                 false
             }
@@ -27,7 +27,8 @@ impl ScratchFile {
         reflink_copy::reflink_file(source, &self.file)
     }
 
-    /// There a clone is always a new file. It takes this one's place, with its mode and its lock.
+    /// Clones `source` on macOS, where a clone is always a new file. The clone takes this file's place, mode
+    /// and lock.
     #[cfg(target_os = "macos")]
     fn clone_from(&mut self, source: &File) -> std::io::Result<()> {
         let clone = self.path().with_extension("clone.part");

@@ -1,4 +1,4 @@
-//! Files of downloads: kept, gone on with, given back and removed.
+//! Tests of the files of downloads: keeping them, going on with them, giving them back and removing them.
 
 use super::finished::hold;
 use super::*;
@@ -27,7 +27,7 @@ fn a_large_download_goes_on_where_the_last_one_ended() {
     let mut read = [0; 4];
     second.read_at(&mut read, 1000).unwrap();
     assert!(second.has_content() && &read == b"here");
-    // the same object at the same time: a file of its own, which vanishes
+    // the same object at the same time gets a file of its own, which vanishes
     let other = scratch.create(&oid, LARGE).unwrap();
     assert!(!other.has_content() && files(&scratch).len() == 2);
     drop(other);
@@ -114,7 +114,7 @@ fn room_is_made_of_what_nobody_holds() {
     drop(scratch.create(&Oid([1; 32]), LARGE).unwrap());
     let held = scratch.create(&Oid([2; 32]), LARGE).unwrap();
     let small = scratch.create(&Oid([3; 32]), 10).unwrap();
-    // the second has found the disk full before the first has made room
+    // the second download has found the disk full before the first one has made room
     assert_eq!((scratch.make_room(0), scratch.make_room(0), scratch.make_room(1)), (Some(1), Some(1), None));
     assert!(files(&scratch).len() == 2 && held.path().exists() && small.path().exists());
 }
@@ -148,7 +148,7 @@ fn what_dead_processes_left_is_removed_and_nothing_else() {
     assert!(!path.exists(), "a failed download leaves nothing");
 }
 
-/// Others who can write to the folder may have put anything there.
+/// Other users with the right to write to the folder may have put anything there.
 #[cfg(unix)]
 #[test]
 fn what_is_no_file_is_neither_waited_for_nor_in_the_way() {
