@@ -43,8 +43,8 @@ pub const BLOCK_CHUNKS: usize = 16_384;
 pub const TERM_CONTENT_BYTES: usize = 8 * MIB;
 /// Most chunks in a shard that this version writes: about 4 MiB.
 pub const SHARD_CHUNKS: usize = 100_000;
-/// Most bytes of the frames that a term lies in: content that does not shrink, the other content of its first
-/// and last frame, and the frames' own bytes.
+/// Most bytes of the frames that a term lies in. They hold content that does not shrink, other content in the
+/// first and last frame, and the frames' own bytes.
 pub const TERM_FRAMES_BYTES: usize = 2 * TERM_CONTENT_BYTES;
 /// A shard that claims to be larger is not read.
 pub const SHARD_READ_BYTES: usize = 64 * MIB;
@@ -169,8 +169,8 @@ pub const MEMORY_AT_LEAST_BYTES: u64 = 48 * MIB as u64;
 pub const MEMORY_OF_COMMAND_BYTES: u64 = 160 * MIB as u64;
 /// Objects that git-lfs hands out in one go. It is useless to ask for more at a time.
 pub const TRANSFERS: u32 = 100;
-/// Most processes and threads for an agent: a shell, three threads of its own, one thread of the coordinator,
-/// and one of git-lfs that waits for the end of the agent.
+/// Most processes and threads for an agent: a shell, three threads of its own, one of the coordinator, and
+/// one of git-lfs. This last one waits for the end of the agent.
 pub const PROCESSES_OF_AGENT: u64 = 6;
 /// Processes and threads of git, git-lfs and the coordinator.
 pub const PROCESSES_BESIDE_AGENTS: u64 = 60;
@@ -348,8 +348,8 @@ pub const REDIRECTS: usize = 5;
 pub const CREDENTIALS_ANSWER_BYTES: usize = 1024 * KIB;
 /// Longest pause that a service can ask for. A longer one is shortened to this.
 pub const RETRY_AFTER_SECONDS: u64 = 24 * 60 * 60;
-/// Most bytes of an answer that is no file. A page of a listing has at most 5,000 names (Azure) of at most
-/// 1,024 characters, and some 1,500 bytes of other data for each.
+/// Most bytes of an answer that is no file. A page of a listing has at most 5,000 names (Azure). A name has
+/// at most 1,024 characters, and some 1,500 bytes of other data.
 pub const ANSWER_BYTES: u64 = 32 * MIB as u64;
 /// Most names in one folder of the index: a hundred commits a day for five years, with no replaced segment
 /// deleted. A push lists them all, twice. They take some 50 MB of memory. `compact` is due from
@@ -407,7 +407,7 @@ pub const CACHE_RANGE_COST_BYTES: u64 = 64 * KIB as u64;
 pub const CACHE_SLACK_SHARE: u64 = 16;
 /// One part in this many of a disk stays free of kept ranges.
 pub const CACHE_RESERVE_SHARE: u64 = 20;
-/// Most bytes of that reserve.
+/// Most bytes that stay free of kept ranges on a disk.
 pub const CACHE_RESERVE_AT_MOST_BYTES: u64 = 2 * 1024 * MIB as u64;
 /// Bytes of kept ranges that are removed at a time for objects, where the disk is full. If one part in
 /// [`CACHE_SLACK_SHARE`] is more, that much is removed.

@@ -295,8 +295,9 @@ impl Config {
         specific(store_url).or_else(|| specific(place)).or_else(|| self.get(&format!("lfs-cdc.{name}")))
     }
 
-    /// Returns every value of one of our settings that may have several: those of the store and the general
-    /// ones, in the order of the configuration. An empty value removes those before it, as in git.
+    /// Returns every value of one of our settings that may have several, in the order of the configuration.
+    /// These are the values for the store and the general ones. An empty value removes those before it, as in
+    /// git.
     pub fn settings(&self, name: &str, store_url: &str) -> Vec<&str> {
         let place = store_url.split_once('?').map_or(store_url, |(place, _)| place);
         let keys = [

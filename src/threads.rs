@@ -81,7 +81,7 @@ pub fn pool(name: &'static str, most: usize, least: usize) -> Result<ThreadPool>
     }
 }
 
-/// Returns the pool of this process for work on all cores. Jobs in it may wait for threads outside of it, but
+/// Returns the pool of this process for work on all cores. Jobs in it may wait for threads outside, but
 /// not for each other.
 pub fn cores() -> Result<&'static Arc<ThreadPool>> {
     static POOL: OnceLock<Arc<ThreadPool>> = OnceLock::new();

@@ -14,8 +14,8 @@ const NOTE: &str = "lfs/cdc/main-work-tree";
 const NOTE_BYTES: u64 = 16 * 1024;
 
 /// Finds the top for the shared git directory `git_dir` with this configuration. `current` is the top of the
-/// work tree that git works in now: the main one, a linked one, or any folder that the user has named.
-/// Returns None if nothing says where the main one is.
+/// work tree that git works in now. That is the main one, a linked one, or any folder that the user has
+/// named. Returns None if nothing says where the main one is.
 pub(super) fn find(git_dir: &Path, config: &Config, current: Option<&Path>, modes: Modes) -> Option<PathBuf> {
     let found = configured(git_dir, config).or_else(|| {
         let main = current.filter(|current| leads_to(current, git_dir));
@@ -78,7 +78,7 @@ fn note(git_dir: &Path, top: &Path, modes: Modes) {
     }
 }
 
-/// Writes a new file and renames it, so that no reader sees half of it.
+/// Writes a new file and renames it, so that no reader sees half a file.
 fn write(path: &Path, text: &str, modes: Modes) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     modes.make_folders(folder)?;
