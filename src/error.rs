@@ -1,13 +1,13 @@
-//! The one error of the program: a kind that says what a caller can do, and a message of one line.
+//! The one error type of the program: a kind that says how a caller can react, and a message of one line.
 
 use std::fmt;
 
 use crate::text;
 
-/// The result of everything that can fail here.
+/// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a caller can do about an error.
+/// The kinds of errors, by the reaction that they leave to a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The thing is not there.
@@ -16,22 +16,22 @@ pub enum Kind {
     Exists,
     /// The store or the system forbids it.
     Denied,
-    /// The store can't be reached, or has no room: trying again later may help.
+    /// The store can't be reached, or has no room. Another try later may help.
     Unreachable,
-    /// Bytes are not what was written.
+    /// Bytes differ from those that were written.
     Corrupt,
-    /// Somebody else holds it, or it changed too often meanwhile.
+    /// Another process holds it, or it changed too often meanwhile.
     Busy,
     /// The caller's input is wrong.
     Invalid,
-    /// What was read was written by a newer version of this program.
+    /// A newer version of this program has written the data.
     TooNew,
     /// A fault of this program, or of the machine it runs on.
     Internal,
 }
 
 impl Kind {
-    /// What can be done about errors of this kind that know nothing better.
+    /// Returns the remedy for errors of this kind that name none themselves.
     fn remedy(self) -> Option<&'static str> {
         match self {
             Self::NotFound => Some("check that nothing was removed from the store"),
@@ -40,24 +40,24 @@ impl Kind {
             Self::Corrupt => Some("restore it from a backup of the store"),
             Self::Busy => Some("try again"),
             Self::Internal => Some("try again, and if that doesn't help, report it with the log"),
-            // what is wrong there says what is right
+            // the message of such an error says how to correct it
             Self::Exists | Self::Invalid | Self::TooNew => None,
         }
     }
 }
 
-/// What failed and why, in one line, and what to do about it.
+/// An error: the failed step, the cause and the remedy, in one line.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
     remedy: Option<String>,
-    /// It was tried again, and failed for the same passing reason until the time was over.
+    /// True if it was tried again, and failed for the same passing reason until the time was over.
     is_lasting: bool,
 }
 
 impl Error {
-    /// An error of this kind.
+    /// Makes an error of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: one_line(message.into()), remedy: None, is_lasting: false }
     }
@@ -87,13 +87,13 @@ impl Error {
         Self::new(Kind::Internal, message)
     }
 
-    /// [`Kind::TooNew`], with the one remedy there is.
+    /// Makes a [`Kind::TooNew`] error with its only remedy.
     pub fn too_new(what: impl fmt::Display) -> Self {
         Self::new(Kind::TooNew, format!("{what} was written by a newer version of git-lfs-cdc"))
             .remedy("update git-lfs-cdc on this machine")
     }
 
-    /// An error of the file system while doing `what`, its kind taken from the cause.
+    /// Makes an error of the file system during `what`. Its kind follows from the cause.
     pub fn io(what: impl fmt::Display, cause: &std::io::Error) -> Self {
         use std::io::ErrorKind as E;
         let kind = match cause.kind() {
@@ -123,19 +123,19 @@ impl Error {
         }
     }
 
-    /// Adds what to do about it, unless that is known already.
+    /// Adds a remedy, unless there is one already.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy.get_or_insert(one_line(remedy.into()));
         self
     }
 
-    /// Says what was being done when it failed.
+    /// Adds the step that failed.
     pub fn context(mut self, doing: impl fmt::Display) -> Self {
         self.message = one_line(format!("{doing}: {}", self.message));
         self
     }
 
-    /// Says how often it was tried, and for how long.
+    /// Adds the number of tries, and the time that they took.
     pub fn tried(mut self, times: u32, time: std::time::Duration) -> Self {
         self.is_lasting = true;
         if times > 1 {
@@ -144,18 +144,19 @@ impl Error {
         self
     }
 
-    /// Whether it was tried until the time for that was over: the next request there will fare no better.
+    /// Returns true if it was tried until the time was over. The next request to the same place will fail
+    /// too.
     pub fn is_lasting(&self) -> bool {
         self.is_lasting
     }
 
-    /// What a caller can do about it.
+    /// Returns the kind, which says how a caller can react.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 }
 
-/// Several lines become one, and what a terminal would obey is written out.
+/// Joins several lines to one, and escapes characters that a terminal would obey.
 fn one_line(text: String) -> String {
     if !text.contains(text::is_hidden) {
         return text;

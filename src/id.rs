@@ -1,4 +1,4 @@
-//! Typed identifiers: what names an object, a chunk, a block, a shard, a commit and a store.
+//! Typed identifiers of objects, chunks, blocks, shards, commits and stores.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -61,17 +61,17 @@ hex_id!(
     Nonce, 8, "a nonce"
 );
 hex_id!(
-    /// Names a store for ever; chosen at random when the store is created.
+    /// The name of a store, for ever. It is chosen at random when the store is created.
     StoreId, 16, "a store id"
 );
 hex_id!(
-    /// A time-ordered id: 48 bits of milliseconds since 1970, 32 bits of weight, then 48 random bits, big-endian, so
-    /// that the order of ids (as bytes or as text) is the order of their times.
+    /// A time-ordered id: 48 bits of milliseconds since 1970, 32 bits of weight, then 48 random bits,
+    /// big-endian. So ids sort by their times, as bytes and as text.
     CommitId, 16, "a commit id"
 );
 
 impl ChunkId {
-    /// Eight bytes of the id, for hash tables: it is uniform already.
+    /// Returns eight bytes of the id for hash tables. They need no hash, because the id is uniform already.
     pub fn word(&self) -> u64 {
         let mut word = [0; 8];
         word.copy_from_slice(&self.0[..8]);
@@ -80,7 +80,7 @@ impl ChunkId {
 }
 
 impl ContentHash {
-    /// The hash of `bytes`.
+    /// Returns the hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
@@ -95,24 +95,24 @@ fn random<const N: usize>() -> Result<[u8; N]> {
 }
 
 impl Nonce {
-    /// A fresh random nonce.
+    /// Makes a new random nonce.
     pub fn random() -> Result<Self> {
         Ok(Self(random()?))
     }
 }
 
 impl StoreId {
-    /// A fresh random store id.
+    /// Makes a new random store id.
     pub fn random() -> Result<Self> {
         Ok(Self(random()?))
     }
 }
 
 impl CommitId {
-    /// The last time that an id can have.
+    /// The latest time that an id can have.
     pub const LAST_MILLISECONDS: u64 = (1 << 48) - 1;
 
-    /// A fresh id for the time `milliseconds` since 1970, of weight 1.
+    /// Makes a new id of weight 1 for the time `milliseconds` since 1970.
     pub fn new(milliseconds: u64) -> Result<Self> {
         let mut bytes = [0u8; 16];
         bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
@@ -120,27 +120,28 @@ impl CommitId {
         Ok(Self(bytes).weighing(1))
     }
 
-    /// The same id with another weight.
+    /// Returns the same id with another weight.
     pub fn weighing(mut self, weight: u32) -> Self {
         self.0[6..10].copy_from_slice(&weight.to_be_bytes());
         self
     }
 
-    /// The weight of an index segment: 1 if it replaces none, else more than all together that it replaces. A hint for
-    /// the order of reading.
+    /// Returns the weight of an index segment: 1 if it replaces no other. Otherwise it is more than the
+    /// weights of all replaced segments together. It is a hint for the order of reading.
     pub fn weight(&self) -> u32 {
         let mut bytes = [0u8; 4];
         bytes.copy_from_slice(&self.0[6..10]);
         u32::from_be_bytes(bytes)
     }
 
-    /// Whether a segment with this id may replace one with the id `other`: it sorts after that, and weighs more.
-    /// Weights end at [`u32::MAX`], so what weighs that much may replace anything before it.
+    /// Returns true if a segment with this id may replace one with the id `other`. It must sort after the
+    /// other, and weigh more. Weights end at [`u32::MAX`], so a segment of that weight may replace any before
+    /// it.
     pub fn may_replace(&self, other: &Self) -> bool {
         self > other && (self.weight() > other.weight() || self.weight() == u32::MAX)
     }
 
-    /// The time in the id: milliseconds since 1970.
+    /// Returns the time in the id: milliseconds since 1970.
     pub fn milliseconds(&self) -> u64 {
         let mut bytes = [0u8; 8];
         bytes[2..].copy_from_slice(&self.0[..6]);
@@ -154,9 +155,9 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
-            /// What the name begins with, and is sorted by.
+            /// The first part of the name. Names sort by it.
             pub $first: $First,
-            /// What the name ends with.
+            /// The last part of the name.
             pub $second: $Second,
         }
 
@@ -185,23 +186,23 @@ macro_rules! name {
 }
 
 name!(
-    /// Names a block for ever; the nonce makes it unique even for equal bytes.
+    /// The name of a block, for ever. The nonce makes it unique even for equal bytes.
     BlockId, "a block name", hash: ContentHash, nonce: Nonce
 );
 name!(
-    /// Names a shard for ever; the nonce makes it unique even for equal bytes.
+    /// The name of a shard, for ever. The nonce makes it unique even for equal bytes.
     ShardId, "a shard name", hash: ContentHash, nonce: Nonce
 );
 name!(
-    /// Names an index segment; a fresh segment's id is its commit's.
+    /// The name of an index segment. The id of a commit's own segment is the commit's id.
     SegmentId, "an index segment's name", id: CommitId, hash: ContentHash
 );
 name!(
-    /// Names a condemned list.
+    /// The name of a condemned list.
     CondemnedId, "a condemned list's name", id: CommitId, hash: ContentHash
 );
 
-/// The time by this machine's clock, in milliseconds since 1970.
+/// Returns the time by this machine's clock, in milliseconds since 1970.
 pub(crate) fn now_milliseconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

@@ -1,7 +1,7 @@
 //! git-lfs-cdc: a Git LFS custom transfer agent that stores objects as deduplicated chunks.
 //!
-//! Two ways lead through the crate, each told top to bottom in one place: a push in
-//! [`upload`], a pull in [`download`]. Modules have ranks, and import only lower ones:
+//! A push is told from top to bottom in [`upload`], a pull in [`download`]. Each module has a rank, and
+//! imports only modules of lower ranks:
 //!
 //! | rank | modules | knows |
 //! | --- | --- | --- |
@@ -17,7 +17,7 @@
 //! | 8 | [`coordinator`] | one engine for all agents of a command |
 //! | 9 | [`cli`] | commands, printing, exit codes |
 //!
-//! `docs/architecture.md` says more, and what is deliberately absent.
+//! `docs/architecture.md` says more, and also names the things that are left out on purpose.
 #![warn(missing_docs)]
 
 pub mod agent;

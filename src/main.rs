@@ -1,4 +1,4 @@
-//! git-lfs-cdc: argv in, exit code out.
+//! The program `git-lfs-cdc`: it takes the arguments and returns an exit code.
 
 fn main() -> std::process::ExitCode {
     git_lfs_cdc::cli::main()

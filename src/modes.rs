@@ -1,22 +1,22 @@
-//! Modes of what is made in a git directory and in its LFS storage: those that git-lfs itself would give. Where files have
-//! no modes, nothing is done.
+//! Modes of new files and folders in a git directory and in its LFS storage: the modes that git-lfs itself
+//! would give. On systems without modes, this module does nothing.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// What the owner of a file needs; git refuses a setting without it.
+/// The bits that the owner of a file needs. Git refuses a setting without them.
 const OWNERS: u32 = 0o600;
 
 /// The modes of new files and folders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
-    /// The mode of files, whatever the umask is. None if the umask decides.
+    /// The mode of files, independent of the umask. None if the umask decides.
     shared: Option<u32>,
 }
 
 impl Modes {
-    /// The modes by the value of git's `core.sharedRepository`, as git-lfs reads it.
+    /// Returns the modes for a value of git's `core.sharedRepository`, as git-lfs reads it.
     pub fn of(shared_repository: Option<&str>) -> Self {
         let value = shared_repository.unwrap_or("umask").to_lowercase();
         let shared = match value.as_str() {
@@ -28,12 +28,12 @@ impl Modes {
         Self { shared: shared.map(|mode: u32| mode & 0o666).filter(|mode| mode & OWNERS == OWNERS) }
     }
 
-    /// The mode to make a file with.
+    /// Returns the mode for making a file.
     pub fn file(self) -> u32 {
         self.shared.unwrap_or(0o666)
     }
 
-    /// Gives a file that was made just now its mode. Where that can't be, it stays as it is.
+    /// Gives a new file its mode. If that fails, the file keeps the mode that it has.
     pub fn give(self, file: &File) {
         #[cfg(unix)]
         if let Some(shared) = self.shared {
@@ -48,7 +48,7 @@ impl Modes {
         let _ = file;
     }
 
-    /// Makes a folder, and those above it, unless they are there.
+    /// Makes a folder and its missing parents.
     pub fn make_folders(self, path: &Path) -> io::Result<()> {
         match self.make_folder(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -71,8 +71,8 @@ impl Modes {
         }
     }
 
-    /// Who may read a file may enter a folder: git-lfs and git have it so. What a folder inherits from its parent (the
-    /// bit that hands on the group) stays.
+    /// Lets every user who may read a file enter a folder, as git-lfs and git do. The bit that a folder
+    /// inherits from its parent (it hands on the group) stays.
     #[cfg(unix)]
     fn give_folder(self, path: &Path) {
         use std::os::unix::fs::PermissionsExt;

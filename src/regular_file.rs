@@ -1,16 +1,16 @@
-//! Regular files in folders that others can write to. A FIFO, a device, a folder or a link in place of a file is
-//! refused: it is neither waited for nor read without end.
+//! Regular files in folders that others can write to. A FIFO, a device, a folder or a link in place of a file
+//! is refused. So no reader waits for it or reads without end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// What is done with a symbolic link that stands in place of the file.
+/// The treatment of a symbolic link in place of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// The file that it leads to is opened.
+    /// The file that the link leads to is opened.
     Followed,
-    /// It is refused.
+    /// The link is refused.
     Refused,
 }
 
@@ -19,7 +19,8 @@ pub fn open(path: &Path, links: Links) -> io::Result<File> {
     open_with(File::options().read(true), path, links)
 }
 
-/// Opens the regular file at `path` with these options. They must not truncate: it is opened before it is looked at.
+/// Opens the regular file at `path` with these options. They must not truncate, because the file is opened
+/// before its type is checked.
 pub fn open_with(options: &OpenOptions, path: &Path, links: Links) -> io::Result<File> {
     let file = without_waiting(options, links).open(path).map_err(|e| explain(e, path, links))?;
     match file.metadata()?.is_file() {
@@ -28,7 +29,7 @@ pub fn open_with(options: &OpenOptions, path: &Path, links: Links) -> io::Result
     }
 }
 
-/// The content of the regular file at `path`, which is refused if it has more than `most_bytes`.
+/// Reads the regular file at `path`. Refuses a file of more than `most_bytes`.
 pub fn read(path: &Path, links: Links, most_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path, links)?;
     let size_bytes = file.metadata()?.len();
@@ -36,7 +37,7 @@ pub fn read(path: &Path, links: Links, most_bytes: u64) -> io::Result<Vec<u8>> {
         return Err(too_large(most_bytes));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default());
-    // it may grow meanwhile
+    // the file may grow meanwhile
     file.take(most_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most_bytes {
         return Err(too_large(most_bytes));
@@ -44,7 +45,8 @@ pub fn read(path: &Path, links: Links, most_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// These options, without waiting for the other end of a FIFO or for a device, and without taking a terminal.
+/// Returns these options with flags added: opening waits neither for the other end of a FIFO nor for a
+/// device, and takes no terminal.
 #[cfg(unix)]
 pub fn without_waiting(options: &OpenOptions, links: Links) -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
@@ -59,13 +61,13 @@ pub fn without_waiting(options: &OpenOptions, links: Links) -> OpenOptions {
     options
 }
 
-/// These options: on this system only a named pipe is waited for, and none stands in a folder.
+/// Returns these options. On this system only opening a named pipe waits, and none stands in a folder.
 #[cfg(not(unix))]
 pub fn without_waiting(options: &OpenOptions, _: Links) -> OpenOptions {
     options.clone()
 }
 
-/// Says what stands there, where the system's own words don't.
+/// Names the thing at the path, where the system's own message doesn't.
 fn explain(error: io::Error, path: &Path, links: Links) -> io::Error {
     let found = match links {
         Links::Followed => fs::metadata(path),

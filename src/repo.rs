@@ -1,5 +1,5 @@
-//! The repository and its configuration. Git itself is asked: nothing else knows `git -c`,
-//! includes, worktrees and extensions as it does.
+//! The repository and its configuration. This module asks git itself, because nothing else knows `git -c`,
+//! includes, work trees and extensions as git does.
 
 mod main_work_tree;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::limit;
 use crate::modes::Modes;
 
-/// Which way objects go.
+/// The direction in which objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the store.
@@ -21,33 +21,33 @@ pub enum Direction {
     Download,
 }
 
-/// Git's configuration: keys as git prints them, later entries win.
+/// Git's configuration. Keys are written as git prints them, and later entries win.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     entries: Vec<(String, String)>,
-    /// So many of them, the first ones, come from `.lfsconfig`.
+    /// The number of entries from `.lfsconfig`. They come first.
     committed: usize,
 }
 
-/// Where a repository has its parts, and how it is configured.
+/// A repository: the places of its parts, and its configuration.
 #[derive(Clone, Debug)]
 pub struct Repo {
-    /// Where relative store paths are taken from: the top of the main work tree, or a bare
-    /// repository itself. None where nothing says where the main work tree is.
+    /// The folder for relative store paths: the top of the main work tree, or a bare repository itself. None
+    /// if nothing says where the main work tree is.
     pub top: Option<PathBuf>,
     /// The git directory that all work trees share.
     pub git_dir: PathBuf,
-    /// Where git-lfs keeps `objects/` and `tmp/`.
+    /// The folder in which git-lfs keeps `objects/` and `tmp/`.
     pub lfs_storage: PathBuf,
     /// The top of the work tree that git works in, if there is one.
     pub work_tree: Option<PathBuf>,
-    /// The modes of what is made in the git directory.
+    /// The modes of new files in the git directory.
     pub modes: Modes,
-    /// Git's configuration, and below it what `.lfsconfig` may set.
+    /// Git's configuration. Below it come the entries that `.lfsconfig` may set.
     pub config: Config,
 }
 
-/// Runs git and returns what it prints, or its complaint.
+/// Runs git and returns its output, or fails with its complaint.
 pub fn git(arguments: &[&str]) -> Result<String> {
     let output = Command::new("git").args(arguments).output();
     let output = output.map_err(|e| Error::io("running git", &e).remedy("install git"))?;
@@ -57,9 +57,9 @@ pub fn git(arguments: &[&str]) -> Result<String> {
     Err(complaint(arguments, &output))
 }
 
-/// Asks git something that it can't answer outside of a repository.
+/// Asks git a question that it can't answer outside of a repository.
 fn ask(arguments: &[&str]) -> Result<String> {
-    // its words are looked at, so they must be the English ones
+    // its message is searched below, so it must be the English one
     let output = Command::new("git").args(arguments).env("LC_ALL", "C").output();
     let output = output.map_err(|e| Error::io("running git", &e).remedy("install git"))?;
     if output.status.success() {
@@ -79,7 +79,8 @@ fn ask(arguments: &[&str]) -> Result<String> {
     })
 }
 
-/// The first line that a program prints for `--version`. Fails if it can't be run, or doesn't end soon.
+/// Returns the first line that a program prints for `--version`. Fails if it can't be run, or doesn't end
+/// soon.
 pub fn version_of(program: &str) -> Result<String> {
     let failed = |e| Error::io(format!("running {program}"), &e);
     let mut command = Command::new(program);
@@ -99,14 +100,14 @@ pub fn version_of(program: &str) -> Result<String> {
 }
 
 fn complaint(arguments: &[&str], output: &Output) -> Error {
-    // git-lfs complains where others report
+    // git-lfs prints complaints to stdout
     let words = if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr };
     let words = String::from_utf8_lossy(words);
     Error::invalid(format!("git {}: {}", arguments.join(" "), words.trim()))
 }
 
-/// One value of git's configuration, from the file that `scope` names (`--global`, say), or as git sees
-/// it. `None` if it isn't set.
+/// Reads one value of git's configuration, from the file that `scope` names (`--global`, for example), or
+/// from all files as git does. Returns `None` if it isn't set.
 pub fn config_value(scope: Option<&str>, key: &str) -> Result<Option<String>> {
     let arguments: Vec<&str> = ["config"].into_iter().chain(scope).chain(["--get-all", key]).collect();
     let output = Command::new("git").args(&arguments).output();
@@ -119,7 +120,7 @@ pub fn config_value(scope: Option<&str>, key: &str) -> Result<Option<String>> {
 }
 
 impl Repo {
-    /// The repository that the current directory, or `GIT_DIR`, belongs to.
+    /// Finds the repository of the current directory, or of `GIT_DIR`.
     pub fn discover() -> Result<Self> {
         let asked = ask(&["rev-parse", "--absolute-git-dir", "--git-common-dir", "--is-bare-repository"])?;
         if asked.contains(char::REPLACEMENT_CHARACTER) {
@@ -143,20 +144,21 @@ impl Repo {
         Ok(Self { top, git_dir, lfs_storage, work_tree, modes, config })
     }
 
-    /// Where relative paths are taken from that are no stores.
+    /// Returns the folder for relative paths that are no stores.
     pub fn base(&self) -> &Path {
         self.top.as_ref().unwrap_or(&self.git_dir)
     }
 }
 
-/// The top of the work tree that git works in. Inside a git directory there is none: git and git-lfs go on without.
+/// Returns the top of the work tree that git works in. Inside a git directory there is none, and git and
+/// git-lfs work without it.
 fn work_tree() -> Option<PathBuf> {
     let top = git(&["rev-parse", "--show-toplevel"]).ok()?;
     Some(PathBuf::from(top.trim_end_matches('\n')))
 }
 
-/// The LFS URL that `.lfsconfig` has on a remote's main branch, as far as this clone knows it. A commit that is checked
-/// out may be older than that file.
+/// Reads the LFS URL that `.lfsconfig` has on a remote's main branch, as far as this clone knows it. The
+/// commit that is checked out may be older than that file.
 pub fn newest_lfs_url(remote: &str) -> Option<String> {
     let blob = format!("refs/remotes/{remote}/HEAD:.lfsconfig");
     let config = Config::read(&["config", "-z", "--list", "--blob", &blob]).ok()?;
@@ -167,13 +169,13 @@ fn is_same(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Whether git takes a value for true.
+/// Returns true if git reads this value as true.
 fn is_true(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "1")
 }
 
-/// `.lfsconfig` from the work tree, else from the index, else from HEAD, as git-lfs reads it, and of
-/// it only what git-lfs allows there.
+/// Reads `.lfsconfig` from the work tree, else from git's index, else from HEAD, as git-lfs does. Keeps only
+/// the keys that git-lfs allows there.
 fn lfsconfig(work_tree: Option<&Path>) -> Config {
     let file = work_tree.map(|top| top.join(".lfsconfig")).filter(|file| file.exists());
     let read = match file.as_deref().and_then(Path::to_str) {
@@ -190,19 +192,19 @@ fn lfsconfig(work_tree: Option<&Path>) -> Config {
 }
 
 impl Config {
-    /// One that holds these.
+    /// Makes a configuration with these entries.
     #[cfg(test)]
     pub(crate) fn of(entries: &[(&str, &str)]) -> Self {
         let own = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
         Self { entries: entries.iter().map(own).collect(), committed: 0 }
     }
 
-    /// Git's configuration where this process is, which may be outside of any repository.
+    /// Reads git's configuration in the current directory, which may be outside of any repository.
     pub fn here() -> Result<Self> {
         Self::read(&["config", "-z", "--list"])
     }
 
-    /// The configuration as the main work tree has it, for the git directory that all work trees share.
+    /// Reads the configuration of the main work tree, by the git directory that all work trees share.
     fn of_main(git_dir: &Path) -> Option<Self> {
         Self::read(&["--git-dir", git_dir.to_str()?, "config", "-z", "--list"]).ok()
     }
@@ -222,17 +224,17 @@ impl Config {
         self.entries.splice(0..0, lower.entries);
     }
 
-    /// The value of a key, its section and name in lower case.
+    /// Returns the value of a key. Its section and name are in lower case.
     pub fn get(&self, key: &str) -> Option<&str> {
         Some(self.entries[self.position(key)?].1.as_str())
     }
 
-    /// Where the entry stands that counts for a key.
+    /// Returns the place of the entry that counts for a key.
     fn position(&self, key: &str) -> Option<usize> {
         self.entries.iter().rposition(|(k, _)| k == key)
     }
 
-    /// The names of all remotes.
+    /// Returns the names of all remotes.
     pub fn remotes(&self) -> BTreeSet<&str> {
         let name = |key: &'_ str| -> Option<(usize, usize)> {
             let rest = key.strip_prefix("remote.")?;
@@ -243,14 +245,15 @@ impl Config {
         keys.filter_map(|key| name(key).map(|(start, length)| &key[start..start + length])).collect()
     }
 
-    /// The LFS URL of a remote, found as git-lfs finds it. `None` if nothing but the remote's own
-    /// URL is configured: then git-lfs derives a server's address from that.
+    /// Returns the LFS URL of a remote, in git-lfs's order. Returns `None` if only the remote's own URL is
+    /// configured. Then git-lfs derives a server's address from that.
     pub fn lfs_url(&self, remote: &str, direction: Direction) -> Option<String> {
         let (_, url) = &self.entries[self.lfs_url_position(remote, direction)?];
         Some(self.aliased(url, direction == Direction::Upload))
     }
 
-    /// Whether that URL comes from `.lfsconfig`, so from whoever wrote the repository, and not from git's configuration.
+    /// Returns true if that URL comes from `.lfsconfig`, so from the authors of the repository, and not from
+    /// git's configuration.
     pub fn is_lfs_url_committed(&self, remote: &str, direction: Direction) -> bool {
         self.lfs_url_position(remote, direction).is_some_and(|position| position < self.committed)
     }
@@ -284,16 +287,17 @@ impl Config {
         push.or_else(|| replaced(".insteadof")).unwrap_or_else(|| url.to_owned())
     }
 
-    /// A setting of ours: `lfs-cdc.<store URL>.<name>` if there is one, with or without the URL's query,
-    /// else `lfs-cdc.<name>`.
+    /// Returns one of our settings: `lfs-cdc.<store URL>.<name>` if it is set, with or without the URL's
+    /// query. Otherwise `lfs-cdc.<name>`.
     pub fn setting(&self, name: &str, store_url: &str) -> Option<&str> {
         let place = store_url.split_once('?').map_or(store_url, |(place, _)| place);
         let specific = |url: &str| self.get(&format!("lfs-cdc.{url}.{name}"));
         specific(store_url).or_else(|| specific(place)).or_else(|| self.get(&format!("lfs-cdc.{name}")))
     }
 
-    /// Every value of a setting of ours that may have several: those of the store and the general ones, in the order of
-    /// the configuration. An empty value takes back those before it, as with git's own.
+    /// Returns every value of one of our settings that may have several, in the order of the configuration.
+    /// These are the values for the store and the general ones. An empty value removes those before it, as in
+    /// git.
     pub fn settings(&self, name: &str, store_url: &str) -> Vec<&str> {
         let place = store_url.split_once('?').map_or(store_url, |(place, _)| place);
         let keys = [
@@ -312,7 +316,8 @@ impl Config {
         values
     }
 
-    /// A setting of ours for single stores: each URL that it is set for, and the value. The last that counts wins.
+    /// Returns a setting of ours for single stores: each URL for which it is set, and the value. The last
+    /// matching entry wins.
     pub fn settings_by_store(&self, name: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
         let suffix = format!(".{name}");
         self.entries.iter().filter_map(move |(key, value)| {
@@ -321,7 +326,7 @@ impl Config {
         })
     }
 
-    /// Keys of ours that this version doesn't know: most likely misspelt.
+    /// Returns our keys that this version doesn't know. Most likely they are misspelt.
     pub fn unknown_settings(&self, known: &[&str]) -> Vec<&str> {
         let keys = self.entries.iter().map(|(key, _)| key.as_str());
         let ours = keys.filter(|key| key.starts_with("lfs-cdc."));

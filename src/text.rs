@@ -1,9 +1,10 @@
-//! Text from elsewhere, made safe to show: to a terminal, in a log, and as a part of a command that a user pastes.
+//! Text from elsewhere, made safe for a terminal, for a log, and for a command that a user pastes.
 
 use std::borrow::Cow;
 
-/// One line that a terminal shows as it is: control characters and invisible ones are written as escapes, `\n` or
-/// `\u{1b}`. A repository, a store or a server may have put them there to move the cursor or to forge a line.
+/// Returns one line that a terminal shows without obeying it. Control characters and invisible characters
+/// become escapes, `\n` or `\u{1b}`. A repository, a store or a server may have put them there to move the
+/// cursor or to forge a line.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
@@ -19,7 +20,8 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The same JSON with hidden characters as escapes: they can only stand inside its strings. Its own line ends stay.
+/// Returns the same JSON with hidden characters as escapes. Such characters can only stand inside its
+/// strings. Its own line ends stay.
 pub fn visible_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
@@ -34,8 +36,8 @@ pub fn visible_json(json: &str) -> String {
     shown
 }
 
-/// A control character, or one that changes how others are shown and has no look of its own: directions, line
-/// separators, fillers and tags. Joiners stay: some scripts need them.
+/// Returns true for a control character, and for an invisible one that changes how others are shown:
+/// directions, line separators, fillers and tags. Joiners stay, because some scripts need them.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -53,7 +55,7 @@ pub fn is_hidden(c: char) -> bool {
         )
 }
 
-/// A word of a POSIX shell that means this text, for a command that a user is to paste.
+/// Returns a word of a POSIX shell that means this text, for a command that a user pastes.
 pub fn shell_word(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

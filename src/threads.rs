@@ -1,4 +1,5 @@
-//! Threads. All of them are started here, so a system that refuses one causes an error and no panic.
+//! Threads. Every thread of the program is started here, so a refusal of the system becomes an error and no
+//! panic.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -7,7 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
 
-/// Work that no thread was to be had for.
+/// Work for which the system gave no thread.
 pub struct Refused<W> {
     /// The work, not begun.
     pub work: W,
@@ -15,7 +16,7 @@ pub struct Refused<W> {
     pub error: Error,
 }
 
-/// Runs `work` on a thread of its own. If the system refuses one, the caller gets the work back.
+/// Runs `work` on a new thread. If the system refuses one, the caller gets the work back.
 pub fn spawn<W: FnOnce() + Send + 'static>(name: &str, work: W) -> Result<(), Refused<W>> {
     spawn_by(start(name), work)
 }
@@ -38,7 +39,7 @@ fn spawn_by<W: FnOnce() + Send + 'static>(builder: Builder, work: W) -> Result<(
     }
 }
 
-/// Runs `work` on a thread of its own that ends before `scope` does.
+/// Runs `work` on a new thread that ends before `scope` does.
 pub fn spawn_scoped<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
@@ -47,7 +48,8 @@ pub fn spawn_scoped<'scope, T: Send + 'scope>(
     start(name).spawn_scoped(scope, work).map_err(|cause| refused(&cause))
 }
 
-/// Does two things at the same time, or one after the other where no thread is to be had. Nothing comes of `there` if it panics.
+/// Does two things at the same time, or one after the other if the system gives no thread. Returns None for
+/// `there` if that panics.
 pub fn join<A: Send, B>(there: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (Option<A>, B) {
     let place = Mutex::new(Some(there));
     let run = || take(&place).map(|work| work());
@@ -62,7 +64,8 @@ pub fn join<A: Send, B>(there: impl FnOnce() -> A + Send, here: impl FnOnce() ->
     })
 }
 
-/// A pool of `most` threads, or of fewer where the system allows no more, but `least` of them.
+/// Makes a pool of `most` threads. Makes a smaller one if the system allows no more, but with at least
+/// `least` threads.
 pub fn pool(name: &'static str, most: usize, least: usize) -> Result<ThreadPool> {
     let mut threads = most.max(least);
     loop {
@@ -78,7 +81,8 @@ pub fn pool(name: &'static str, most: usize, least: usize) -> Result<ThreadPool>
     }
 }
 
-/// The pool of this process for work on all cores. Jobs there may wait for threads outside of it, but not for each other.
+/// Returns the pool of this process for work on all cores. Jobs in it may wait for threads outside, but
+/// not for each other.
 pub fn cores() -> Result<&'static Arc<ThreadPool>> {
     static POOL: OnceLock<Arc<ThreadPool>> = OnceLock::new();
     static MAKING: Mutex<()> = Mutex::new(());
@@ -92,7 +96,7 @@ pub fn cores() -> Result<&'static Arc<ThreadPool>> {
     }
 }
 
-/// As many threads as there are cores, unless the user says otherwise.
+/// Returns the number of cores, unless the user sets another number of threads.
 fn count() -> usize {
     let set = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok());
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -107,7 +111,8 @@ fn take<W>(place: &Mutex<Option<W>>) -> Option<W> {
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Says what is missing. The system has one code for too many processes and too little memory.
+/// Makes the error for a refused thread. The system has one code for too many processes and too little
+/// memory.
 pub(crate) fn refused(cause: &dyn std::error::Error) -> Error {
     Error::busy(format!("the system lets this process start no more threads ({cause})")).remedy(
         "allow more processes (ulimit -u, the container's pids limit) or memory, or have git-lfs start fewer agents: \

@@ -1,4 +1,4 @@
-//! The other side of a session: asks as git-lfs does. An agent that has no engine of its own uses it.
+//! The client of a session: it asks as git-lfs does. An agent without an engine of its own uses it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::limit;
 use crate::progress::Progress;
 use crate::repo::Direction;
 
-/// An object that a session is asked for.
+/// An object that a client asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Object<'a> {
-    /// Its name.
+    /// Its SHA-256.
     pub oid: &'a Oid,
     /// Its size.
     pub size_bytes: u64,
@@ -22,17 +22,17 @@ pub struct Object<'a> {
     pub path: Option<&'a Path>,
 }
 
-/// What came of asking.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Answer {
     /// The session's answer; for a download, the finished file.
     Final(Result<Option<PathBuf>>),
-    /// The session is gone, or is none. Nothing is known of the object.
+    /// The session is gone, or the other side is no session. Nothing is known about the object.
     Lost,
 }
 
-/// A session that others than git-lfs talk to. Reading may time out now and again: then it is seen whether
-/// the answer is still wanted.
+/// A client's side of a session. Reads may time out now and again. Then the client checks if the answer is
+/// still wanted.
 pub struct Client<R, W> {
     input: BufReader<R>,
     output: W,
@@ -40,7 +40,7 @@ pub struct Client<R, W> {
 }
 
 impl<R: Read, W: Write> Client<R, W> {
-    /// Begins a session. Waits for its answer for as long as it `goes_on`.
+    /// Begins a session. Waits for its answer as long as `goes_on` returns true.
     pub fn begin(input: R, output: W, direction: Direction, goes_on: impl Fn() -> bool) -> io::Result<Self> {
         let mut client = Self { input: BufReader::new(input), output, line: Vec::new() };
         let operation = match direction {
@@ -58,8 +58,8 @@ impl<R: Read, W: Write> Client<R, W> {
         }
     }
 
-    /// Has one object moved, and follows how far it is. After [`Answer::Lost`], and when nobody wants the
-    /// object any more, the session is out of step and can't be used again.
+    /// Asks for one object, and follows its progress. After [`Answer::Lost`], or if the object is not wanted
+    /// any more, the session is out of step. It can't be used again.
     pub fn ask(&mut self, object: Object<'_>, progress: &Progress) -> Answer {
         self.try_ask(object, progress).unwrap_or_else(|e| {
             tracing::debug!("the session is lost: {e}");
@@ -100,7 +100,7 @@ impl<R: Read, W: Write> Client<R, W> {
         self.output.flush()
     }
 
-    /// The next line, or nothing yet.
+    /// Reads the next line. Returns None if it is not here yet.
     fn hear(&mut self) -> io::Result<Option<Answered>> {
         let left = (limit::PROTOCOL_LINE_BYTES + 1).saturating_sub(self.line.len()) as u64;
         match self.input.by_ref().take(left).read_until(b'\n', &mut self.line) {

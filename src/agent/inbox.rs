@@ -1,4 +1,4 @@
-//! What a session waits for: the lines of its client, and the end of the object that it moves.
+//! The events of a session: the lines of its client, and the end of the object that it moves.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -12,17 +12,18 @@ use crate::limit;
 use crate::local::partial_download;
 use crate::threads;
 
-/// Something that has come.
+/// An event of a session.
 pub(super) enum Event {
     Line(Vec<u8>),
-    /// A line that was too long to be kept.
+    /// A line that was too long, and was dropped.
     Oversized,
     End,
     /// The result of an object.
     Done(Result<Option<Download>>),
 }
 
-/// A finished download that git-lfs was not told of yet: if it never is, nobody will come for it.
+/// A finished download that git-lfs does not know of yet. If git-lfs never
+/// hears about the file, it is kept for the next download or removed.
 pub(super) struct Download(PathBuf);
 
 impl Download {
@@ -34,7 +35,7 @@ impl Download {
         self.0.clone()
     }
 
-    /// git-lfs knows of it, and the file is git-lfs's own from now on.
+    /// Notes that git-lfs knows of the file, which belongs to git-lfs from now on.
     pub(super) fn was_told(mut self) {
         self.0.clear();
     }
@@ -62,12 +63,12 @@ impl<R: Read + Send + 'static> Inbox<R> {
         Self { input: Some(BufReader::new(input)), sender, receiver, waiting: VecDeque::new() }
     }
 
-    /// A way to send events from other threads.
+    /// Returns a sender for events from other threads.
     pub(super) fn sender(&self) -> Sender<Event> {
         self.sender.clone()
     }
 
-    /// Waits for the next event. Lines are read on the present thread while no other thread reads them.
+    /// Waits for the next event. Reads lines on this thread as long as no other thread reads them.
     pub(super) fn next(&mut self) -> Event {
         match (self.waiting.pop_front(), &mut self.input) {
             (Some(event), _) => event,
@@ -76,17 +77,18 @@ impl<R: Read + Send + 'static> Inbox<R> {
         }
     }
 
-    /// Waits until `deadline` for what other threads send. Lines are among it if another thread reads them.
+    /// Waits until `deadline` for an event from another thread. That includes lines if another thread reads
+    /// them.
     pub(super) fn next_before(&self, deadline: Instant) -> Option<Event> {
         self.receiver.recv_deadline(deadline).ok()
     }
 
-    /// Has an event wait until the object under way is done.
+    /// Keeps an event until the object under way is done.
     pub(super) fn put_off(&mut self, event: Event) {
         self.waiting.push_back(event);
     }
 
-    /// Has another thread read from now on. Nothing changes if the system refuses one.
+    /// Lets another thread read from now on. Nothing changes if the system refuses one.
     pub(super) fn read_elsewhere(&mut self) -> Result<()> {
         if self.input.is_none() {
             return Ok(());
@@ -100,7 +102,7 @@ impl<R: Read + Send + 'static> Inbox<R> {
             }
         };
         threads::spawn("input", read).map_err(|refused| refused.error)?;
-        // only now, since a refused thread would take the input with it
+        // only now, because a refused thread would take the input with it
         if let Some(input) = self.input.take() {
             let _ = to_thread.send(input);
         }
@@ -108,7 +110,7 @@ impl<R: Read + Send + 'static> Inbox<R> {
     }
 }
 
-/// The thread that reads. However it ends, the session hears of the end.
+/// The thread that reads. However it ends, it tells the session.
 struct Reader {
     events: Sender<Event>,
 }
@@ -131,7 +133,7 @@ impl Drop for Reader {
     }
 }
 
-/// The next line, or the end.
+/// Reads the next line, or the end.
 fn read_event(input: &mut impl BufRead) -> Event {
     let mut line = Vec::new();
     let limit = limit::PROTOCOL_LINE_BYTES as u64;
@@ -143,7 +145,7 @@ fn read_event(input: &mut impl BufRead) -> Event {
             Ok(_) => Event::Oversized,
             Err(_) => Event::End,
         },
-        // the last line has no end: a request may have been cut off, so nobody waits for it
+        // the last line has no end: the request may have been cut off, and git-lfs waits for no answer
         _ => Event::End,
     }
 }

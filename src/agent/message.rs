@@ -9,18 +9,18 @@ use crate::id::Oid;
 use crate::repo::Direction;
 use crate::text;
 
-/// How git-lfs begins a session.
+/// The beginning of a session, as git-lfs sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Init {
-    /// Which way objects go.
+    /// The direction in which objects go.
     pub direction: Direction,
     /// The remote's name, or its URL.
     pub remote: String,
-    /// For how many objects it asks at a time, of this agent and others of the same command.
+    /// The number of objects that git-lfs asks for at a time, from all agents of the command.
     pub transfers: usize,
 }
 
-/// What git-lfs asks.
+/// A request of git-lfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// Begins a session.
@@ -56,7 +56,7 @@ enum Line {
     Terminate,
 }
 
-/// Whether a line is one that git-lfs may send: for tests of untrusted lines.
+/// Returns true if git-lfs may send this line. For tests of untrusted lines.
 #[doc(hidden)]
 pub fn is_understood(line: &[u8]) -> bool {
     let oid = Request::oid_of(line);
@@ -89,8 +89,8 @@ impl Request {
         })
     }
 
-    /// The oid in a line that could not be read as a request, as far as it can be made out: an answer
-    /// for the wrong object would put git-lfs out of step.
+    /// Returns the oid in a line that is no valid request, as far as it can be read. An answer for the wrong
+    /// object would put git-lfs out of step.
     pub(super) fn oid_of(line: &[u8]) -> String {
         let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
         let oid = value.as_ref().and_then(|v| v.get("oid")?.as_str());
@@ -98,17 +98,17 @@ impl Request {
     }
 }
 
-/// What we answer.
+/// An answer to git-lfs.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Reply<'a> {
-    /// To `init`.
+    /// The answer to `init`.
     Ready {},
-    /// To an `init` that can't be served.
+    /// The answer to an `init` that can't be served.
     Refused { error: Failure },
-    /// Meanwhile.
+    /// Progress of an object.
     Progress(Progress<'a>),
-    /// At the end of each object.
+    /// The final answer for an object.
     Complete(Complete<'a>),
 }
 
@@ -130,7 +130,7 @@ pub(super) struct Complete<'a> {
     pub error: Option<Failure>,
 }
 
-/// What a client says to a session: as git-lfs does, and no more than a session needs.
+/// A request of a client to a session, as git-lfs sends it, with only the fields that a session needs.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(super) enum Asked<'a> {
@@ -139,7 +139,7 @@ pub(super) enum Asked<'a> {
     Download { oid: &'a str, size: u64 },
 }
 
-/// What a client hears: any [`Reply`].
+/// An answer as a client reads it: any [`Reply`].
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answered {
@@ -161,7 +161,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The error's line, and where more is to be found.
+    /// Makes a failure from the error's line and the place of the log.
     pub(super) fn new(error: &Error, log: Option<&std::path::Path>) -> Self {
         let message = match log {
             Some(log) => format!("{PREFIX}{error} (log: {})", text::visible(&log.to_string_lossy())),
@@ -170,7 +170,7 @@ impl Failure {
         Self { code: code(error.kind()), message }
     }
 
-    /// The error that is shown like this. What to do about it stands behind the last semicolon.
+    /// Returns the error that this failure shows. Its remedy stands behind the last semicolon.
     pub(super) fn into_error(self) -> Error {
         let kind = KINDS.iter().find(|kind| code(**kind) == self.code).copied().unwrap_or(Kind::Internal);
         let message = self.message.strip_prefix(PREFIX).unwrap_or(&self.message);
@@ -181,10 +181,10 @@ impl Failure {
     }
 }
 
-/// So that users see who speaks.
+/// The beginning of each message, so that users see which program speaks.
 const PREFIX: &str = "git-lfs-cdc: ";
 
-/// All of them.
+/// All kinds.
 const KINDS: [Kind; 9] = [
     Kind::NotFound,
     Kind::Exists,
@@ -197,7 +197,7 @@ const KINDS: [Kind; 9] = [
     Kind::Internal,
 ];
 
-/// git-lfs prints the code in brackets; it means nothing to it.
+/// Returns the code for a kind. git-lfs prints it in brackets, and does not interpret it.
 fn code(kind: Kind) -> u32 {
     match kind {
         Kind::NotFound => 404,

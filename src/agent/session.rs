@@ -1,9 +1,12 @@
-//! One session: a state machine between the lines of git-lfs and an engine.
+//! A session: a state machine between the lines of git-lfs and an engine.
 //!
-//! Every line but `terminate` gets exactly one final answer, whatever is in it, so that the stream
-//! never falls out of step. Until the first object comes, one thread does all: it waits for lines. From then on one thread
-//! reads, one writes, and one moves the object; so the end of the input is noticed whatever the store is doing. Where the
-//! system refuses these threads, the object is moved on the present one, and the end is noticed after it.
+//! Every line but `terminate` gets exactly one final answer, even a damaged one, so that the stream never
+//! falls out of step.
+//!
+//! Until the first object comes, one thread does everything: it waits for lines. From then on one thread
+//! reads, one writes, and one moves the object. So the session notices the end of the input even if the store
+//! doesn't answer. If the system refuses these threads, the session's own thread moves the object, and
+//! notices the end after it.
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -21,13 +24,13 @@ use crate::progress::Progress;
 use crate::repo::Direction;
 use crate::threads;
 
-/// How long a transfer may take to clean up when the input has ended.
+/// Time for a transfer to clean up after the end of the input.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// How long an engine may take to finish when git-lfs has said that it has no more objects; git-lfs itself
-/// waits for 30 s.
+/// Time for an engine to finish after git-lfs has said that it has no more objects. git-lfs itself waits for
+/// 30 s.
 const FINISH: Duration = Duration::from_secs(15);
 
-/// Why a session ended.
+/// The reason for the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// git-lfs has no more objects.
@@ -36,16 +39,17 @@ enum Ending {
     Left,
 }
 
-/// Where the session stands.
+/// The state of a session.
 enum State<T> {
-    /// Nothing was said yet.
+    /// No line has come yet.
     New,
     /// `init` was answered.
     Ready { direction: Direction, engine: Arc<T> },
 }
 
-/// Serves git-lfs until it says `terminate` or its end of the pipe closes. `engine` makes what moves its objects; it
-/// must not wait for anything, as `init` is answered after it. Fails only if answers can't be written any more.
+/// Serves git-lfs until it says `terminate` or closes its end of the pipe. `engine` makes the object that
+/// moves git-lfs's objects. It must not wait, because `init` is answered after it. Fails only if answers
+/// can't be written any more.
 pub fn run<T: Transfer + 'static>(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
@@ -62,8 +66,9 @@ pub fn run<T: Transfer + 'static>(
     served.map(drop)
 }
 
-/// Serves a client whose `init` is on its way and was answered by [`welcome`]. Does all on the present thread: its
-/// objects are moved to their end even if the client goes away meanwhile, unless the engine cancels them.
+/// Serves a client that begins with `init`, which [`welcome`] has answered already. Does everything on this
+/// thread. Its objects are moved to their end even if the client leaves meanwhile, unless the engine cancels
+/// them.
 pub fn run_here<T: Transfer + 'static>(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
@@ -80,7 +85,7 @@ pub fn run_here<T: Transfer + 'static>(
     session.serve().map(drop)
 }
 
-/// Answers `init`, whether or not it has come.
+/// Answers `init`, even before it has come.
 pub fn welcome(output: &mut impl Write) -> std::io::Result<()> {
     write_line(output, &Reply::Ready {})
 }
@@ -101,7 +106,7 @@ struct Session<T, R, W, F> {
     output: Arc<Mutex<W>>,
     engine: F,
     state: State<T>,
-    /// No further threads are to be started.
+    /// True if the session must not start threads.
     is_alone: bool,
 }
 
@@ -146,7 +151,7 @@ where
         }
     }
 
-    /// Answers one request. Breaks when the session ended meanwhile.
+    /// Answers one request. Breaks if the session has ended meanwhile.
     fn answer(&mut self, request: Request) -> std::io::Result<ControlFlow<()>> {
         match (request, &self.state) {
             (Request::Init(init), State::New) => {
@@ -154,7 +159,7 @@ where
                 let engine = (self.engine)(init);
                 self.state = State::Ready { direction, engine: engine.clone() };
                 self.say(&Reply::Ready {})?;
-                // without a thread for it, the first object prepares it
+                // if the system refuses a thread, the first object prepares the engine
                 let _ = threads::spawn("prepare", move || engine.prepare());
             }
             (Request::Init(_), State::Ready { .. }) => {
@@ -177,8 +182,8 @@ where
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Moves one object: progress at once and then now and again, and one final answer. Breaks when
-    /// the session ended meanwhile.
+    /// Moves one object. Reports progress at once and then now and again, and gives one final answer. Breaks
+    /// if the session has ended meanwhile.
     fn transfer(
         &mut self,
         wanted: Direction,
@@ -211,7 +216,8 @@ where
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Starts the work on a thread of its own, because it takes a store that may not answer. Does it here if there is none.
+    /// Starts the work on a new thread, because the store may not answer. Does the work here if the system
+    /// refuses a thread.
     fn start(
         &mut self,
         wanted: Direction,
@@ -250,8 +256,8 @@ where
         Ok(())
     }
 
-    /// Reports progress until the transfer is done. Nothing comes of it if git-lfs has ended the session, or
-    /// hears nothing any more: then the transfer is asked to stop, and gets a moment to clean up.
+    /// Reports progress until the transfer is done. Returns None if git-lfs has ended the session. Then, and
+    /// if a report can't be written, the transfer is told to stop, and gets a moment to clean up.
     fn follow(
         &mut self,
         progress: &Progress,
@@ -264,7 +270,8 @@ where
                 Some(Event::Done(done)) => return Ok(Some(done)),
                 Some(Event::End) => break,
                 Some(Event::Line(line)) if matches!(Request::parse(&line), Ok(Request::Terminate)) => break,
-                // git-lfs waits for our answer before it asks again; whoever doesn't is served in turn
+                // git-lfs waits for our answer before it asks again; lines of a client that doesn't wait are
+                // served in turn
                 Some(event) => self.inbox.put_off(event),
                 None => said = self.report(reported, progress.done()),
             }
@@ -279,7 +286,7 @@ where
         said.map(|()| None)
     }
 
-    /// Lets the engine finish, for a while: nobody waits for what it does then.
+    /// Lets the engine finish, for [`FINISH`] at most. No object waits for its work then.
     fn finish(&mut self) {
         let State::Ready { engine, .. } = &self.state else { return };
         let (engine, (done, finished)) = (engine.clone(), crossbeam_channel::bounded(1));
@@ -293,7 +300,7 @@ where
         }
     }
 
-    /// The final answer to a line that can't be served.
+    /// Gives the final answer to a line that can't be served.
     fn reject(&mut self, oid: &str, error: &Error) -> std::io::Result<()> {
         tracing::error!("object {oid:?}: {error}");
         let log = match &self.state {
@@ -307,7 +314,7 @@ where
         }
     }
 
-    /// Says how far an object is, if that is news.
+    /// Reports the progress of an object, if it is news.
     fn report(&self, reported: &Mutex<Reported>, bytes: u64) -> std::io::Result<()> {
         report(&self.output, reported, bytes)
     }
@@ -323,7 +330,7 @@ fn report<W: Write>(output: &Mutex<W>, reported: &Mutex<Reported>, bytes: u64) -
     news.map_or(Ok(()), |news| write_line(&mut *locked(output), &news))
 }
 
-/// What git-lfs was told of an object's progress.
+/// The progress of an object as git-lfs knows it.
 struct Reported {
     oid: String,
     size_bytes: u64,
@@ -332,8 +339,8 @@ struct Reported {
 }
 
 impl Reported {
-    /// The line that reports `bytes`, unless that is no news. Never more than the size, never less
-    /// than before.
+    /// Returns the line that reports `bytes`, unless they are no news. The bytes are never more than the
+    /// size, and never fewer than before.
     fn advance(&mut self, bytes: u64) -> Option<Reply<'_>> {
         let bytes = bytes.min(self.size_bytes);
         let since = bytes.checked_sub(self.bytes).filter(|since| *since > 0)?;

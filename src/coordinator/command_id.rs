@@ -1,18 +1,19 @@
-//! Which command this process works for: all its agents, and no others, come to the same answer.
+//! The identity of the git-lfs command that this process works for. All its agents, and no others, compute
+//! the same name.
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::rendezvous::PROTOCOL;
 use crate::repo::Direction;
 
-/// How git-lfs's process is called.
+/// The names of git-lfs's process.
 const GIT_LFS: &[&str] = &["git-lfs", "git-lfs.exe"];
-/// What git-lfs starts agents with, and what may stand in between.
+/// The shells that may stand between git-lfs and its agents.
 const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh", "sh.exe", "bash.exe"];
-/// Ancestors that are looked at.
+/// Most ancestors that are looked at.
 const GENERATIONS: usize = 8;
 
-/// A git-lfs command, in one direction: a name that its agents share.
+/// A git-lfs command, in one direction, with a name that its agents share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Command {
     direction: Direction,
@@ -20,8 +21,9 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// The command that has started this process. Agents that agree in all of this have the same store and the
-    /// same rights: git-lfs gives all of its own the same, and another program might not.
+    /// Identifies the command that has started this process. Agents that agree in all these inputs have the
+    /// same store and the same rights. All agents of git-lfs get the same inputs, and those of another
+    /// program might not.
     pub(super) fn of_this_process(direction: Direction, remote: &str) -> Self {
         let (process, started) = git_lfs();
         let mut named = blake3::Hasher::new();
@@ -33,7 +35,7 @@ impl Command {
         add(&PROTOCOL.to_le_bytes());
         add(&process.to_le_bytes());
         add(&started.to_le_bytes());
-        // containers count their processes by themselves, and may share a folder; none elsewhere than on Linux
+        // containers number their processes separately, and may share a folder; the link exists only on Linux
         let counted_in = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         add(counted_in.as_os_str().as_encoded_bytes());
         add(format!("{direction:?}").as_bytes());
@@ -52,16 +54,16 @@ impl Command {
         self.direction
     }
 
-    /// 32 hexadecimal digits.
+    /// Returns the name: 32 hexadecimal digits.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// The git-lfs process that this one descends from, or else the nearest ancestor that is no shell: its number
-/// and when it started, as numbers are used again.
+/// Returns the git-lfs process that this one descends from, or else the nearest ancestor that is no shell.
+/// Returns its number and the time of its start, because numbers are used again.
 fn git_lfs() -> (u32, u64) {
-    // one for itself, where nothing can be found out of other processes
+    // a value of this process alone, if nothing can be found out about other processes
     let alone = (std::process::id(), 0);
     let Ok(mut system) = System::new() else { return alone };
     let mut nearest = None;

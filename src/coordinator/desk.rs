@@ -1,4 +1,5 @@
-//! The desk of a coordinator: other agents come with one object each, and wait here for a thread that moves it.
+//! The desk of a coordinator: a queue of other agents. Each comes with one object, and waits for a thread
+//! that moves it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,11 +17,11 @@ use crate::limit;
 use crate::local::limits;
 use crate::threads;
 
-/// Those who wait, and the threads that work for them. While somebody waits, there is a thread.
+/// The waiting agents, and the threads that serve them. While an agent waits, there is a thread.
 struct Desk {
     shared: Arc<Shared>,
     state: Mutex<State>,
-    /// So many threads at most.
+    /// Most threads.
     most: usize,
 }
 
@@ -36,9 +37,9 @@ struct Visitor {
     present: Present,
 }
 
-/// Serves all that connect until this process ends.
+/// Serves all agents that connect, until this process ends.
 pub(super) fn open(listener: Listener, shared: &Arc<Shared>) -> Result<()> {
-    // each has a connection, and files that are read or written
+    // each agent has a connection, and files that are read or written
     let files = limits::open_files().map_or(limit::OPEN_FILES, |limit| limit.amount.min(limit::OPEN_FILES));
     let most = (files / limit::FILES_OF_OBJECT).max(1) as usize;
     let desk = Arc::new(Desk { shared: shared.clone(), state: Mutex::default(), most });
@@ -48,7 +49,7 @@ pub(super) fn open(listener: Listener, shared: &Arc<Shared>) -> Result<()> {
                 Ok(connection) => desk.take_in(connection),
                 Err(e) => {
                     tracing::warn!("an agent of this command could not connect: {e}");
-                    // as when there are too many open files
+                    // for example, because too many files are open
                     std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
                 }
             }
@@ -62,7 +63,7 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Greets an agent, so that it waits, and sees that somebody works for it.
+    /// Greets an agent, so that it waits, and makes sure that a thread serves it.
     fn take_in(self: &Arc<Self>, connection: Stream) {
         let connection = Arc::new(connection);
         let (_, mut output) = follower::halves(connection.clone());
@@ -82,7 +83,7 @@ impl Desk {
         if let Err(refused) = threads::spawn("visitor", move || desk.work()) {
             let mut state = self.state();
             if state.threads > 1 {
-                // one of the others has time for it later
+                // another thread serves it later
                 state.threads -= 1;
                 return;
             }
@@ -92,7 +93,7 @@ impl Desk {
         }
     }
 
-    /// Serves those who wait, until nobody does.
+    /// Serves the waiting agents, until there are none.
     fn work(&self) {
         loop {
             let mut state = self.state();
@@ -101,7 +102,7 @@ impl Desk {
                 return;
             };
             drop(state);
-            // whoever waits next needs this thread
+            // a panic must not end this thread, because the next agent needs it
             if catch_unwind(AssertUnwindSafe(|| self.serve(visitor))).is_err() {
                 tracing::error!("serving another agent panicked, which is a bug of ours");
             }

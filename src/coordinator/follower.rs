@@ -1,5 +1,5 @@
-//! An agent that hands its objects on to the coordinator, in git-lfs's own protocol: there each connection is a
-//! session like the one with git-lfs itself, for one object.
+//! A follower: an agent that hands its objects to the coordinator, in git-lfs's own protocol. Each connection
+//! is a session for one object, like the session with git-lfs itself.
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::repo::Direction;
 /// One direction of a connection.
 pub(super) struct Half(Arc<Stream>);
 
-/// What is read from a connection, and what is written to it.
+/// Returns the reading and the writing half of a connection.
 pub(super) fn halves(connection: Arc<Stream>) -> (Half, Half) {
     (Half(connection.clone()), Half(connection))
 }
@@ -29,7 +29,7 @@ pub(super) fn close(connection: &Stream) {
     let _ = connection.inner().shutdown(std::net::Shutdown::Both);
 }
 
-/// Nothing does this to a pipe that is being read; it ends with this process.
+/// Does nothing, because no call ends a pipe that is being read. It ends with this process.
 #[cfg(windows)]
 pub(super) fn close(_: &Stream) {}
 
@@ -49,8 +49,8 @@ impl Write for Half {
     }
 }
 
-/// The way to the coordinator. Each object has a connection of its own, so that an agent without an object takes nothing
-/// from it.
+/// The way of an agent to the coordinator. Each object has a connection of its own, so that an idle agent
+/// takes no resources from the coordinator.
 pub(super) struct Relay {
     meeting: Meeting,
     /// The connection by which the coordinator was found, for the first object.
@@ -60,13 +60,13 @@ pub(super) struct Relay {
 /// A connection on which a coordinator has answered.
 pub(super) type Connection = Client<Half, Half>;
 
-/// Sees that it is a coordinator that answers there, before nobody `goes_on` waiting for it.
+/// Checks that a coordinator answers at the other end. Waits as long as `goes_on` returns true.
 pub(super) fn greet(
     connection: Stream,
     direction: Direction,
     goes_on: impl Fn() -> bool,
 ) -> io::Result<Connection> {
-    // where reads can't time out, what nobody wants any more ends with this process
+    // where reads can't time out, a session that is not wanted any more ends with this process
     let _ = connection.set_recv_timeout(Some(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)));
     let (input, output) = halves(Arc::new(connection));
     Client::begin(input, output, direction, goes_on)
@@ -77,8 +77,8 @@ impl Relay {
         Self { meeting, first: Mutex::new(Some(first)) }
     }
 
-    /// Has an object moved by the coordinator. One that was found and is stopped is waited for, as git-lfs waits for an agent
-    /// that is stopped.
+    /// Lets the coordinator move an object. Waits for a coordinator that is stopped, as git-lfs waits for an
+    /// agent that is stopped.
     pub(super) fn ask(&self, object: Object<'_>, progress: &Progress) -> Answer {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let wanted = || progress.check().is_ok();

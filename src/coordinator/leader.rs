@@ -1,4 +1,5 @@
-//! The engine of a command: opened when the first object needs it, and used by all its agents.
+//! The engine of a command. It is opened when the first object needs it, and all agents of the command use
+//! it.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,11 @@ use crate::progress::Progress;
 use crate::repo::Direction;
 use crate::threads;
 
-/// What came of opening an engine.
+/// The result of opening an engine.
 pub struct Opened {
-    /// The engine, or why there is none.
+    /// The engine, or the error.
     pub engine: Result<Engine>,
-    /// Where more is to be found about errors.
+    /// The log file, which says more about errors.
     pub log: Option<PathBuf>,
 }
 
@@ -31,15 +32,16 @@ pub type Open = Arc<dyn Fn() -> Opened + Send + Sync>;
 /// One engine for several sessions.
 pub(super) struct Shared {
     direction: Direction,
-    /// How many objects it is asked for at a time.
+    /// The number of objects that are asked for at a time.
     transfers: usize,
     open: Open,
-    /// Why other agents can't come here.
+    /// The reason why other agents can't come here.
     alone: Option<Error>,
     engine: OnceLock<Arc<Engine>>,
-    /// What objects have failed by so far.
+    /// The errors of objects so far.
     said: Mutex<HashSet<String>>,
-    /// Held by whoever opens the engine; what it failed by last, and until when that is believed.
+    /// Held by the thread that opens the engine. It holds the last error, and the time until which that is
+    /// believed.
     opening: Mutex<Option<(Error, Instant)>>,
     log: Mutex<Option<PathBuf>>,
     /// The connections of other agents.
@@ -52,7 +54,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Moving {
     objects: Vec<Arc<Progress>>,
-    /// Whether a thread tells how far they are.
+    /// True if a thread reports their progress.
     is_told: bool,
 }
 
@@ -61,7 +63,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// For the agents of the command that began a session so, or for one of them that is `alone`.
+    /// Makes the shared engine for the agents of the command that began a session with `init`, or for one
+    /// that is `alone`.
     pub(super) fn new(init: &Init, open: Open, alone: Option<Error>) -> Self {
         Self {
             direction: init.direction,
@@ -78,14 +81,14 @@ impl Shared {
         }
     }
 
-    /// Which way objects go.
+    /// Returns the direction in which objects go.
     pub(super) fn direction(&self) -> Direction {
         self.direction
     }
 
-    /// The engine. Where it can't be opened, all that wait meanwhile hear why, and so does everybody else: for all of this
-    /// command, or, if that may pass, for as long as it took to find out. With thousands of objects each must not wait
-    /// for it anew.
+    /// Returns the engine, and opens it if need be. If that fails, all objects that wait meanwhile fail with
+    /// the same error. So do later ones: for the whole command or, if the error may pass, for as long as the
+    /// attempt took. With thousands of objects, each must not wait for a new attempt.
     fn engine(&self) -> Result<Arc<Engine>> {
         let mut failure = locked(&self.opening);
         if let Some(engine) = self.engine.get() {
@@ -108,15 +111,15 @@ impl Shared {
         Ok(self.engine.get_or_init(|| Arc::new(engine)).clone())
     }
 
-    /// git-lfs shows a line for each object that failed. Where all fail by one thing that is outside of them, the first
-    /// says what it is, and the others refer to that.
+    /// Shortens an error that was reported before. git-lfs shows a line for each failed object. If all fail
+    /// for one reason outside of them, the first one has the whole message, and the others refer to it.
     fn once(&self, error: Error) -> Error {
         if !matches!(error.kind(), Kind::Denied | Kind::Unreachable | Kind::TooNew)
             && self.engine.get().is_some()
         {
             return error;
         }
-        // names of blocks and times differ where the reason is the same
+        // for one reason, block names and times may differ
         let reason = error.to_string().replace(|c: char| c.is_ascii_hexdigit() || c == '.', "");
         let is_first = locked(&self.said).insert(reason);
         match is_first {
@@ -126,44 +129,44 @@ impl Shared {
         }
     }
 
-    /// Another agent has come; it is gone when what this returns is dropped.
+    /// Notes another agent. It counts as gone when the returned value is dropped.
     pub(super) fn one_more(self: &Arc<Self>, connection: Arc<Stream>) -> Present {
         locked(&self.others).push(connection.clone());
         Present { shared: self.clone(), connection }
     }
 
-    /// Waits until all other agents are gone, but not longer than this.
+    /// Waits until all other agents are gone, for `longest` at most.
     pub(super) fn wait_for_others(&self, longest: Duration) {
         let others = locked(&self.others);
         let _ = self.one_less.wait_timeout_while(others, longest, |others| !others.is_empty());
     }
 
-    /// Ends the sessions of all other agents, and gives them a moment to remove what they were fetching.
+    /// Ends the sessions of all other agents, and gives them a moment to remove unfinished files.
     pub(super) fn part(&self) {
         locked(&self.others).iter().for_each(|connection| follower::close(connection));
         locked(&self.moving).objects.iter().for_each(|progress| progress.cancel());
         self.wait_for_others(Duration::from_millis(limit::PARTING_MS));
     }
 
-    /// Notes that an object is moved, and sees that whoever asked for it hears how far it is.
+    /// Notes an object that is moved, and makes sure that its progress is reported.
     fn begin(&self, progress: &Arc<Progress>) -> Moves {
         let mut moving = locked(&self.moving);
         moving.objects.push(progress.clone());
         if !moving.is_told && progress.has_listener() {
             let there = self.moving.clone();
-            // without a thread for it, they hear of the end
+            // if the system refuses a thread, only the end is reported
             moving.is_told = threads::spawn("progress", move || tell(&there)).is_ok();
         }
         Moves { moving: self.moving.clone(), progress: progress.clone() }
     }
 }
 
-/// Whether the same command may fare better when it tries again.
+/// Returns true if another try in the same command may succeed.
 fn may_pass(failure: &Error) -> bool {
     matches!(failure.kind(), Kind::Unreachable | Kind::Busy | Kind::Internal)
 }
 
-/// Tells how far objects are, now and again while there are some.
+/// Reports the progress of objects now and again, until there are none.
 fn tell(moving: &Mutex<Moving>) {
     loop {
         std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
@@ -178,7 +181,7 @@ fn tell(moving: &Mutex<Moving>) {
     }
 }
 
-/// An object is moved, until this is dropped.
+/// An object that is being moved, until this is dropped.
 struct Moves {
     moving: Arc<Mutex<Moving>>,
     progress: Arc<Progress>,
@@ -190,7 +193,7 @@ impl Drop for Moves {
     }
 }
 
-/// That an agent is there. Its connection is closed when this is dropped, were it by a panic.
+/// The presence of an agent. Its connection is closed when this is dropped, even by a panic.
 pub(super) struct Present {
     shared: Arc<Shared>,
     connection: Arc<Stream>,
@@ -224,7 +227,7 @@ impl Transfer for Shared {
     }
 
     fn finish(&self) {
-        // one that was never opened has nothing to finish
+        // an engine that was never opened has nothing to finish
         if let Some(engine) = self.engine.get() {
             engine.finish();
         }

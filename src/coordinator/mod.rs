@@ -1,9 +1,10 @@
-//! One engine for all agents of a git-lfs command.
+//! The coordinator: the one agent of a git-lfs command that has the engine and works for all of them.
 //!
-//! git-lfs starts several agents, each with one object at a time. Those of one command find each other
-//! ([`command_id`], [`rendezvous`]): one is the coordinator, takes the others in ([`desk`]) and opens the engine ([`leader`]); the others
-//! hand it their requests over a local socket and hand back its answers ([`follower`]), in git-lfs's own protocol. A
-//! [`Member`] is a [`Transfer`] like the engine itself, so all of this is a detour that can be left out.
+//! git-lfs starts several agents, each with one object at a time. The agents of one command find each other
+//! ([`command_id`], [`rendezvous`]). One is the coordinator. It takes the others in ([`desk`]) and opens the
+//! engine ([`leader`]). The others send it their requests over a local socket, and pass its answers on
+//! ([`follower`]), in git-lfs's own protocol. A [`Member`] is a [`Transfer`] like the engine itself, so an
+//! agent also works without all this.
 
 mod command_id;
 mod desk;
@@ -32,7 +33,7 @@ use crate::local::partial_download::Finished;
 use crate::progress::Progress;
 use crate::repo::Direction;
 
-/// Fails if agents that this user's commands start here can't meet, and says why.
+/// Fails if agents that this user's commands start here can't meet. The error names the reason.
 pub fn can_meet() -> Result<()> {
     let meeting = Meeting::of(&Command::of_this_process(Direction::Upload, "status"))?;
     if let Some((seat, _)) = meeting.sit()? {
@@ -41,29 +42,29 @@ pub fn can_meet() -> Result<()> {
     Ok(())
 }
 
-/// What an agent is to the others of its command. One of them makes everything ready; the others join when they are
-/// asked for an object.
+/// An agent as a member of its command. One member prepares everything. The others join when they are asked
+/// for an object.
 pub struct Member {
     init: Init,
     open: Open,
     role: Mutex<Option<Role>>,
     has_left: AtomicBool,
-    /// The last download that git-lfs was given.
+    /// The last download that was handed to git-lfs.
     handed_over: Mutex<Option<Finished>>,
 }
 
-/// What a member does with its objects.
+/// The part of a member in its command.
 #[derive(Clone)]
 enum Role {
-    /// It has the engine, and its seat if others may come.
+    /// The member has the engine. It also has the seat if others may come.
     Serves(Arc<Shared>, Option<Arc<Seat>>),
-    /// It hands them on.
+    /// The member hands its objects to the coordinator.
     Relays(Arc<Relay>),
 }
 
 impl Member {
-    /// A member of the command that has started this process, for the objects of one session. `open` is called
-    /// if this is the one that needs an engine.
+    /// Makes a member of the command that has started this process, for the objects of one session. `open` is
+    /// called if this member needs an engine.
     pub fn new(init: Init, open: Open) -> Self {
         Self {
             init,
@@ -78,12 +79,12 @@ impl Member {
         self.role.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its role; found now if it has none.
+    /// Returns the role, and finds one if there is none yet.
     fn role(&self) -> Role {
         self.locked().get_or_insert_with(|| self.join()).clone()
     }
 
-    /// The place of this command, for whoever has not left.
+    /// Returns the meeting place of this command. Fails if this member has left.
     fn meeting(&self) -> Result<Meeting> {
         let is_over = || Error::busy("the session is over");
         self.is_wanted().then_some(()).ok_or_else(is_over)?;
@@ -95,7 +96,7 @@ impl Member {
     }
 
     fn join(&self) -> Role {
-        // alone everything works, only with more requests and memory
+        // a member that is alone works too, only with more requests and memory
         self.try_join().unwrap_or_else(|e| {
             Role::Serves(Arc::new(Shared::new(&self.init, self.open.clone(), Some(e))), None)
         })
@@ -115,8 +116,8 @@ impl Member {
         Ok(Role::Serves(shared, Some(Arc::new(seat))))
     }
 
-    /// Does `here` with the engine if that is here, else has `object` moved where it is. If that process
-    /// dies, another has its place, perhaps this.
+    /// Calls `here` if this process has the engine. Otherwise the coordinator moves `object`. If the
+    /// coordinator dies, another member takes its place, perhaps this one.
     fn carry_out(
         &self,
         object: Object<'_>,
@@ -139,7 +140,8 @@ impl Member {
             .remedy("look whether something kills it, such as a lack of memory, and try again"))
     }
 
-    /// git-lfs has renamed a download before it asks for the next object, or ends; if not, it goes back.
+    /// Takes the last download back, if git-lfs has not renamed it, and notes the next one. When git-lfs asks
+    /// for the next object, or ends, it has renamed the last one.
     fn hand_over(&self, next: Option<PathBuf>) {
         let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
         *handed_over = next.map(Finished::at);
@@ -154,8 +156,8 @@ impl Member {
 }
 
 impl Transfer for Member {
-    /// git-lfs starts all its agents, however few objects there are: only the first to come takes the seat, and the
-    /// others do nothing yet.
+    /// Takes the seat if it is free, and prepares the engine then. git-lfs starts all its agents, even for
+    /// few objects. So only the first one takes the seat, and the others do nothing yet.
     fn prepare(&self) {
         let seat = || self.meeting().and_then(|meeting| meeting.sit());
         let mut role = self.locked();
@@ -187,7 +189,7 @@ impl Transfer for Member {
         path.ok_or_else(|| Error::internal("a download came without a file"))
     }
 
-    /// Waits for the others: while they have objects, they need this process.
+    /// Waits for the other agents, because their objects need this process.
     fn finish(&self) {
         let role = self.locked().clone();
         if let Some(Role::Serves(shared, _)) = role {
@@ -210,7 +212,7 @@ impl Transfer for Member {
 
     fn leave(&self) {
         self.hand_over(None);
-        // whoever is about to join ends that soon
+        // a thread that is joining just now stops soon after this
         self.has_left.store(true, Ordering::Relaxed);
         let role = self.locked().take();
         if let Some(Role::Serves(shared, Some(seat))) = role {

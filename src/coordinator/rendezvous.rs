@@ -1,5 +1,5 @@
-//! Where the agents of a command meet: a lock that one of them holds, and the socket that it listens on, in a
-//! folder that belongs to this user alone.
+//! The meeting place of a command's agents: a lock that one of them holds, and the socket on which it
+//! listens. The folder of both belongs to this user alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,10 +18,10 @@ use crate::limit;
 use crate::local::lock::{self, Attempt};
 use crate::repo::Direction;
 
-/// Counts what agents say to each other; those of different numbers don't meet.
+/// The version of the agents' protocol. Agents of different versions don't meet.
 pub(super) const PROTOCOL: u32 = 1;
 
-/// The place of a command.
+/// The meeting place of a command.
 #[derive(Clone, Debug)]
 pub(super) struct Meeting {
     direction: Direction,
@@ -30,11 +30,11 @@ pub(super) struct Meeting {
     socket: PathBuf,
 }
 
-/// What came of joining.
+/// The result of joining.
 pub(super) enum Outcome {
     /// This process is the coordinator.
     Sits(Seat, Listener),
-    /// Another one is, and answers.
+    /// Another process is the coordinator, and answers.
     Meets(Connection),
 }
 
@@ -47,8 +47,8 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Leaves nothing behind: the socket goes first, so that whoever has the lock next makes its own. If
-    /// somebody has removed the lock meanwhile, what stands there now is another's.
+    /// Removes the files: the socket first, so that the next holder of the lock makes its own. If another
+    /// process has removed the lock meanwhile, the files there belong to another one and stay.
     pub(super) fn leave(&self) {
         if lock::is_at(&self.file, &self.lock) {
             for path in [&self.socket, &self.lock] {
@@ -60,7 +60,7 @@ impl Seat {
 }
 
 impl Meeting {
-    /// The place of this command, in the first folder that will do.
+    /// Returns the place of this command, in the first usable folder.
     pub(super) fn of(command: &Command) -> Result<Self> {
         let mut refused = Vec::new();
         for folder in folders() {
@@ -80,7 +80,7 @@ impl Meeting {
         Self { direction: command.direction(), lock: file("lock"), socket: file("sock"), folder }
     }
 
-    /// Sees that its files can be made here.
+    /// Checks that its files can be made here.
     fn prepare(&self) -> Result<()> {
         if self.socket.as_os_str().len() > limit::SOCKET_PATH_BYTES {
             return Err(Error::invalid(format!("{} is too long", self.socket.display())));
@@ -90,18 +90,19 @@ impl Meeting {
         opened.map(drop).map_err(|e| Error::io(format!("opening {}", self.lock.display()), &e))
     }
 
-    /// Takes the seat if it is free, else connects to whoever has it. Nobody needs an answer any more when it
-    /// is not `wanted`.
+    /// Takes the seat if it is free, or connects to the process that has it. Stops early when `wanted`
+    /// returns false.
     pub(super) fn join(&self, wanted: impl Fn() -> bool) -> Result<Outcome> {
         let until = Instant::now() + Duration::from_millis(limit::MEETING_MS);
         let goes_on = || wanted() && Instant::now() < until;
         let mut pause = Duration::from_millis(1);
-        // whoever has made the lock sits down once, even if only to leave: then it is removed
+        // a process that has made the lock file takes the seat once, even if it leaves at once: then the file
+        // is removed
         loop {
             if let Some((seat, listener)) = self.sit()? {
                 return Ok(Outcome::Sits(seat, listener));
             }
-            // the one that has the seat may be about to listen, or to go
+            // the process that has the seat may be about to listen, or to leave
             let refused = match self.connect(self.name()?, goes_on) {
                 Ok(connection) => return Ok(Outcome::Meets(connection)),
                 Err(e) => e,
@@ -123,8 +124,8 @@ impl Meeting {
         Ok(Some((seat, listener)))
     }
 
-    /// Connects to a coordinator that was found here before. Waits while it is there and takes no connections, as one that is
-    /// stopped.
+    /// Connects to a coordinator that was found here before. Waits while it is there and takes no
+    /// connections, for example because it is stopped.
     pub(super) fn connect_again(&self, wanted: impl Fn() -> bool) -> io::Result<Connection> {
         loop {
             let name = self.name().map_err(io::Error::other)?;
@@ -135,7 +136,8 @@ impl Meeting {
         }
     }
 
-    /// One that was stopped takes no connections, and then to connect would last as long as that.
+    /// Connects, with a timeout. A stopped coordinator takes no connections, and without a timeout this would
+    /// last until it goes on.
     fn connect(&self, name: Name<'_>, goes_on: impl Fn() -> bool) -> io::Result<Connection> {
         let wait = ConnectWaitMode::Timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
         let connection = ConnectOptions::new().name(name).wait_mode(wait).connect_sync()?;
@@ -160,7 +162,8 @@ impl Meeting {
         }
     }
 
-    /// Only the one with the seat comes here: a socket that is there was left by one that was killed.
+    /// Listens on the socket, in place of one that a killed process has left. Only the process with the seat
+    /// calls this.
     fn listen(&self) -> Result<Listener> {
         let _ = fs::remove_file(&self.socket);
         let listening = ListenerOptions::new().name(self.name()?).reclaim_name(false).create_sync();
@@ -174,7 +177,7 @@ impl Meeting {
         name.map_err(|e| Error::io(format!("naming the socket {}", self.socket.display()), &e))
     }
 
-    /// A named pipe.
+    /// Returns the name of a pipe.
     #[cfg(windows)]
     fn name(&self) -> Result<Name<'_>> {
         use interprocess::local_socket::{GenericNamespaced, ToNsName};
@@ -182,7 +185,7 @@ impl Meeting {
         name.map_err(|e| Error::io(format!("naming the pipe {}", self.socket.display()), &e))
     }
 
-    /// Removes what killed agents of other commands left.
+    /// Removes the files that killed agents of other commands have left.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let lock = entry.path();
@@ -197,7 +200,7 @@ impl Meeting {
     }
 }
 
-/// Somebody listens, but can take no more connections now.
+/// Returns true if a process listens, but can take no more connections now.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -210,8 +213,8 @@ fn lock_options() -> OpenOptions {
     options
 }
 
-/// Where agents may meet, the best first: what the system has for this, and is gone when the user has left;
-/// then a folder that all users can make theirs.
+/// Returns the folders in which agents may meet, the best first. The system's folder for this purpose
+/// vanishes when the user has left. Then come folders in which every user can make their own.
 fn folders() -> impl Iterator<Item = PathBuf> {
     let directories = directories::BaseDirs::new();
     let runtime = directories.as_ref().and_then(|d| d.runtime_dir().map(Path::to_owned));
@@ -220,10 +223,11 @@ fn folders() -> impl Iterator<Item = PathBuf> {
     let own = format!("git-lfs-cdc-{}", rustix::process::geteuid().as_raw());
     #[cfg(windows)]
     let own = "git-lfs-cdc";
-    // another user's, as after sudo, is none: that user could not enter what this one makes there
+    // another user's folder, for example after sudo, is no choice: that user could not enter a folder of this
+    // one
     let runtime = runtime.filter(|folder| is_own(folder)).map(|folder| folder.join("git-lfs-cdc"));
     let all = [runtime, Some(std::env::temp_dir().join(own)), cache];
-    // a variable may hold anything; nothing is made in the current folder
+    // a variable may hold anything; no file is made in the current folder
     all.into_iter().flatten().filter(|folder| folder.is_absolute())
 }
 
@@ -238,7 +242,7 @@ fn is_own(_: &Path) -> bool {
     true
 }
 
-/// Makes the folder, if need be, and sees that nobody else can put anything there.
+/// Makes the folder if need be, and checks that no other user can put files there.
 fn prepare(folder: &Path) -> Result<()> {
     let failed = |e| Error::io(folder.display(), &e);
     let mut builder = fs::DirBuilder::new();

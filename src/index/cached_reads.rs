@@ -1,4 +1,4 @@
-//! A store's immutable metadata: copies from the cache, and what is not there fetched, several at a time.
+//! Reads of a store's immutable metadata, through the cache. Missing files are fetched, several at a time.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -12,7 +12,7 @@ use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Pending, Store};
 
-/// A file that was asked for.
+/// A file that is being read.
 pub(crate) struct Copying<'s> {
     kind: Kept,
     name: String,
@@ -26,7 +26,7 @@ enum Source<'s> {
 }
 
 impl<'s> Copying<'s> {
-    /// Takes the copy of the file `name`, or asks for it with `begin`.
+    /// Takes the copy of the file `name` from the cache, or asks for the file with `begin`.
     pub(crate) fn begin(
         cache: &Cache,
         kind: Kept,
@@ -41,7 +41,7 @@ impl<'s> Copying<'s> {
         Self { kind, name: name.to_owned(), hash, source }
     }
 
-    /// Waits for it, and keeps it.
+    /// Waits for the file, and keeps a copy.
     pub(crate) fn wait(self, cache: &Cache) -> Result<Bytes> {
         match self.source {
             Source::Here(bytes) => Ok(bytes),
@@ -50,8 +50,9 @@ impl<'s> Copying<'s> {
     }
 }
 
-/// The files `names`, whose sizes in bytes are known, each with its bytes or why there are none, in order. Those that the
-/// cache lacks are asked for with `begin` while others are taken, and kept. Many large ones are not on their way together.
+/// Reads the files `names`, whose sizes in bytes are known. Returns each with its bytes or its error, in
+/// order. Files that the cache lacks are requested with `begin` while others are taken, and are kept. Their
+/// number and their bytes under way are bounded.
 pub(crate) fn copies<'s, N: Copy + Display>(
     cache: &Cache,
     kind: Kept,
@@ -79,19 +80,20 @@ pub(crate) fn copies<'s, N: Copy + Display>(
     })
 }
 
-/// Shards, each with its bytes or why there are none, in order.
+/// Reads shards. Returns each with its bytes or its error, in order.
 pub(crate) fn shard_copies(
     store: &Store,
     cache: &Cache,
     shards: impl IntoIterator<Item = ShardEntry>,
 ) -> impl Iterator<Item = (ShardId, Result<Bytes>)> {
     let names = shards.into_iter().map(|shard| (shard.id, u64::from(shard.size_bytes)));
-    // a size came from the same table
+    // the size came from the same table
     let begin = |id: &ShardId, size_bytes| store.get_shard(id, u32::try_from(size_bytes).unwrap_or(u32::MAX));
     copies(cache, Kept::Shards, names, |id| id.hash, begin)
 }
 
-/// Shards are hints: without one, its chunks are stored again. But a store that doesn't answer is an error.
+/// Skips a shard that can't be read. Shards are hints: without one, its chunks are stored again. But a store
+/// that doesn't answer is an error.
 pub(crate) fn skip_shard(id: &ShardId, error: Error) -> Result<()> {
     if matches!(error.kind(), Kind::Unreachable | Kind::Internal) {
         return Err(error);

@@ -1,4 +1,5 @@
-//! What collectors have condemned: read after every commit, and before anything old is relied on.
+//! The condemned lists of collectors. They are read after every commit, and before a push relies on anything
+//! old.
 
 use std::collections::HashSet;
 
@@ -10,7 +11,8 @@ use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
 
-/// Everything condemned that this process has seen. It only grows: condemnations are not lifted.
+/// All condemned blocks and records that this process has seen. The set only grows, because no condemnation
+/// is lifted.
 #[derive(Default)]
 pub(crate) struct CondemnedNames {
     read: HashSet<CondemnedId>,
@@ -19,13 +21,14 @@ pub(crate) struct CondemnedNames {
 }
 
 impl CondemnedNames {
-    /// Lists the condemned lists now, and reads those that are new. A kind of condemnation that this
-    /// version doesn't know is an error.
+    /// Lists the condemned lists now, and reads the new ones. A kind of condemnation that this version
+    /// doesn't know is an error.
     pub(crate) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         self.refresh_by(None, store, cache)
     }
 
-    /// As [`CondemnedNames::refresh`], by what was listed already. Not for a check after a commit.
+    /// Does the same as [`CondemnedNames::refresh`], with a list that was made already. A check after a
+    /// commit must not use this.
     pub(crate) fn refresh_by(
         &mut self,
         listed: Option<Result<Vec<(CondemnedId, u64)>>>,
@@ -33,7 +36,7 @@ impl CondemnedNames {
         cache: &Cache,
     ) -> Result<()> {
         let listed = listed.unwrap_or_else(|| store.list_condemned())?;
-        // none can be left out: what it names may be gone tomorrow
+        // no list can be left out: the blocks that it names may be gone tomorrow
         let all_bytes = listed.iter().fold(0u64, |sum, (_, size_bytes)| sum.saturating_add(*size_bytes));
         if all_bytes > limit::CONDEMNED_ALL_BYTES {
             return Err(Error::corrupt(format!(
@@ -53,12 +56,12 @@ impl CondemnedNames {
         Ok(())
     }
 
-    /// Whether a block may not be relied on any more.
+    /// Returns true if no push may rely on this block any more.
     pub(crate) fn has_block(&self, block: &BlockId) -> bool {
         self.blocks.contains(block)
     }
 
-    /// Whether a record may not be relied on any more.
+    /// Returns true if no push may rely on this record any more.
     pub(crate) fn has_record(&self, record: &CondemnedRecord) -> bool {
         self.records.contains(record)
     }

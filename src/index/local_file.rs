@@ -1,4 +1,4 @@
-//! An object in a file on this machine.
+//! A file on this machine that holds an object.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -8,27 +8,27 @@ use crate::local::lfs_objects::Object;
 use crate::regular_file;
 use crate::regular_file::Links;
 
-/// A file that holds an object, or is believed to.
+/// A file that holds, or probably holds, an object.
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     pub oid: Oid,
     pub size_bytes: u64,
-    /// Where it is, and where it goes: git-lfs moves what it was given.
+    /// The places where the file may be. git-lfs moves the files that it was given.
     paths: Vec<PathBuf>,
 }
 
 impl LocalFile {
-    /// An object in the file `path`.
+    /// Makes the entry of an object in the file `path`.
     pub(crate) fn at(oid: Oid, size_bytes: u64, path: PathBuf) -> Self {
         Self { oid, size_bytes, paths: vec![path] }
     }
 
-    /// An object in one of these files: the program that fetches it may be moving it.
+    /// Makes the entry of an object in one of these files. The program that fetches it may be moving it.
     pub(crate) fn in_one_of(oid: Oid, size_bytes: u64, paths: Vec<PathBuf>) -> Self {
         Self { oid, size_bytes, paths }
     }
 
-    /// Fills `buffer` from an offset. Nothing comes of it if the file isn't there, with its size.
+    /// Fills `buffer` from an offset. Returns None if the file is missing or has another size.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Option<()> {
         let open = |path: &PathBuf| regular_file::open(path, Links::Refused).ok();
         let mut file = self.paths.iter().find_map(open)?;

@@ -1,4 +1,4 @@
-//! The manifest, which tells readers that can't list which index segments there are.
+//! The manifest: the list of index segments for readers that can't list a folder.
 
 use std::collections::HashSet;
 
@@ -9,14 +9,14 @@ use crate::id::SegmentId;
 use crate::limit;
 use crate::store::Store;
 
-/// Writes the manifest of all segments, and returns how many they are. It is written again if others have
-/// committed meanwhile, and perhaps have put theirs before ours: so whoever puts the last one has listed
-/// after it, and all that was committed before is in it.
+/// Writes the manifest of all segments, and returns their number. After each write it lists again, and writes
+/// again if others have committed meanwhile. They may have written their manifest before this one. So the
+/// writer of the last manifest has listed after writing it, and it holds all earlier commits.
 pub fn write(store: &Store) -> Result<usize> {
     write_without(store, &HashSet::new())
 }
 
-/// The same, without those that are about to be deleted, as others stand in their place.
+/// Does the same without the segments `gone`, which are about to be deleted because others replace them.
 pub(crate) fn write_without(store: &Store, gone: &HashSet<SegmentId>) -> Result<usize> {
     let list = || -> Result<Vec<_>> {
         Ok(store.list_segments()?.into_iter().filter(|(id, _)| !gone.contains(id)).collect())
@@ -33,21 +33,22 @@ pub(crate) fn write_without(store: &Store, gone: &HashSet<SegmentId>) -> Result<
     Ok(listed.len())
 }
 
-/// Whether this process has to write the manifest when it has made its last commit.
+/// The duty of this process to write the manifest after its last commit.
 #[derive(Default)]
 pub(crate) enum Owed {
-    /// It has made none.
+    /// None: this process has made no commit.
     #[default]
     Nothing,
-    /// If the store says that it keeps one.
+    /// Open: the store was asked if it keeps a manifest.
     Asked(Receiver<Result<bool>>),
-    /// It does.
+    /// Certain: the store keeps a manifest.
     Manifest,
 }
 
 impl Owed {
-    /// A commit was made: asks the store, unless it has said so already, and doesn't wait for the answer. That is done after each
-    /// commit: if somebody else makes the first manifest meanwhile, either that one sees the commit, or this one sees the manifest.
+    /// Notes a commit. Asks the store if it keeps a manifest, unless that is known, and doesn't wait for the
+    /// answer. It asks after each commit, because another process may make the first manifest meanwhile. Then
+    /// either that process sees the commit, or this one sees the manifest.
     pub(crate) fn after_commit(&mut self, store: &Store) {
         let is_known = match self {
             Self::Nothing => false,
@@ -63,7 +64,7 @@ impl Owed {
         *self = Self::Asked(answer);
     }
 
-    /// Writes it, if it has to be.
+    /// Writes the manifest, if this process has to.
     pub(crate) fn settle(self, store: &Store) -> Result<()> {
         let is_kept = match self {
             Self::Nothing => false,

@@ -1,5 +1,5 @@
-//! Compaction of the index: a commit merges small segments into its own when there are many, so that readers never
-//! have many to read. It only copies: what it replaces stays until somebody who may delete removes it.
+//! The choice of small segments that a commit merges into its own, so that readers never have many to read. A
+//! commit only copies. The replaced segments stay until a process that may delete removes them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::store::{Pending, Store};
 pub(crate) struct OfCommit {
     pub id: SegmentId,
     pub bytes: Bytes,
-    /// Whether it has merged others. Then it carries nothing: everything has a file of its own.
+    /// True if it has merged others. Then it carries nothing, and everything has a file of its own.
     pub is_merged: bool,
 }
 
-/// The segment of a commit, from what it has to say itself: alone, or merged with small ones.
+/// Makes the segment of a commit from the commit's own data, alone or merged with small segments.
 pub(crate) fn segment_of(
     reading: (&Store, &Cache),
     index: &Index,
@@ -39,8 +39,8 @@ pub(crate) fn segment_of(
     Ok(OfCommit { id: SegmentId { id: commit, hash: ContentHash::of(&own) }, bytes: own, is_merged: false })
 }
 
-/// Gives all that these segments carry files of their own, so that another segment can replace them, but for shards that were
-/// `moved` into others. When this returns, they are durable.
+/// Writes the files that these segments carry as files of their own, so that another segment can replace the
+/// segments. Skips shards that were `moved` into others. When this returns, the files are durable.
 pub(crate) fn unload<'r>(
     store: &Store,
     segments: impl Iterator<Item = &'r Segment<Bytes>>,
@@ -55,7 +55,7 @@ pub(crate) fn unload<'r>(
     unloading.into_iter().try_for_each(Pending::wait)
 }
 
-/// What a commit has to say, merged with the chosen segments; nothing if none could be.
+/// Merges a commit's own data with the chosen segments. Returns None if no segment could be merged.
 fn merged(
     reading: (&Store, &Cache),
     index: &Index,
@@ -80,7 +80,7 @@ fn merged(
     }
     let bytes = match merge.finish() {
         Ok(segment) if segment.size_bytes() <= limit::SEGMENT_READ_BYTES => segment.into_bytes(),
-        // nobody could read it
+        // no reader could read it
         Ok(_) => return Ok(None),
         Err(e) => {
             tracing::warn!("index segments are not merged: {e}");
@@ -91,21 +91,22 @@ fn merged(
         tracing::warn!("index segments are not merged: {e}");
         return Ok(None);
     }
-    // last, as a commit of what stood in a file of its own before has to be checked
+    // last, because a commit needs a check if its files existed separately before
     unload(store, [&own].into_iter(), &MovedShards::new())?;
     let id = SegmentId { id: after(commit, &merged)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
     Ok(Some((id, bytes)))
 }
 
-/// A segment that is to be merged, if it could be read.
+/// A segment that is to be merged, or the error of reading it.
 type Read = (SegmentId, Result<Segment<Bytes>>);
 
 fn readable(read: &[Read]) -> impl Iterator<Item = (SegmentId, &Segment<Bytes>)> {
     read.iter().filter_map(|(id, segment)| Some((*id, segment.as_ref().ok()?)))
 }
 
-/// What a commit and the segments that were read say together, and which of these that are: a damaged one stays as it is.
+/// Merges the data of a commit with the segments that were read. Also returns the ids of the merged segments.
+/// A damaged segment is left alone.
 fn all_of<'s>(
     own: &'s Segment<Bytes>,
     read: &'s [Read],
@@ -128,12 +129,12 @@ fn all_of<'s>(
     Ok((merge, merged))
 }
 
-/// Merges the small shards that these segments name, as far as their bytes are on this machine: whoever has deduplicated
-/// against all that there is has read them.
+/// Merges the small shards that these segments name, if their bytes are on this machine. A process that has
+/// deduplicated against all shards has read them.
 fn merge_shards(reading @ (_, cache): (&Store, &Cache), read: &[Read]) -> Result<MovedShards> {
     let (mut entries, mut carried) = (Vec::new(), HashMap::new());
     for (_, segment) in readable(read) {
-        // what is damaged is not merged either
+        // damaged shards are not merged either
         entries.extend(segment.shards().unwrap_or_default());
         for (name, bytes) in segment.carried() {
             if let CarriedName::Shard(id) = name {
@@ -148,16 +149,18 @@ fn merge_shards(reading @ (_, cache): (&Store, &Cache), read: &[Read]) -> Result
     shard_merge::merge_at_hand(reading, entries, at_hand)
 }
 
-/// The segments that can be merged, and their sizes in bytes, without what they carry: that is not merged.
+/// Returns the segments that can be merged, and their sizes in bytes without the carried files, which are not
+/// merged.
 pub(crate) fn sizes(index: &Index) -> Vec<(SegmentId, u64)> {
     let last = CommitId::LAST_MILLISECONDS;
-    // none could sort after one that is dated at the end of time
+    // no segment can sort after one with the last possible time
     let can_merge = |s: &&Arc<Standing>| s.head.can_merge() && s.id.id.milliseconds() < last;
     index.segments().filter(can_merge).map(|s| (s.id, s.own_bytes())).collect()
 }
 
-/// The segments that a commit merges, in the order of their ids. What is large is left to `git lfs-cdc compact`, as far as that
-/// is run before very many stand: whoever pushes has to upload what is merged.
+/// Chooses the segments that a commit merges, in the order of their ids. Large ones are left to `git lfs-cdc
+/// compact`, because a pushing process has to upload a merged segment. If very many stand, a commit merges
+/// some all the same.
 fn due(sizes: Vec<(SegmentId, u64)>) -> Vec<SegmentId> {
     let chosen = choose(sizes.clone(), limit::SEGMENTS_STANDING, limit::MERGED_BYTES);
     if !chosen.is_empty() || sizes.len() < limit::SEGMENTS_AT_MOST {
@@ -167,7 +170,8 @@ fn due(sizes: Vec<(SegmentId, u64)>) -> Vec<SegmentId> {
     smallest(sizes, limit::SEGMENTS_AT_MOST / 4, limit::COMPACTED_BYTES)
 }
 
-/// As many of the smallest as have at most `most_bytes` together, but not more than `most`; none if it were one.
+/// Chooses the smallest segments that have at most `most_bytes` together, but no more than `most`. Chooses
+/// none if it were only one.
 fn smallest(mut sizes: Vec<(SegmentId, u64)>, most: usize, most_bytes: u64) -> Vec<SegmentId> {
     sizes.sort_by_key(|(id, bytes)| (*bytes, *id));
     let mut sum = 0;
@@ -180,8 +184,8 @@ fn smallest(mut sizes: Vec<(SegmentId, u64)>, most: usize, most_bytes: u64) -> V
     if chosen.len() < 2 { Vec::new() } else { chosen }
 }
 
-/// The id of a segment that replaces others: it sorts after them, whatever the clocks were, and weighs more than they do
-/// together.
+/// Returns the id of a segment that replaces others. It sorts after them, even if clocks were wrong, and
+/// weighs more than all of them together.
 pub(crate) fn after(commit: CommitId, replaced: &[CommitId]) -> Result<CommitId> {
     let weight = replaced.iter().fold(1u32, |sum, id| sum.saturating_add(id.weight()));
     let own = commit.weighing(weight);
@@ -194,9 +198,10 @@ pub(crate) fn after(commit: CommitId, replaced: &[CommitId]) -> Result<CommitId>
     }
 }
 
-/// The segments to merge, in the order of their ids: none while fewer than `standing` are there. Else the smallest half, and larger ones as
-/// long as each is no larger than all before it together: so what is large is copied seldom. Never more than
-/// `most_bytes` in all, and then not few, as each commit would copy them again.
+/// Chooses the segments to merge, in the order of their ids. Chooses none if fewer than `standing` are there.
+/// Otherwise it takes the smallest half. It adds larger ones as long as each is no larger than all before it
+/// together, so large segments are seldom copied. All together have at most `most_bytes`. If only few fit, it
+/// chooses none, because each commit would copy them again.
 fn choose(mut sizes: Vec<(SegmentId, u64)>, standing: usize, most_bytes: u64) -> Vec<SegmentId> {
     if sizes.len() < standing {
         return Vec::new();

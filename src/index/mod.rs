@@ -1,4 +1,4 @@
-//! The index as a whole: every segment that the store lists and that no other has replaced.
+//! The index: every segment that the store lists and that no other segment has replaced.
 
 pub(crate) mod cached_reads;
 pub(crate) mod condemned;
@@ -29,38 +29,41 @@ use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
 use crate::threads;
 
-/// Told of each step that may take long, in a few words.
+/// A listener for progress: it gets each step that may take long, in a few words.
 pub type Watch<'w> = &'w dyn Fn(String);
 
-/// The segments that stand, by their names. Cheap to copy, so that nobody holds it while the store answers.
+/// The standing segments, by their names. A copy is cheap, so no thread holds the original while the store
+/// answers.
 #[derive(Clone, Default)]
 pub(crate) struct Index {
     segments: BTreeMap<SegmentId, Arc<Standing>>,
-    /// Listed segments that are not what was written. Done without, until something is missing.
+    /// Listed segments whose bytes differ from those that were written. Readers skip them until something is
+    /// missing.
     damaged: BTreeMap<SegmentId, Error>,
-    /// What the last LIST showed with sizes in bytes, and what this process has committed since.
+    /// The names and sizes in bytes of the last LIST, and of the segments that this process has committed
+    /// since.
     listed: BTreeMap<SegmentId, u64>,
-    /// Segments that others replace, as far as a pull has missed something and read them.
+    /// Replaced segments that a pull has read because it missed something.
     replaced_read: BTreeMap<SegmentId, Arc<Standing>>,
 }
 
-/// What the index says of an object.
+/// The answer of the index about an object.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     /// Every record, the newest commit first.
     pub found: Vec<Found>,
-    /// Damage that may hide others.
+    /// Damage that may hide further records.
     pub damaged: Option<Error>,
 }
 
 impl Index {
-    /// Brings the index up to date with one LIST, and what that shows to be missing here. A segment
-    /// that vanishes meanwhile was merged into another: then the store is listed again.
+    /// Brings the index up to date with one LIST, and reads the segments that are missing here. If a segment
+    /// vanishes meanwhile, another has merged it. Then the store is listed again.
     pub(crate) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         self.refresh_by(None, store, cache)
     }
 
-    /// As [`Index::refresh`], at first by what was listed already.
+    /// Does the same as [`Index::refresh`], but begins with a list that was made already.
     pub(crate) fn refresh_by(
         &mut self,
         mut listed: Option<Result<Vec<(SegmentId, u64)>>>,
@@ -79,8 +82,8 @@ impl Index {
         Err(never_whole(store))
     }
 
-    /// Reads all commits, as `docs/format.md` defines it: until two LISTs in a row are equal and every
-    /// listed segment was read, or is replaced by one that was.
+    /// Reads all commits, as `docs/format.md` defines it. Ends when two LISTs in a row are equal, and every
+    /// listed segment was read or is replaced by one that was read.
     pub(crate) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         let mut before = None;
         for _ in 0..limit::LIST_ATTEMPTS {
@@ -96,8 +99,8 @@ impl Index {
         Err(never_whole(store))
     }
 
-    /// Reads those of the listed segments that are not here, and forgets those that are not listed
-    /// any more. Returns the list, or nothing if a listed segment was gone when it was to be read.
+    /// Reads the listed segments that are missing here, and forgets those that are not listed any more.
+    /// Returns the list, or None if a listed segment was gone before it was read.
     fn read_listed(
         &mut self,
         listed: Vec<(SegmentId, u64)>,
@@ -105,7 +108,7 @@ impl Index {
         cache: &Cache,
     ) -> Result<Option<Vec<SegmentId>>> {
         let read = self.read_new(listed, store, cache);
-        // also if that has failed half-way: what was read is used
+        // even after a failure, because the segments that were read are used
         self.tell_carried(store);
         read
     }
@@ -158,7 +161,7 @@ impl Index {
         Ok(all.then(|| listed.into_iter().map(|(id, _)| id).collect()))
     }
 
-    /// Tells the store what it is to look for inside these segments.
+    /// Tells the store which files these segments carry.
     fn tell_carried(&self, store: &Store) {
         let all = self.segments.values().chain(self.replaced_read.values());
         store.set_carried(all.flat_map(|segment| segment.carried()).collect());
@@ -168,14 +171,14 @@ impl Index {
         self.segments.values().flat_map(|s| s.head.replaces().iter().copied())
     }
 
-    /// Everything that stood in the store at the last LIST, with sizes in bytes: what was read, what is damaged, and
-    /// what others have replaced.
+    /// Returns the names and sizes in bytes of all segments of the last LIST: read, damaged and replaced
+    /// ones.
     pub(crate) fn listed(&self) -> &BTreeMap<SegmentId, u64> {
         &self.listed
     }
 
-    /// Adds a segment that this process has just committed, in place of those that it has merged, and keeps a copy for
-    /// the next.
+    /// Adds a segment that this process has just committed, removes the segments that it has merged, and
+    /// keeps a copy for the next command.
     pub(crate) fn add(
         &mut self,
         (store, cache): (&Store, &Cache),
@@ -193,23 +196,22 @@ impl Index {
         Ok(())
     }
 
-    /// Whether finding an object asks the store.
+    /// Returns true if finding an object asks the store.
     pub(crate) fn is_far(&self) -> bool {
         self.segments.values().any(|segment| segment.is_far())
     }
 
-    /// All segments, in the order of their names.
+    /// Returns all segments, in the order of their names.
     pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<Standing>> {
         self.segments.values()
     }
 
-    /// What is damaged of what the store lists.
+    /// Returns the damage of listed segments.
     pub(crate) fn damage(&self) -> impl Iterator<Item = &Error> {
         self.damaged.values()
     }
 
-    /// Every shard that counts: those that a committed segment names. Shards are hints: what a damaged segment says of
-    /// them is done without.
+    /// Returns every shard that a committed segment names. Shards are hints, so damaged entries are skipped.
     pub(crate) fn shards(&self, store: &Store, cache: &Cache) -> Result<BTreeMap<ShardId, ShardEntry>> {
         let mut shards = BTreeMap::new();
         for (segment, listed) in of_each(self.segments.values(), |segment| segment.shards(store, cache)) {
@@ -221,7 +223,7 @@ impl Index {
         Ok(shards)
     }
 
-    /// The shards of each segment, and the keys that lead to them.
+    /// Returns the shards of each segment, and the keys that lead to them.
     pub(crate) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<(Vec<ShardEntry>, Vec<Key>)>> {
         let read = |segment: &Standing| Ok((segment.shards(store, cache)?, segment.keys(store, cache)?));
         let mut keys = Vec::new();
@@ -234,14 +236,14 @@ impl Index {
         Ok(keys)
     }
 
-    /// Every record of an object.
+    /// Finds every record of an object.
     pub(crate) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
         let mut lookup = find_in(self.segments.values(), (store, cache), oid);
         lookup.damaged = lookup.damaged.or_else(|| self.damaged.values().next().cloned());
         lookup
     }
 
-    /// The newest segment that has a record.
+    /// Returns the newest segment that has this record.
     pub(crate) fn segment_of(&self, store: &Store, cache: &Cache, found: &Found) -> Option<SegmentId> {
         let all = self.segments.values().chain(self.replaced_read.values());
         let has = |segment: &Standing| Ok(segment.find(store, cache, &found.record.oid)?.contains(found));
@@ -250,7 +252,7 @@ impl Index {
     }
 }
 
-/// Every record of an object in these segments.
+/// Finds every record of an object in these segments.
 fn find_in<'s>(
     segments: impl Iterator<Item = &'s Arc<Standing>>,
     (store, cache): (&Store, &Cache),
@@ -273,14 +275,14 @@ fn find_in<'s>(
     Lookup { found: found.into_values().rev().collect(), damaged }
 }
 
-/// What each segment answers; those in the store are asked at the same time.
+/// Asks each segment. The segments that are not on this machine are asked at the same time, each on a thread.
 fn of_each<'s, T: Send>(
     segments: impl Iterator<Item = &'s Arc<Standing>>,
     ask: impl Fn(&Standing) -> Result<T> + Sync,
 ) -> Vec<(&'s Arc<Standing>, Result<T>)> {
     std::thread::scope(|scope| {
         let ask = &ask;
-        // where the system refuses a thread, this one asks
+        // if the system refuses a thread, this one asks
         let begin = |segment| threads::spawn_scoped(scope, "segment", move || ask(segment)).ok();
         let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
         let asked: Vec<_> = segments.map(|segment| (segment, far(segment))).collect();
@@ -297,10 +299,11 @@ fn of_each<'s, T: Send>(
     })
 }
 
-/// The newest of the segments that are `left`, newest first, that nothing unread may replace. So a segment is asked for only
-/// when everything was read that may replace it, and none is read in vain, however many stand that were replaced.
+/// Returns the place of the newest segment of `left` that no unread segment may replace. `left` is sorted,
+/// newest first. So a segment is read only after all segments that may replace it. No segment is read in
+/// vain, however many replaced ones stand.
 fn next_to_read(coming: &VecDeque<(SegmentId, u64, Coming<'_>)>, left: &[(SegmentId, u64)]) -> Option<usize> {
-    // of those that come before it
+    // the heaviest segment before this one
     let mut heaviest: Option<CommitId> = None;
     left.iter().position(|(SegmentId { id, .. }, _)| {
         let is_blocked = heaviest.is_some_and(|newer| newer.may_replace(id))
@@ -310,15 +313,15 @@ fn next_to_read(coming: &VecDeque<(SegmentId, u64, Coming<'_>)>, left: &[(Segmen
     })
 }
 
-/// The index is listed again at once, and then more and more slowly: a network file system may go on showing a folder as
-/// it was, with what was merged and deleted since.
+/// Waits before the index is listed again: not at first, then longer each time. A network file system may go
+/// on showing an old state of a folder, with segments that were merged and deleted since.
 fn pause_before(store: &Store, attempt: usize) {
     if let Some(doublings) = attempt.checked_sub(2).filter(|_| !store.is_read_only()) {
         std::thread::sleep(Duration::from_millis(limit::LIST_PAUSE_MS << doublings));
     }
 }
 
-/// Each time something of what was listed was gone.
+/// Makes the error for an index of which a listed segment was gone in each attempt.
 fn never_whole(store: &Store) -> Error {
     if store.is_read_only() {
         return Error::not_found("the manifest names index segments that are gone")
@@ -327,7 +330,8 @@ fn never_whole(store: &Store) -> Error {
     Error::busy("the store's index changes faster than it can be read").remedy("try again")
 }
 
-/// What a segment says of shards is a hint, and done without. But a store that doesn't answer is an error.
+/// Skips the shards that a segment names, because they are hints. But a store that doesn't answer is an
+/// error.
 fn skip(segment: &Standing, error: Error) -> Result<()> {
     if matches!(error.kind(), Kind::Unreachable | Kind::Internal) {
         return Err(error.context(format!("index/{}", segment.id)));

@@ -1,4 +1,4 @@
-//! Which blocks a store's records refer to: whatever deletes blocks has to keep these.
+//! The blocks to which a store's records refer. A collector has to keep these.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,14 +8,14 @@ use crate::id::BlockId;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
-/// The blocks of all recipes, and those that their delta frames are made from, and so on. Reads all commits; fails if one can't be
-/// read, as what it refers to is not known then.
+/// Returns the blocks of all recipes, the blocks that their delta frames are made from, and so on. Reads all
+/// commits. Fails if one can't be read, because its blocks are not known then.
 pub fn referenced_blocks(store: &Store) -> Result<BTreeSet<BlockId>> {
     let cache = Cache::for_store(&store.description().id, &store.location());
     let mut index = Index::default();
     index.read_all_commits(store, &cache)?;
     let mut named = BTreeSet::new();
-    // what several segments say of a block counts together
+    // dependencies of a block are taken from all segments together
     let mut dependencies: HashMap<BlockId, BTreeSet<BlockId>> = HashMap::new();
     for standing in index.segments() {
         let segment = standing.whole(store, &cache)?;

@@ -1,4 +1,4 @@
-//! The record and the blocks that an acknowledgement relies on.
+//! The record and the blocks on which an acknowledgement relies.
 
 use super::Found;
 use super::condemned::CondemnedNames;
@@ -7,7 +7,7 @@ use crate::format::condemned::CondemnedRecord;
 use crate::id::now_milliseconds;
 use crate::limit;
 
-/// What an acknowledgement stands on: none of it may be condemned when it is given.
+/// The basis of an acknowledgement: nothing in it may be condemned at that moment.
 pub(crate) struct Relied {
     pub blocks: Vec<Summary>,
     pub record: CondemnedRecord,
@@ -25,7 +25,8 @@ impl Relied {
         }
     }
 
-    /// Whether the record is too young to be condemned before long. A clock that was wrong must not keep it fresh for ever.
+    /// Returns true if the record is too young to be condemned soon. A wrong clock must not keep it fresh for
+    /// ever.
     pub(crate) fn is_fresh(&self) -> bool {
         let now = now_milliseconds();
         let fresh_times = now.saturating_sub(limit::RECORD_FRESH_MS)..=now + limit::RECORD_AHEAD_MS;

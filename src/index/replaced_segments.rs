@@ -1,5 +1,5 @@
-//! Segments that others replace, and that still stand. A merged segment says all that they say, unless it is damaged, or
-//! was written by somebody who hides it: so they are the last resort of a pull, and what a check compares.
+//! Replaced segments that still stand. A merged segment says all that they say, unless it is damaged, or its
+//! writer hides something. So a pull reads replaced segments last, and a check compares them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
 impl Index {
-    /// The segments that stand though others replace them, as the last LIST showed them, each with those others.
+    /// Returns the replaced segments that stood at the last LIST, each with the segments that replace it.
     pub(crate) fn replaced_by(&self) -> BTreeMap<SegmentId, Vec<Arc<Standing>>> {
         let mut replaced: BTreeMap<SegmentId, Vec<Arc<Standing>>> = BTreeMap::new();
         for segment in self.segments.values() {
@@ -23,12 +23,12 @@ impl Index {
         replaced
     }
 
-    /// Reads segments that stand though others replace them, the newest first, and so many that it ends soon. Those that can't
-    /// be read are done without.
+    /// Reads replaced segments that still stand, the newest first. Their number is bounded. Skips those that
+    /// can't be read.
     pub(crate) fn read_replaced(&mut self, store: &Store) {
         let newest = self.replaced_by().into_keys().rev().take(limit::REPLACED_READ);
         let left: Vec<SegmentId> = newest.filter(|id| !self.replaced_read.contains_key(id)).collect();
-        // they are read once, and not to be kept
+        // they are read only once, so no copy is kept
         let cache = Cache::at(None);
         for part in left.chunks(limit::COPIES_IN_FLIGHT) {
             let begin = |id: &SegmentId| {
@@ -46,7 +46,7 @@ impl Index {
         self.tell_carried(store);
     }
 
-    /// Every record of an object in the replaced segments that were read.
+    /// Finds every record of an object in the replaced segments that were read.
     pub(crate) fn find_replaced(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
         find_in(self.replaced_read.values(), (store, cache), oid)
     }

@@ -1,5 +1,6 @@
-//! One segment of the index: its head is always here, the rest is read where it is. A large one is read in part from
-//! the store, until that has cost as much as a copy would.
+//! An index segment that stands in the store. Its head is always in memory. The rest is read from memory,
+//! from a copy, or in parts from the store, until these reads have cost as much as a copy. Several threads
+//! may read a segment; a lock lets one of them fetch the copy.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -26,13 +27,13 @@ pub(crate) struct Standing {
     pub size_bytes: u64,
     pub head: Head,
     place: Mutex<Place>,
-    /// Held by who fetches a copy.
+    /// Held by the thread that fetches a copy.
     copying: Mutex<()>,
-    /// What it has cost so far to read it in the store: bytes, and what requests cost in bytes.
+    /// The cost of all reads from the store so far: their bytes, and the price of the requests in bytes.
     paid_bytes: AtomicU64,
 }
 
-/// Where the bytes of a segment are.
+/// The place of a segment's bytes.
 #[derive(Clone)]
 enum Place {
     Memory(Bytes),
@@ -40,29 +41,29 @@ enum Place {
     Store,
 }
 
-/// What has been begun to learn of a segment.
+/// A segment that is being read for the first time.
 pub(crate) enum Coming<'s> {
     Here(Box<Standing>),
-    /// All of it.
+    /// A request for the whole segment.
     Whole(Pending<'s, Bytes>),
-    /// Its beginning.
+    /// A request for its beginning.
     Start(Pending<'s, Vec<u8>>),
 }
 
 impl<'s> Coming<'s> {
-    /// Begins to learn of a segment: by the user's copy, or from the store.
+    /// Begins to read a segment, from the user's copy or from the store.
     pub(crate) fn begin(store: &'s Store, cache: &Cache, id: SegmentId, size_bytes: u64) -> Self {
         if let Some(copy) = Standing::from_copy(cache, id, size_bytes) {
             return Self::Here(Box::new(copy));
         }
-        // one that is larger than any may be is refused there
+        // the store refuses a segment that is larger than any may be
         match size_bytes <= limit::WHOLE_SEGMENT_BYTES || size_bytes > limit::SEGMENT_READ_BYTES as u64 {
             true => Self::Whole(store.get_segment(&id, size_bytes)),
             false => Self::Start(store.get_segment_range(&id, 0..limit::HEAD_BYTES)),
         }
     }
 
-    /// Waits for it.
+    /// Waits for the segment.
     pub(crate) fn wait(
         self,
         store: &Store,
@@ -102,7 +103,7 @@ impl Standing {
         }
     }
 
-    /// A segment that is here whole; its bytes are known to be right.
+    /// Makes a segment from all its bytes, which are known to be right.
     pub(crate) fn from_memory(id: SegmentId, bytes: Bytes) -> Result<Self> {
         let head = Head::parse(&bytes, bytes.len())?;
         for (name, place) in head.carried() {
@@ -113,14 +114,15 @@ impl Standing {
         Ok(Self::new(id, bytes.len() as u64, head, Place::Memory(bytes)))
     }
 
-    /// The user's copy of a segment, if there is one that can be used.
+    /// Opens the user's copy of a segment, if there is a sound one.
     fn from_copy(cache: &Cache, id: SegmentId, size_bytes: u64) -> Option<Self> {
         let name = id.to_string();
         if size_bytes <= limit::WHOLE_SEGMENT_BYTES {
             let copy = cache.find(Kept::Index, &name, &id.hash)?;
             return Self::from_memory(id, copy).ok().filter(|standing| standing.size_bytes == size_bytes);
         }
-        // all of it, once in a process: the checksums of pages are no proof against who can write there
+        // all bytes are hashed, once in a process: the checksums of pages prove nothing against a program
+        // that can write there
         let copy = cache.open(Kept::Index, &name, size_bytes, &id.hash)?;
         let from_file = |mut file: File| {
             let start = read_at(&mut file, 0..limit::HEAD_BYTES.min(size_bytes) as usize)?;
@@ -136,12 +138,12 @@ impl Standing {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its size in bytes without what it carries.
+    /// Returns the size in bytes without the carried files.
     pub(crate) fn own_bytes(&self) -> u64 {
         self.size_bytes - self.head.carried().iter().map(|(_, place)| place.len() as u64).sum::<u64>()
     }
 
-    /// The files that it carries. Who carries any is small, and here whole.
+    /// Returns the files that the segment carries. A segment that carries files is small, and in memory.
     pub(crate) fn carried(&self) -> Vec<(CarriedName, InSegment)> {
         let Place::Memory(bytes) = self.place().clone() else { return Vec::new() };
         let carried = |(name, place): &(CarriedName, Range<usize>)| {
@@ -151,27 +153,27 @@ impl Standing {
         self.head.carried().iter().map(carried).collect()
     }
 
-    /// Whether finding something here asks the store.
+    /// Returns true if a look-up in this segment asks the store.
     pub(crate) fn is_far(&self) -> bool {
         matches!(*self.place(), Place::Store)
     }
 
-    /// Every record of an object.
+    /// Finds every record of an object.
     pub(crate) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Result<Vec<Found>> {
         self.read(store, cache, |source| self.head.find(source, oid))
     }
 
-    /// All shards, in the order that keys refer to them.
+    /// Reads all shards, in the order to which keys refer.
     pub(crate) fn shards(&self, store: &Store, cache: &Cache) -> Result<Vec<ShardEntry>> {
         self.read(store, cache, |source| self.head.shards(source))
     }
 
-    /// All keys, sorted.
+    /// Reads all keys, sorted.
     pub(crate) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<Key>> {
         self.read(store, cache, |source| self.head.keys(source))
     }
 
-    /// The whole segment, in memory.
+    /// Reads the whole segment into memory.
     pub(crate) fn whole(&self, store: &Store, cache: &Cache) -> Result<Segment<Bytes>> {
         let all = 0..self.size_bytes as usize;
         let place = self.place().clone();
@@ -197,7 +199,8 @@ impl Standing {
         Segment::open(bytes)
     }
 
-    /// Reads something of the segment where it is. A copy that turns out to be damaged is done without.
+    /// Reads from the segment at its place. Drops a copy that proves to be damaged, and reads from the store
+    /// then.
     fn read<T>(&self, store: &Store, cache: &Cache, work: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
         if self.is_far() && self.paid_bytes.load(Ordering::Relaxed) >= self.size_bytes {
             self.fetch_copy(store, cache)?;
@@ -206,7 +209,7 @@ impl Standing {
         match place {
             Place::Memory(bytes) => work(&&bytes[..]),
             Place::File(file) => match work(&Copied(&file)) {
-                // whatever is wrong with it
+                // any error makes the copy useless
                 Err(e) => {
                     self.forget_copy(cache, &e);
                     work(&Far { standing: self, store })
@@ -217,7 +220,7 @@ impl Standing {
         }
     }
 
-    /// Fetches a copy for the user.
+    /// Fetches a copy for this user's cache.
     fn fetch_copy(&self, store: &Store, cache: &Cache) -> Result<()> {
         let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_far() {
@@ -228,7 +231,7 @@ impl Standing {
         let mut parts = Parts { store, id: &self.id, next: 0, end: self.size_bytes };
         *self.place() = match cache.keep_large(Kept::Index, &name, &self.id.hash, &mut parts)? {
             Some(file) => Place::File(Arc::new(Mutex::new(file))),
-            // nothing is kept on this machine
+            // this machine keeps nothing
             None => Place::Memory(cache.keep(
                 Kept::Index,
                 &name,
@@ -250,7 +253,7 @@ fn damaged() -> Error {
     Error::corrupt("it is not what was written")
 }
 
-/// The store's bytes of a segment, one part after the other.
+/// The bytes of a segment in the store, one part after the other.
 struct Parts<'s> {
     store: &'s Store,
     id: &'s SegmentId,
@@ -282,7 +285,7 @@ impl Source for Far<'_> {
             let range = range.start as u64..range.end as u64;
             (!range.is_empty()).then(|| self.store.get_segment_range(&self.standing.id, range))
         };
-        // all at once
+        // all requests are under way at the same time
         let requests: Vec<_> = ranges.iter().map(request).collect();
         let answer = |request: Option<Pending<'_, Vec<u8>>>| request.map_or(Ok(Vec::new()), Pending::wait);
         requests.into_iter().map(|request| answer(request).map(Cow::Owned)).collect()

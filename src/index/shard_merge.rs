@@ -1,4 +1,4 @@
-//! Small shards become large ones, so that who reads all of them has few to read.
+//! Merging of small shards into large ones, so that a process that reads all shards has few to read.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,10 +15,10 @@ use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
 
-/// Where the content of shards is now: in a merged one, or nowhere, as they were gone.
+/// The place of each merged shard's content: in a new shard, or nowhere if the shard was gone.
 pub(crate) type MovedShards = HashMap<ShardId, Option<ShardEntry>>;
 
-/// Whether merging the shards of these segments leaves at most half of them.
+/// Returns true if merging the shards of these segments leaves at most half of them.
 pub(crate) fn are_many(store: &Store, cache: &Cache, index: &Index, group: &[SegmentId]) -> bool {
     let Ok(shards) = shards_of(store, cache, index, group) else { return false };
     let runs = runs(&shards);
@@ -26,7 +26,8 @@ pub(crate) fn are_many(store: &Store, cache: &Cache, index: &Index, group: &[Seg
     saved > 0 && saved * 2 >= shards.len()
 }
 
-/// Merges the small shards that these segments name. When this returns, the merged ones are durable, and were read back.
+/// Merges the small shards that these segments name. When this returns, the merged ones are durable and were
+/// read back.
 pub(crate) fn merge_small(
     store: &Store,
     cache: &Cache,
@@ -45,7 +46,7 @@ pub(crate) fn merge_small(
     Ok(moved)
 }
 
-/// The same of those whose bytes are `at_hand`: nothing is read for it but what was merged, to see that it is there.
+/// Does the same for shards with bytes `at_hand`. It reads only the merged shards, to check them.
 pub(crate) fn merge_at_hand(
     (store, cache): (&Store, &Cache),
     shards: Vec<ShardEntry>,
@@ -64,7 +65,8 @@ pub(crate) fn merge_at_hand(
     Ok(moved)
 }
 
-/// The shards that segments name, each once, in the order of the commits: what was pushed together stays together.
+/// Returns the shards that the segments name, each once, in the order of the commits. So chunks that were
+/// pushed together stay together.
 fn shards_of(store: &Store, cache: &Cache, index: &Index, group: &[SegmentId]) -> Result<Vec<ShardEntry>> {
     let (mut seen, mut shards) = (BTreeSet::new(), Vec::new());
     for segment in index.segments().filter(|segment| group.binary_search(&segment.id).is_ok()) {
@@ -77,7 +79,7 @@ fn is_small(shard: &ShardEntry) -> bool {
     shard.size_bytes < limit::SHARD_MERGED_BYTES / 2 && (shard.chunk_count as usize) < limit::SHARD_CHUNKS / 2
 }
 
-/// Those that are worth merging, by the shards that they are to become: full ones are left as they are.
+/// Returns groups of shards that are worth merging, one for each new shard. Full shards are left alone.
 fn runs(shards: &[ShardEntry]) -> Vec<Vec<ShardEntry>> {
     let mut runs: Vec<Vec<ShardEntry>> = Vec::new();
     let (mut bytes, mut chunks) = (0, 0);
@@ -98,7 +100,8 @@ fn runs(shards: &[ShardEntry]) -> Vec<Vec<ShardEntry>> {
     runs
 }
 
-/// Writes one shard that has all that these have, and notes that for each of them. A damaged one is left as it is.
+/// Writes one shard with the content of all these, and notes its place for each of them. A damaged shard is
+/// left alone.
 fn merge_run(
     store: &Store,
     cache: &Cache,
@@ -111,7 +114,7 @@ fn merge_run(
         match bytes.and_then(|bytes| add(&mut merge, &bytes)) {
             Ok(true) => merged.push(id),
             Ok(false) => {}
-            // somebody has merged it, and named the merged one elsewhere
+            // another compaction has merged it, and named the merged one elsewhere
             Err(e) if e.kind() == Kind::NotFound => drop(moved.insert(id, None)),
             Err(e) if e.kind() == Kind::Corrupt => tracing::warn!("shard {id} is left as it is: {e}"),
             Err(e) => return Err(e),
@@ -146,7 +149,7 @@ fn merge_run(
     Ok(())
 }
 
-/// Adds a shard, unless a newer version wrote something in it that would be lost.
+/// Adds a shard. Returns false if a newer version has written data into it that merging would lose.
 fn add(merge: &mut MergeShards, bytes: &Bytes) -> Result<bool> {
     if !shard::can_merge(bytes)? {
         return Ok(false);

@@ -1,4 +1,5 @@
-//! Which objects the ranges are of that this machine keeps, as far as the copies of the index say that are here too.
+//! The objects that the kept ranges of this machine belong to, as far as the index copies on this machine
+//! name them.
 
 use std::collections::HashMap;
 
@@ -11,17 +12,17 @@ use crate::local::block_cache::Kept;
 use crate::local::cache_admin::KeptStore;
 use crate::local::metadata_cache::{self, Cache};
 
-/// An object of which something is kept.
+/// An object with kept ranges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeptObject {
-    /// Which.
+    /// Its SHA-256.
     #[serde(serialize_with = "as_text")]
     pub oid: Oid,
     /// Its size.
     pub size_bytes: u64,
-    /// What its terms take in blocks; frames count for each term that has content in them.
+    /// Bytes of its terms in blocks. A frame counts for each term that has content in it.
     pub needed_bytes: u64,
-    /// What of that is kept.
+    /// Bytes of these that are kept.
     pub kept_bytes: u64,
 }
 
@@ -29,8 +30,8 @@ fn as_text<S: Serializer>(oid: &Oid, serializer: S) -> std::result::Result<S::Ok
     serializer.collect_str(oid)
 }
 
-/// The objects of a store of which ranges are kept, those of which most is kept first. Reads the copies of the index that
-/// are on this machine: objects that only other segments name are not found.
+/// Returns the objects of a store with kept ranges, those with the most kept bytes first. Reads only the
+/// index copies on this machine, so it misses objects that only other segments name.
 pub fn kept_objects(store: &KeptStore) -> Vec<KeptObject> {
     let blocks = store.blocks.keys().filter_map(|name| BlockId::parse(name).ok());
     let ranges: HashMap<BlockId, Kept> =
@@ -50,7 +51,7 @@ pub fn kept_objects(store: &KeptStore) -> Vec<KeptObject> {
     objects
 }
 
-/// Adds those that a segment names. Of several records of an object, the one counts of which most is kept.
+/// Adds the objects of a segment. Of several records of an object, the one with the most kept bytes counts.
 fn add_objects(
     segment: &Segment<bytes::Bytes>,
     ranges: &HashMap<BlockId, Kept>,

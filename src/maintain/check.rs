@@ -1,4 +1,5 @@
-//! Whether what every command reads of a store is sound: its index and its condemned lists, and what that hides.
+//! The check of the data that every command reads from a store: its index, its condemned lists, and records
+//! that a merge may have lost.
 
 use super::replaced_records;
 use crate::error::{Error, Result};
@@ -7,20 +8,21 @@ use crate::index::condemned::CondemnedNames;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
-/// What a look at a store has shown.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Health {
     /// Index segments that stand in it.
     pub segments: usize,
     /// Index segments that were merged into others, and not deleted.
     pub replaced: usize,
-    /// What is damaged, or hidden by what claims to replace it.
+    /// Damage of the index and the condemned lists, and replaced records that a merged segment hides.
     pub damage: Vec<Error>,
 }
 
-/// Reads the index and the condemned lists, and some of what was replaced, to see whether that is still said.
+/// Reads the index and the condemned lists. Also compares some replaced segments with those that replace
+/// them.
 pub fn look(store: &Store) -> Result<Health> {
-    // what others read stands in the store, whatever this machine has copies of
+    // other machines read the files in the store, so copies on this one prove nothing
     let none = Cache::at(None);
     let mut index = Index::default();
     index.refresh(store, &none)?;

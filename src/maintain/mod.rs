@@ -1,4 +1,4 @@
-//! Work on a store that no transfer waits for: compaction, figures, checks.
+//! Maintenance of a store: compaction, figures and checks. No transfer waits for it.
 
 pub mod cache_report;
 pub mod check;

@@ -1,5 +1,6 @@
-//! Replaced segments, compared with those that replace them: these must say all that they say. Before anything replaced is
-//! deleted all of it is compared, and some of it where somebody looks at a store.
+//! The comparison of replaced segments with the segments that replace them. These must have all their
+//! records. Before a replaced segment is deleted, all of its records are compared. A check of a store
+//! compares some.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 use crate::threads;
 
-/// Fails if a replaced segment has a record that `find` doesn't find, unless it is condemned: a collector drops it, and
-/// nobody relies on it. So many of its records are looked for, evenly spread.
+/// Fails if `find` misses a record of a replaced segment. A condemned record may be missing, because a
+/// collector drops it and no push relies on it. At most `most` records are looked for, evenly spread.
 pub(super) fn check_said(
     replaced: &Segment<Bytes>,
     most: usize,
@@ -51,13 +52,13 @@ pub(super) fn check_said(
     Ok(())
 }
 
-/// Where a record's content stands.
+/// Returns the places of a record's content.
 fn places(record: &Record, block: impl Fn(u32) -> Result<BlockId>) -> Result<Vec<(BlockId, Term)>> {
     let place = |term: &Term| Ok((block(term.block)?, Term { block: 0, ..*term }));
     record.terms.iter().map(place).collect()
 }
 
-/// What a look at some of what each segment replaces shows to be hidden by it.
+/// Compares some of the segments that each segment replaces. Returns the differences and the damage.
 pub(crate) fn look(
     store: &Store,
     cache: &Cache,
@@ -71,7 +72,7 @@ pub(crate) fn look(
                 let work = move || check(store, cache, replaced, condemned);
                 threads::spawn_scoped(scope, "replaced", work)
             };
-            // where the system refuses a thread, fewer are looked at
+            // if the system refuses a thread, fewer segments are compared
             let begun: Vec<_> = part.iter().filter_map(|replaced| begin(replaced).ok()).collect();
             let panicked = |_| Err(Error::internal("reading an index segment panicked"));
             begun.into_iter().map(|checking| checking.join().unwrap_or_else(panicked)).collect()
@@ -94,7 +95,7 @@ struct Replaced {
     by: Vec<Arc<Standing>>,
 }
 
-/// Of what each segment replaces: the newest, the oldest, and some between them.
+/// Chooses, for each segment that replaces others, the newest and the oldest of these and some between them.
 fn chosen(index: &Index) -> Vec<Replaced> {
     let mut replaced = index.replaced_by();
     let is_small =
@@ -114,7 +115,8 @@ fn chosen(index: &Index) -> Vec<Replaced> {
     chosen.into_iter().filter_map(sized).collect()
 }
 
-/// Fails if one replaced segment isn't said by those that replace it, or what it carries is nowhere else.
+/// Fails if the replacing segments miss a record of a replaced one, or if a block that it carries has no file
+/// of its own.
 fn check(
     store: &Store,
     cache: &Cache,
@@ -123,7 +125,7 @@ fn check(
 ) -> Result<()> {
     let bytes = match store.get_segment(id, *size_bytes).wait() {
         Ok(bytes) if ContentHash::of(&bytes) == id.hash => bytes,
-        // somebody has deleted it meanwhile; or it says nothing, and is not needed
+        // a damaged segment says nothing, and is not needed; a missing one was deleted meanwhile
         Ok(_) => return Ok(()),
         Err(e) if e.kind() == Kind::NotFound => return Ok(()),
         Err(e) => return Err(e),

@@ -1,4 +1,4 @@
-//! What a store holds, counted from its index and one listing.
+//! The figures of a store, counted from its index and one listing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,15 +15,15 @@ use crate::limit;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
-/// The figures of a store. Names are part of the command line's contract.
+/// The figures of a store. The names are part of the command line's contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     /// Distinct objects.
     pub objects: u64,
     /// Bytes of all objects, as plain LFS would store them.
     pub logical_bytes: u64,
-    /// Bytes of all chunks in blocks: what deduplication left. A chunk that several pushes stored at the
-    /// same time counts each time.
+    /// Bytes of all chunks in blocks, after deduplication. A chunk that several pushes stored at the same
+    /// time counts each time.
     pub unique_bytes: u64,
     /// Bytes of everything in the store.
     pub stored_bytes: u64,
@@ -35,19 +35,20 @@ pub struct Stats {
     pub shards: u64,
     /// Index segments that no other replaces.
     pub segments: u64,
-    /// Index segments that were merged into others, and not deleted: `compact` does that.
+    /// Index segments that were merged into others and not deleted yet. `compact` deletes them.
     pub replaced_segments: u64,
     /// Terms in the recipes of all records.
     pub terms: u64,
-    /// Blocks with frames that are patches to frames of other blocks.
+    /// Blocks with delta frames.
     pub delta_blocks: u64,
-    /// Those frames. Not counted, as what follows, where a store has more than 256 MB of shards.
+    /// Delta frames. This and the next three figures are not counted if a store has more than 256 MiB of
+    /// shards.
     pub delta_frames: Option<u64>,
-    /// Bytes of their content.
+    /// Bytes of content of the delta frames.
     pub delta_content_bytes: Option<u64>,
-    /// Bytes that they take.
+    /// Bytes that the delta frames take.
     pub delta_stored_bytes: Option<u64>,
-    /// How many of them follow on each other at most.
+    /// Most delta frames that follow on each other.
     pub delta_depth: Option<u8>,
     /// Bytes of metadata for each chunk: in block directories and in shards.
     pub metadata_bytes_per_chunk: f64,
@@ -117,7 +118,7 @@ struct Deltas {
     depth: u8,
 }
 
-/// Counts the delta frames of blocks by the shards that list them. A shard that can't be read is done without.
+/// Counts the delta frames of blocks by the shards that list them. Skips a shard that can't be read.
 fn count_deltas(
     (store, cache): (&Store, &Cache),
     mut blocks: BTreeSet<BlockId>,
@@ -146,7 +147,7 @@ fn count_deltas(
     Ok(deltas)
 }
 
-/// Rounded to a tenth.
+/// Divides, and rounds to a tenth.
 fn ratio(bytes: u64, count: u64) -> f64 {
     (bytes as f64 / (count.max(1) as f64) * 10.0).round() / 10.0
 }

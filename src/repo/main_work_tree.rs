@@ -1,5 +1,5 @@
-//! The top of a repository's main work tree. Relative paths of stores are taken from there in every work tree, hook and
-//! folder of the repository, so that all lead to one place.
+//! The top of a repository's main work tree. Relative paths of stores begin there in every work tree, hook
+//! and folder of the repository, so that all lead to one place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use super::{Config, is_same, is_true};
 use crate::modes::Modes;
 use crate::regular_file::{self, Links};
 
-/// The file in the git directory that names the main work tree, where git itself doesn't.
+/// The file in the git directory that names the main work tree. Git itself has no such note.
 const NOTE: &str = "lfs/cdc/main-work-tree";
-/// Neither the note nor a `.git` file has more.
+/// Most bytes of the note, and of a `.git` file.
 const NOTE_BYTES: u64 = 16 * 1024;
 
-/// Finds the top for the shared git directory `git_dir` with this configuration. `current` is the top of the work tree
-/// that git works in now: the main one, a linked one, or any folder that the user has named. None where
-/// nothing says which it is.
+/// Finds the top for the shared git directory `git_dir` with this configuration. `current` is the top of the
+/// work tree that git works in now. That is the main one, a linked one, or any folder that the user has
+/// named. Returns None if nothing says where the main one is.
 pub(super) fn find(git_dir: &Path, config: &Config, current: Option<&Path>, modes: Modes) -> Option<PathBuf> {
     let found = configured(git_dir, config).or_else(|| {
         let main = current.filter(|current| leads_to(current, git_dir));
@@ -30,7 +30,7 @@ pub(super) fn find(git_dir: &Path, config: &Config, current: Option<&Path>, mode
     }
 }
 
-/// As the configuration says. A bare repository is its own top.
+/// Returns the top that the configuration names. A bare repository is its own top.
 fn configured(git_dir: &Path, config: &Config) -> Option<PathBuf> {
     match config.get("core.worktree") {
         Some(top) => Some(git_dir.join(top)),
@@ -38,8 +38,8 @@ fn configured(git_dir: &Path, config: &Config) -> Option<PathBuf> {
     }
 }
 
-/// The folder around a git directory that is called as usual. Another one without a word on work trees is taken for bare,
-/// as git does.
+/// Returns the folder around a git directory with the name `.git`. A directory with another name counts as
+/// bare if the configuration says nothing about work trees, as in git.
 fn around(git_dir: &Path, config: &Config) -> Option<PathBuf> {
     if git_dir.file_name().is_some_and(|name| name == ".git") {
         return git_dir.parent().map(Path::to_owned);
@@ -47,7 +47,7 @@ fn around(git_dir: &Path, config: &Config) -> Option<PathBuf> {
     config.get("core.bare").is_none().then(|| git_dir.to_owned())
 }
 
-/// Whether `.git` in this folder is that git directory, or a file that names it.
+/// Returns true if `.git` in this folder is that git directory, or a file that names it.
 fn leads_to(top: &Path, git_dir: &Path) -> bool {
     let link = top.join(".git");
     if is_same(&link, git_dir) {
@@ -59,14 +59,15 @@ fn leads_to(top: &Path, git_dir: &Path) -> bool {
     named.is_some_and(|path| is_same(&top.join(path.trim_end_matches(['\r', '\n'])), git_dir))
 }
 
-/// What the note names, if that is still the main work tree.
+/// Returns the folder that the note names, if it is still the main work tree.
 fn noted(git_dir: &Path) -> Option<PathBuf> {
     let bytes = regular_file::read(&git_dir.join(NOTE), Links::Refused, NOTE_BYTES).ok()?;
     let top = PathBuf::from(String::from_utf8(bytes).ok()?);
     (top.is_absolute() && leads_to(&top, git_dir)).then_some(top)
 }
 
-/// Notes where the main work tree is, unless the git directory stands in it: linked work trees have no other way to find it.
+/// Notes the place of the main work tree, unless the git directory stands in it. Linked work trees have no
+/// other way to find it.
 fn note(git_dir: &Path, top: &Path, modes: Modes) {
     let Some(text) = top.to_str() else { return };
     if git_dir.parent().is_some_and(|parent| is_same(parent, top)) || noted(git_dir).as_deref() == Some(top) {
@@ -77,7 +78,7 @@ fn note(git_dir: &Path, top: &Path, modes: Modes) {
     }
 }
 
-/// Written beside and renamed, so that no reader sees half of it.
+/// Writes a new file and renames it, so that no reader sees half a file.
 fn write(path: &Path, text: &str, modes: Modes) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     modes.make_folders(folder)?;
@@ -94,13 +95,14 @@ fn write(path: &Path, text: &str, modes: Modes) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Without links and `..`, as git shows it.
+/// Returns the path without links and `..`, as git shows it.
 #[cfg(unix)]
 fn real(path: PathBuf) -> PathBuf {
     fs::canonicalize(&path).unwrap_or(path)
 }
 
-/// There the path without links has a form that other programs don't take.
+/// Returns the path unchanged. On this system the path without links has a form that other programs don't
+/// accept.
 #[cfg(not(unix))]
 fn real(path: PathBuf) -> PathBuf {
     path

@@ -1,5 +1,6 @@
-//! `git lfs-cdc compact`: the index merged as far as that pays, small shards with it, and what has been replaced deleted.
-//! Why nothing is lost by it, in whatever moment it stops: *Merging* in `docs/format.md`.
+//! The compaction of a store, `git lfs-cdc compact`. It merges the index and small shards as far as that
+//! pays, and deletes replaced files. *Merging* in `docs/format.md` says why nothing is lost, even if it stops
+//! at any moment.
 
 mod removal;
 
@@ -17,7 +18,7 @@ use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Moved, Pending, Store};
 
-/// What a compaction has done. Names are part of the command line's contract.
+/// The result of a compaction. The names are part of the command line's contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Compaction {
     /// Segments that no other replaces, before.
@@ -32,22 +33,22 @@ pub struct Compaction {
     pub shards_before: u64,
     /// The same after.
     pub shards_after: u64,
-    /// Replaced segments that stood before anything was deleted, by this and by earlier merges.
+    /// Replaced segments that stood before anything was deleted, from this merge and earlier ones.
     pub replaced: u64,
     /// Replaced segments that were deleted.
     pub deleted_segments: u64,
-    /// Bytes of these.
+    /// Bytes of the deleted segments.
     pub deleted_bytes: u64,
     /// Shards that were deleted.
     pub deleted_shards: u64,
-    /// Whether this key may delete; unknown if there was nothing to delete.
+    /// True if this key may delete. Unknown if there was nothing to delete.
     pub may_delete: Option<bool>,
-    /// What is wrong with the store, and how to mend it.
+    /// Damage of the store, with its remedies.
     pub findings: Vec<String>,
 }
 
-/// Compacts the index of a store. What it writes is durable before anything is deleted; it may be stopped at any
-/// time, and the next run goes on.
+/// Compacts the index of a store. Everything that it writes is durable before anything is deleted. It may be
+/// stopped at any time, and the next run goes on.
 pub fn compact(store: &Store, watch: Watch<'_>) -> Result<Compaction> {
     compact_with(store, &Cache::for_store(&store.description().id, &store.location()), watch)
 }
@@ -59,7 +60,7 @@ pub(crate) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Re
         let mut index = Index::default();
         index.refresh(store, cache)?;
         match compact_index(store, cache, index, watch) {
-            // another compaction has deleted what it replaced
+            // another compaction has deleted the segments that it replaced
             Err(e) if e.kind() == Kind::NotFound => {
                 store.confirm()?;
                 tracing::info!("the index was changed by somebody else, and is read again: {e}");
@@ -71,7 +72,7 @@ pub(crate) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Re
         .remedy("run this again when that one has ended"))
 }
 
-/// Compacts the index as it was read. Fails with [`Kind::NotFound`] if something of it is gone.
+/// Compacts the index in the state in which it was read. Fails with [`Kind::NotFound`] if a part is gone.
 fn compact_index(store: &Store, cache: &Cache, mut index: Index, watch: Watch<'_>) -> Result<Compaction> {
     let mut done = Compaction::default();
     (done.segments_before, done.bytes_before, done.shards_before) = count(store, cache, &index)?;
@@ -80,7 +81,8 @@ fn compact_index(store: &Store, cache: &Cache, mut index: Index, watch: Watch<'_
         has_merged |= merge_group(store, cache, &index, &group, &mut done.findings, watch)?;
     }
     if has_merged {
-        // what was merged is not needed any more; what was written counts only if a LIST that begins now shows it
+        // the merged segments are not needed any more; the new ones count only if a LIST that begins now
+        // shows them
         index = Index::default();
         index.refresh(store, cache)?;
     }
@@ -90,22 +92,23 @@ fn compact_index(store: &Store, cache: &Cache, mut index: Index, watch: Watch<'_
     Ok(done)
 }
 
-/// Segments, their bytes, and the shards that they name.
+/// Counts segments, their bytes, and the shards that they name.
 fn count(store: &Store, cache: &Cache, index: &Index) -> Result<(u64, u64, u64)> {
     let bytes = index.segments().map(|segment| segment.size_bytes).sum();
     Ok((index.segments().count() as u64, bytes, index.shards(store, cache)?.len() as u64))
 }
 
-/// The segments that are to become one, several times.
+/// Returns groups of segments. Each group is to become one segment.
 fn groups(store: &Store, cache: &Cache, index: &Index) -> Vec<Vec<SegmentId>> {
     let all = divide(sizes(index));
-    // one alone is written again only for the sake of its shards
+    // a single segment is written again only to merge its shards
     let pays = |group: &Vec<_>| group.len() > 1 || shard_merge::are_many(store, cache, index, group);
     all.into_iter().filter(pays).collect()
 }
 
-/// Divides segments into groups that are worth merging, each in the order of ids: all small ones together, a larger one with
-/// them if they are not too small beside it, and never more than is allowed for one segment.
+/// Divides segments into groups that are worth merging, each in the order of ids. All small segments are
+/// together. A larger one joins them if they are not too small beside it. No group is larger than the bound
+/// for one segment.
 fn divide(mut sizes: Vec<(SegmentId, u64)>) -> Vec<Vec<SegmentId>> {
     sizes.sort_by_key(|(id, bytes)| (*bytes, *id));
     let mut groups: Vec<(Vec<SegmentId>, u64)> = Vec::new();
@@ -123,7 +126,7 @@ fn divide(mut sizes: Vec<(SegmentId, u64)>) -> Vec<Vec<SegmentId>> {
     }
     let mut divided: Vec<(Vec<SegmentId>, u64)> = Vec::new();
     for (mut group, bytes) in groups.into_iter().rev() {
-        // what is written anyway takes smaller ones along
+        // a group that is written anyway takes smaller segments along
         let fits = |(others, sum): &&mut (Vec<SegmentId>, u64)| {
             others.len() > 1 && *sum + bytes <= limit::COMPACTED_BYTES
         };
@@ -139,7 +142,7 @@ fn divide(mut sizes: Vec<(SegmentId, u64)>) -> Vec<Vec<SegmentId>> {
     divided.into_iter().map(|(group, _)| group).rev().collect()
 }
 
-/// Writes one segment that says all that a group says, and says whether it did. Nothing is changed before it stands.
+/// Merges a group into one segment, and returns true if it has written one. Deletes nothing.
 fn merge_group(
     store: &Store,
     cache: &Cache,
@@ -176,7 +179,7 @@ fn merge_group(
         return Err(Error::internal(format!("a merged segment of {size_bytes} bytes")));
     }
     let pieces = segment.into_pieces();
-    // where another store is mounted meanwhile, it would name blocks that are not there
+    // if another store was mounted meanwhile, the segment would name blocks that are not there
     store.confirm()?;
     let moved = Moved::default();
     let putting = store.put_segment(&id, pieces.clone(), &moved);
@@ -186,7 +189,7 @@ fn merge_group(
     Ok(true)
 }
 
-/// Waits for a request that moves so many bytes, and tells how far it is.
+/// Waits for a request that moves so many bytes, and reports its progress.
 fn wait<T: Send + 'static>(
     doing: &str,
     pending: Pending<'_, T>,

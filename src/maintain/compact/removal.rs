@@ -1,4 +1,4 @@
-//! Deleting what has been replaced: in this order, that nothing can be lost by it, in whatever moment it ends.
+//! The deletion of replaced files. Its order makes sure that nothing is lost, even if it ends at any moment.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::local::metadata_cache::{Cache, Kept};
 use crate::maintain::replaced_records::check_said;
 use crate::store::{Moved, Pending, Store};
 
-/// Deletes each segment that another replaces, once it is seen that the other stands, whole, and says all that it says;
-/// and the shards that only those name. The index was just listed and read.
+/// Deletes each replaced segment, and the shards that only such segments name. Before that, it checks that
+/// the replacing segment stands, is whole, and has all its records. The index was just listed and read.
 pub(super) fn remove_replaced(
     store: &Store,
     cache: &Cache,
@@ -35,7 +35,7 @@ pub(super) fn remove_replaced(
     let (segments, shards) = removable((store, cache), index, &replaced, &mut done.findings, watch)?;
     let gone: HashSet<SegmentId> = segments.iter().copied().collect();
     let keeps_manifest = store.keeps_manifest().wait()?;
-    // who reads by the manifest must not be led to what is gone
+    // a reader that uses the manifest must not look for deleted segments
     let write_manifest =
         || if keeps_manifest { manifest::write_without(store, &gone).map(drop) } else { Ok(()) };
     write_manifest().map_err(|e| e.context("nothing was deleted, as the manifest is to be written first"))?;
@@ -48,11 +48,11 @@ pub(super) fn remove_replaced(
         }
         deleted => deleted?,
     }
-    // somebody who had listed before the merge may have put theirs meanwhile
+    // a process that listed before the merge may have written its manifest meanwhile
     write_manifest()
 }
 
-/// Fails unless each segment that stands for others is whole in the store itself: a copy on this machine proves nothing.
+/// Fails unless each replacing segment is whole in the store itself. A copy on this machine proves nothing.
 fn check_whole(
     store: &Store,
     index: &Index,
@@ -77,8 +77,8 @@ fn check_whole(
     Ok(())
 }
 
-/// What may be deleted: replaced segments of which all is said by what replaces them, and the shards that only these name.
-/// What is not found again is a finding, and stays.
+/// Returns the files that may be deleted: replaced segments of which all records stand in the replacing ones,
+/// and the shards that only these segments name. A segment with a missing record is a finding, and stays.
 fn removable(
     (store, cache): (&Store, &Cache),
     index: &Index,
@@ -104,7 +104,7 @@ fn removable(
         for ((id, segment), unloaded) in part.iter().zip(&opened).zip(unloaded) {
             let segment = match segment {
                 Ok(segment) => segment,
-                // somebody else was faster, or is just at it
+                // another process has deleted it already, or is deleting it now
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 Err(e) if e.kind() == Kind::Corrupt => {
                     findings.push(e.clone().context(format!("index/{id} is replaced, and kept")).to_string());
@@ -117,7 +117,7 @@ fn removable(
                 let found = by.iter().map(|by| by.head().find(&&by.bytes()[..], oid));
                 Ok(found.collect::<Result<Vec<_>>>()?.concat())
             };
-            // what it carries itself goes with it
+            // shards that it carries vanish with it
             let carries = |id: &ShardId| segment.carried().any(|(name, _)| name == CarriedName::Shard(*id));
             let ids = segment.shards()?.into_iter().map(|shard| shard.id).filter(|id| !carries(id));
             let said = check_said(segment, usize::MAX, find, &condemned);
@@ -139,7 +139,7 @@ fn removable(
     Ok((segments, shards.collect()))
 }
 
-/// Segments in parts that can be in memory together.
+/// Divides segments into parts that fit into memory.
 fn parts(index: &Index, ids: impl Iterator<Item = SegmentId>) -> Vec<Vec<SegmentId>> {
     let mut parts: Vec<Vec<SegmentId>> = Vec::new();
     let mut sum = 0;
@@ -157,7 +157,7 @@ fn parts(index: &Index, ids: impl Iterator<Item = SegmentId>) -> Vec<Vec<Segment
     parts
 }
 
-/// Segments by their names, all at once. They are not kept: nobody will read them again.
+/// Reads segments by their names, all at once. Keeps no copies, because they will not be read again.
 fn read(store: &Store, cache: &Cache, index: &Index, ids: &[SegmentId]) -> Vec<Result<Bytes>> {
     let begin = |id: &SegmentId| {
         let copy = cache.find(Kept::Index, &id.to_string(), &id.hash);
@@ -176,10 +176,10 @@ fn read(store: &Store, cache: &Cache, index: &Index, ids: &[SegmentId]) -> Vec<R
     begun.into_iter().map(wait).collect()
 }
 
-/// A block that a replaced segment carries, while it is read in the file of its own.
+/// A block that a replaced segment carries, and the hash of the block's own file, which is being read.
 type Unloaded<'s> = (BlockId, Pending<'s, ContentHash>);
 
-/// Begins to read the blocks that a segment carries where they are read from when it is gone.
+/// Begins to read the blocks that a segment carries, in the files that stay when the segment is gone.
 fn unloaded<'s>(store: &'s Store, segment: &Segment<Bytes>) -> Vec<Unloaded<'s>> {
     let blocks = segment.carried().filter_map(|(name, bytes)| match name {
         CarriedName::Block(id) => Some((id, store.hash_unloaded(&id, segment.bytes().slice_ref(bytes)))),
@@ -188,7 +188,7 @@ fn unloaded<'s>(store: &'s Store, segment: &Segment<Bytes>) -> Vec<Unloaded<'s>>
     blocks.collect()
 }
 
-/// Fails unless it is whole.
+/// Fails unless the block's own file is whole.
 fn check_unloaded((id, hash): Unloaded<'_>) -> Result<()> {
     let found = hash.wait().map_err(|e| e.context(format!("block {id}, which it carries")))?;
     if found == id.hash {
@@ -198,7 +198,8 @@ fn check_unloaded((id, hash): Unloaded<'_>) -> Result<()> {
         .remedy("keep it; move that file away, and compact again"))
 }
 
-/// Shards first: as long as the segments stand that named them, the next run finds what is left.
+/// Deletes shards first. As long as the segments stand that named them, the next run finds the shards that
+/// are left.
 fn delete(
     store: &Store,
     segments: &[SegmentId],
