@@ -94,8 +94,8 @@ impl Place {
         self.settle(folder_of(path).as_ref())
     }
 
-    /// Fails if a missing folder means a larger loss: a disk that isn't mounted, the whole store, or an index
-    /// to the blocks that are there.
+    /// Fails if a missing folder means a larger loss: a disk that isn't mounted, the whole store, or the
+    /// index of blocks that are there.
     fn check_may_be_missing(&self, folder: &str) -> Result<()> {
         let path = self.root().join(folder);
         let gone = |why: &str, remedy: &str| {
