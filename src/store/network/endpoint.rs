@@ -1,5 +1,4 @@
-//! The endpoint of a service: the check of its address, the question if this user has named it, and the
-//! signing of requests.
+//! The endpoint of a service: the check of its address, the user's trust in it, and the signing of requests.
 //!
 //! A signature is no secret, but a request that carries one can be relayed. Some services check the signature
 //! against the request's own `Host`. They obey the request, no matter which machine sends it. So requests are
@@ -26,7 +25,7 @@ pub(in crate::store) fn check(text: &str, allow_http: bool) -> Result<Url> {
     let wrong = |why: &str| Error::invalid(format!("{text:?} can't be an endpoint: {why}")).remedy(FORM);
     let url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
     if !url.username().is_empty() || url.password().is_some() {
-        // not shown: it holds a secret
+        // not shown, because it holds a secret
         return Err(Error::invalid("an endpoint with a name or password in it").remedy("leave these out"));
     }
     if !url.host_str().is_some_and(|host| address(&url).is_some() || is_host_name(host)) {

@@ -32,9 +32,9 @@ use crate::store::options::Access;
 /// The treatment of redirects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Redirects {
-    /// Never: requests carry signatures or tokens.
+    /// Never, because requests carry signatures or tokens.
     Refuse,
-    /// A few times, and never from HTTPS to plain HTTP: requests carry no secrets.
+    /// A few times, because requests carry no secrets, but never from HTTPS to plain HTTP.
     Follow,
 }
 
