@@ -1,6 +1,6 @@
 //! The folders of a directory store. A missing folder is most often an empty one that a copy has left out.
-//! Such a folder is made again. It is not made again if a disk should be mounted there, or if more than an
-//! empty folder is lost, because that would hide the loss.
+//! Such a folder is made again. A folder is not made again if a disk should be mounted there, or if more than
+//! an empty folder is lost. Otherwise a new folder would hide the loss.
 
 use std::fs;
 use std::io::{self, ErrorKind};

@@ -238,8 +238,8 @@ impl Store {
         }
     }
 
-    /// Returns true if the store's file system has refused to sync; [`UNSYNCED`] says what follows. Syncs the
-    /// index folder once more to find out.
+    /// Returns true if the store's file system has refused to sync; [`UNSYNCED`] names the consequence. Syncs
+    /// the index folder once more to find out.
     pub fn is_unsynced(&self) -> bool {
         match &self.files.place {
             Place::Directory(place) => place.settle(layout::INDEX).is_ok() && place.is_unsynced(),
@@ -375,8 +375,8 @@ impl Store {
         self.runtime.block_on(list_segments(&self.files))
     }
 
-    /// Begins to find out if pushes keep the manifest up to date. In a directory they always do, because a
-    /// web server may stand in front of it. In a bucket they do if the bucket has a manifest.
+    /// Begins to find out if pushes must keep the manifest up to date. In a directory they always must,
+    /// because a web server may stand in front of it. In a bucket they must if it has a manifest.
     pub fn keeps_manifest(&self) -> Pending<'_, bool> {
         let (files, is_read_only) = (self.files.clone(), self.is_read_only());
         self.begin(async move {

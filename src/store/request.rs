@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::limit;
 use crate::threads;
 
-/// A runtime whose end no thread waits for, because a write that hangs must not keep the process from ending.
-/// One thread drives it. Blocking requests have threads of their own: at least one, and more if the system
-/// allows that.
+/// A runtime with an end that no thread waits for, because a write that hangs must not keep the process from
+/// ending. One thread drives it. Blocking requests have threads of their own: at least one, and more if the
+/// system allows that.
 pub(super) struct OwnRuntime {
     handle: Handle,
     /// The driving thread ends when this is dropped.

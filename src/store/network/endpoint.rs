@@ -74,7 +74,7 @@ pub(in crate::store) fn check_committed(
     }
 }
 
-/// Fails for an address whose only use is access to the inside of this machine's cloud.
+/// Fails for an address that only serves to reach the inside of this machine's cloud.
 pub(in crate::store) fn refuse_inside_cloud(url: &Url) -> Result<()> {
     if !is_inside_cloud(url) {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The stores on a network: a bucket on S3 (or a service with its protocol), on Google Cloud Storage or on
-//! Azure, or a web server, which can only be read.
+//! The stores on a network: a bucket on S3, on a service with S3's protocol, on Google Cloud Storage or on
+//! Azure. A store on a web server can only be read.
 
 mod aws;
 mod azure;

@@ -205,7 +205,7 @@ impl HttpService for Line {
         let text = read_some(body).await?;
         let refusal = Refusal::read(&parts, &text);
         // S3 answers the completion of an upload in parts before it is done, and may report a failure in the
-        // body; in an answer to a batch of Azure's, each part has a status of its own
+        // body. In Azure's answer to a batch, each part has a status of its own
         if status.is_success() && (refusal.code.is_empty() || status == StatusCode::ACCEPTED) {
             inner.gate.answered();
             return Ok(HttpResponse::from_parts(parts, text.into()));
