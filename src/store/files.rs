@@ -1,5 +1,5 @@
 //! The files of a store: reading, writing and listing them, in all kinds of places. Requests that may succeed
-//! later are tried again, and each error has a remedy.
+//! later are tried again. Errors carry a remedy.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Conditions {
 /// The expected size of a file that is read whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Size {
-    /// The size in the store's list, or in the index.
+    /// The size in the store's listing, or in the index.
     Exactly(u64),
     /// A bound, because the size is not known.
     AtMost(u64),
@@ -101,7 +101,7 @@ impl Files {
                 }
             }
             let mut options = self.options(mode.clone());
-            // the wire takes this out, and reports the progress to it
+            // the wire reads this, and reports the progress to it
             options.extensions.insert(moved.clone());
             let error = match self.objects.put_opts(path, payload.clone(), options).await {
                 Ok(_) => {
@@ -231,7 +231,7 @@ impl Files {
         let most = size.most();
         loop {
             let mut options = GetOptions::default();
-            // the wire takes this out, and bounds the answer
+            // the wire reads this, and bounds the answer
             options.extensions.insert(network::AnswerBytes(most));
             let error = match self.objects.get_opts(path, options).await {
                 Err(error) => error,

@@ -1,4 +1,4 @@
-//! The lists of the index segments and condemned lists that stand in a store.
+//! The listing of the index segments and condemned lists that stand in a store.
 
 use futures::{TryStreamExt, join};
 use object_store::list::{PaginatedListOptions, PaginatedListResult};
@@ -104,7 +104,7 @@ pub(super) async fn foreign_names(files: &Files) -> Result<Vec<String>> {
     Ok(foreign)
 }
 
-/// Returns the error for a list that doesn't end. A service may send one by mistake or on purpose.
+/// Returns the error for a listing that doesn't end. A service may send one by mistake or on purpose.
 pub(super) fn endless(folder: &str) -> Error {
     Error::corrupt(format!("the listing of {folder}/ doesn't end after {} names", limit::LIST_NAMES))
         .remedy("check that this is the store that is meant; `git lfs-cdc compact` removes what was replaced")

@@ -1,6 +1,6 @@
-//! The store: typed requests to a directory, a bucket or a web server. Each error has a kind and a remedy.
-//! Only `deleter` and [`probe`] delete, and [`probe`] deletes only its own files. Only `create` makes a
-//! store.
+//! The store: typed requests to a directory, a bucket or a web server. Their errors have a kind, and a remedy
+//! for the user. Only `deleter` and [`probe`] delete, and [`probe`] deletes only its own files. Only `create`
+//! makes a store.
 
 mod carried;
 mod create;
@@ -65,7 +65,7 @@ pub struct Store {
     carried_bytes: usize,
 }
 
-/// The lists that were read while the store was opened.
+/// The listings that were made while the store was opened.
 pub struct FirstLook {
     /// The result of [`Store::list_segments`].
     pub segments: Result<Vec<(SegmentId, u64)>>,
@@ -110,13 +110,13 @@ impl Store {
         Self::with(files, runtime)
     }
 
-    /// Opens a store like [`Store::open`]. Meanwhile, a service also lists the index and the condemned lists,
-    /// for callers that need them anyway: see [`Store::take_first_look`].
+    /// Opens a store like [`Store::open`]. Meanwhile, a service also lists index segments and condemned
+    /// lists, for callers that need them anyway: see [`Store::take_first_look`].
     pub fn open_looking(url: &StoreUrl, top: &FilePath, access: &Access) -> Result<Self> {
         let runtime = runtime()?;
         let files = find(url, top, access, &runtime)?;
         let Place::Network(_) = &files.place else { return Self::with(files, runtime) };
-        // if there is no store, the lists are not waited for
+        // if there is no store, the listings are not waited for
         let look = async { Ok(look(&files).await) };
         let (description, look) = runtime.block_on(async { try_join!(read_description(&files), look) })?;
         Ok(Self::of(files, runtime, description, Some(look)))
@@ -141,7 +141,7 @@ impl Store {
         Self { files, runtime, description, first_look, carriers, carried_bytes }
     }
 
-    /// Returns the lists that were read while the store was opened. Only the first call returns them. They
+    /// Returns the listings that were made while the store was opened. Only the first call returns them. They
     /// are not for checks that must begin later.
     pub fn take_first_look(&self) -> Option<FirstLook> {
         self.first_look.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -314,7 +314,7 @@ impl Store {
         Pending { runtime: &self.runtime, task: self.runtime.spawn(request) }
     }
 
-    /// Begins to read a whole index segment. `size_bytes` is the size in the store's list.
+    /// Begins to read a whole index segment. `size_bytes` is the size in the store's listing.
     pub fn get_segment(&self, id: &SegmentId, size_bytes: u64) -> Pending<'_, Bytes> {
         self.get(layout::segment(id), size_bytes, limit::SEGMENT_READ_BYTES)
     }
@@ -324,7 +324,7 @@ impl Store {
         self.get_range(layout::segment(id), range, Vec::new(), &Moved::default())
     }
 
-    /// Begins to read a whole condemned list. `size_bytes` is the size in the store's list.
+    /// Begins to read a whole condemned list. `size_bytes` is the size in the store's listing.
     pub fn get_condemned(&self, id: &CondemnedId, size_bytes: u64) -> Pending<'_, Bytes> {
         self.get(layout::condemned(id), size_bytes, limit::CONDEMNED_READ_BYTES)
     }

@@ -31,7 +31,7 @@ pub struct Access {
     pub chosen_by: ChosenBy,
     /// The purpose for which the store is opened.
     pub intent: Intent,
-    /// Endpoints to which this user trusts signed requests, even if the repository has chosen the URL.
+    /// Endpoints to which this user allows signed requests, even if the repository has chosen the URL.
     pub trusted_endpoints: Vec<String>,
     /// The region of an S3 bucket.
     pub region: Option<String>,

@@ -23,7 +23,7 @@ pub struct Probe {
     pub may_overwrite: bool,
     /// True if byte ranges come back right.
     pub reads_ranges: bool,
-    /// True if a list shows all objects that were written before it.
+    /// True if a listing shows all objects that were written before it.
     pub lists_at_once: bool,
     /// True if the written objects could be removed.
     pub may_delete: bool,

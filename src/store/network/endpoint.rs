@@ -46,7 +46,8 @@ pub(in crate::store) fn check(text: &str, allow_http: bool) -> Result<Url> {
 }
 /// Checks an endpoint that the store's URL names. The bool is true if this user has named it too. The user
 /// names it by giving the whole URL, in `lfs-cdc.trustedEndpoint`, or as one of `named`. AWS's own endpoints
-/// count as named. Fails for all others if the command is to write.
+/// count as named. Fails for all others if the command is to write. Also fails if they lead inside a cloud,
+/// or are plain HTTP to another machine.
 pub(in crate::store) fn check_committed(
     text: &str,
     access: &Access,

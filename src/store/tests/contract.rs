@@ -126,7 +126,7 @@ fn keeps_the_contract(store: &Store) {
     }
 }
 
-/// Checks a list of more names than one page has.
+/// Checks a listing of more names than one page has.
 fn lists_beyond_a_page(store: &Store) {
     let before = store.list_segments().unwrap().len();
     let files = store.files.clone();
