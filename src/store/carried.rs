@@ -1,4 +1,5 @@
-//! Blocks and shards are read where they are: in files of their own, or inside the index segment of a small commit.
+//! Carried blocks and shards: those inside the index segment of a small commit. This module reads blocks and
+//! shards there, or in files of their own.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,24 +15,24 @@ use crate::format::inline::CarriedName;
 use crate::id::{BlockId, SegmentId, ShardId};
 use crate::limit;
 
-/// A file that stands inside a segment. That is small, so whoever has read the index has the bytes, and they are what the name
-/// says.
+/// A file that stands inside a segment. The segment is small, so each reader of the index has these bytes.
+/// They match the file's name.
 #[derive(Clone)]
 pub struct InSegment {
     /// The segment that carries it.
     pub segment: SegmentId,
-    /// Bytes of the whole segment.
+    /// The size of the whole segment.
     pub segment_bytes: u64,
-    /// Bytes of the file.
+    /// The bytes of the file.
     pub bytes: Bytes,
 }
 
-/// What stands inside segments, as the index was read last.
+/// The files that stand inside segments, according to the last reading of the index.
 #[derive(Default)]
 pub(super) struct Carriers(RwLock<HashMap<CarriedName, InSegment>>);
 
 impl Store {
-    /// From now on, this is what stands inside segments.
+    /// Replaces the list of files that stand inside segments.
     pub fn set_carried(&self, carried: HashMap<CarriedName, InSegment>) {
         *self.carriers.0.write().unwrap_or_else(PoisonError::into_inner) = carried;
     }
@@ -40,8 +41,9 @@ impl Store {
         self.carriers.0.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
     }
 
-    /// Begins to read a byte range of a block into `buffer`, which comes back with exactly that range; `moved`
-    /// follows it. Buffers are the caller's so that it can use them again: fresh memory costs more than a read.
+    /// Begins to read a byte range of a block into `buffer`. The buffer comes back with exactly that range.
+    /// `moved` shows the progress. The caller provides buffers so that it can reuse them, because fresh
+    /// memory costs more than a read.
     pub fn get_block_range(
         &self,
         id: &BlockId,
@@ -69,7 +71,7 @@ impl Store {
         })
     }
 
-    /// Begins to read a whole shard of so many bytes, as the index says.
+    /// Begins to read a whole shard. `size_bytes` is the size in the index.
     pub fn get_shard(&self, id: &ShardId, size_bytes: u32) -> Pending<'_, Bytes> {
         match self.in_segment(CarriedName::Shard(*id)) {
             Some(InSegment { bytes, .. }) => self.begin(async move { Ok(bytes) }),
@@ -77,8 +79,8 @@ impl Store {
         }
     }
 
-    /// Begins to look for a block: its size, if it is there. One in a segment is there if that is, whole; or else, as a merge
-    /// has replaced that, in a file of its own.
+    /// Begins to look for a block. Returns its size, if it is there. A carried block is there if its segment
+    /// is there, whole. If a merge has replaced the segment, the block stands in a file of its own.
     pub fn block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
         let (files, path) = (self.files.clone(), layout::block(id));
         let in_segment = self.in_segment(CarriedName::Block(*id));
@@ -92,8 +94,9 @@ impl Store {
         })
     }
 
-    /// Begins to give a file that stands in a segment one of its own, as another segment is to replace that. It is durable
-    /// when that is done. Somebody else may have done it: then it is not written again.
+    /// Begins to write a carried file to a file of its own, because another segment is to replace the one
+    /// that carries it. The file is durable when the request is done. It isn't written again if another
+    /// process has written it.
     pub fn unload(&self, name: &CarriedName, bytes: Bytes) -> Pending<'_, ()> {
         let files = self.files.clone();
         let path = match name {
@@ -112,7 +115,8 @@ fn is_missing(block: &BlockId, place: &Place) -> Error {
 }
 
 impl Files {
-    /// Makes sure that what a segment carries is durable in a file of its own: one that has the right size is left as it is.
+    /// Makes sure that a carried file is durable in a file of its own. A file with the right size is left
+    /// unchanged.
     pub(super) async fn unload(&self, path: &Path, bytes: Bytes) -> Result<()> {
         self.place.provide_folder_of(path)?;
         if self.size(path).await? != Some(bytes.len() as u64) {

@@ -1,4 +1,5 @@
-//! Making a store: the one way to write `store.json`, and only where there is none.
+//! The creation of a store. Only this module writes `store.json`, and it writes one where there is none. It
+//! overwrites one only to say that the service refuses conditional writes.
 
 use std::path::{Path as FilePath, PathBuf};
 
@@ -16,19 +17,19 @@ use crate::error::{Kind, Result};
 use crate::format::store_json::StoreDescription;
 use crate::limit;
 
-/// What a new store is to be like.
+/// The options of a new store.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Creation {
-    /// Who but the owner may use it; for directories.
+    /// The access of users other than the owner; for directories.
     pub sharing: Option<Sharing>,
-    /// Also in a folder that holds other things, or blocks without a `store.json`; and every folder of a store that is there
-    /// is made again.
+    /// Allows a new store in a folder that holds other things, or blocks without a `store.json`. In a store
+    /// that is there, makes every missing folder again.
     pub force: bool,
 }
 
 impl Store {
-    /// Opens the store that `url` names, or creates it if there is none. Says whether it was
-    /// created. Two that create at once end up with the same store.
+    /// Opens the store that `url` names, or creates it if there is none. The bool is true if this call
+    /// created the store. Two processes that create one at once end up with the same store.
     pub fn create_or_join(
         url: &StoreUrl,
         top: &FilePath,
@@ -69,14 +70,15 @@ impl Store {
         // only the store itself is shared, not the folders above it
         directory::create_parents(&path)?;
         let place = directory::Place::create(path, sharing, force)?;
-        // whatever is written has the mode that is meant
+        // from here on, files get the mode of the new store
         place.is_described(&mine);
-        // hard links make it so; `create` knows what to do without them
+        // hard links honour the condition; `put_description` handles file systems without them
         let files = Files { conditions: Conditions::new(true), ..directory_files(place)? };
         Self::create(files, runtime()?, &mine)
     }
 
-    /// Writes `store.json` where there is none, and reads it back: two that do the same get the same.
+    /// Writes `store.json` where there is none, and reads it back. Two processes that do this at once read
+    /// the same file.
     pub(super) fn create(files: Files, runtime: OwnRuntime, mine: &StoreDescription) -> Result<(Self, bool)> {
         runtime.block_on(put_description(&files, mine))?;
         let store = Self::with(files, runtime)?;
@@ -84,8 +86,9 @@ impl Store {
         Ok((store, created))
     }
 
-    /// Takes back what `store.json` says of conditions, where the store was copied to a service that refuses them. That is all
-    /// that is ever changed in it, and no transfer does it. Where it can't be done, pushes do without it.
+    /// Corrects `store.json` if the store was copied to a service that refuses conditional writes. Nothing
+    /// else in the file ever changes, and no transfer changes it. If the correction fails, pushes work
+    /// without conditions.
     fn correct_conditions(&mut self) {
         if !self.description.creates || self.is_read_only() || self.is_directory() {
             return;
@@ -103,12 +106,12 @@ impl Store {
     }
 }
 
-/// Whether the service refuses conditions, and `store.json` doesn't say any more that it honours them.
+/// Corrects `store.json` if the service refuses conditions. Returns true if the file was corrected.
 async fn correct_conditions(files: &Files, description: &StoreDescription) -> Result<bool> {
     if !probe::refuses_conditions(files).await? {
         return Ok(false);
     }
-    // somebody else may have put another store there meanwhile
+    // another process may have put another store there meanwhile
     let found = read_description(files).await?;
     if found != *description {
         return Ok(false);
@@ -130,7 +133,7 @@ async fn put_description(files: &Files, description: &StoreDescription) -> Resul
     loop {
         let options = files.options(mode.clone());
         let Err(error) = files.objects.put_opts(&path, bytes.clone(), options).await else { return Ok(()) };
-        // somebody else's does as well; and what is called taken may not be there
+        // another process's file is as good as ours; but a name that is called taken may be free
         if files.size(&path).await?.is_some() {
             return Ok(());
         }
@@ -138,7 +141,8 @@ async fn put_description(files: &Files, description: &StoreDescription) -> Resul
         untrue += usize::from(is_taken(&error));
         let is_refused = may_refuse_conditions(&error) || untrue == limit::FREE_NAMES_CALLED_TAKEN;
         if mode == PutMode::Create && (is_without_links || is_refused) {
-            // some file systems have no hard links; what is read back decides between two that do the same
+            // some file systems have no hard links; reading back decides between two processes that write at
+            // once
             mode = PutMode::Overwrite;
             continue;
         }

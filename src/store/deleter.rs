@@ -1,5 +1,5 @@
-//! Taking away what has been replaced: index segments, and the shards that only these name. Transfers never do (I8);
-//! `tests/tidy.rs` knows the one place that may.
+//! The deletion of replaced files: index segments, and the shards that only these name. Transfers never
+//! delete (I8). `tests/tidy.rs` knows the only place that may call this.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,13 @@ use crate::id::{BlockId, ContentHash, SegmentId, ShardId};
 use crate::limit;
 
 impl Store {
-    /// Removes index segments. What is gone already is fine; they are gone for good when this returns. Fails with
-    /// [`Kind::Denied`](crate::error::Kind::Denied) if this key may not delete.
+    /// Removes index segments. A segment that is gone already is no error. When this returns, the removal is
+    /// durable. Fails with [`Kind::Denied`](crate::error::Kind::Denied) if this access key may not delete.
     pub fn remove_segments(&self, segments: &[SegmentId]) -> Result<()> {
         self.remove(segments.iter().map(layout::segment).collect())
     }
 
-    /// Removes shards, likewise.
+    /// Removes shards, like [`Store::remove_segments`].
     pub fn remove_shards(&self, shards: &[ShardId]) -> Result<()> {
         self.remove(shards.iter().map(layout::shard).collect())
     }
@@ -45,19 +45,19 @@ impl Store {
         Ok(())
     }
 
-    /// Begins to read an index segment of so many bytes where it is stored, and to hash it: what is found is what
-    /// everybody would read; `moved` follows it.
+    /// Begins to read an index segment of `size_bytes` from the store, and to hash it. So the hash is of the
+    /// bytes that all readers would get. `moved` shows the progress.
     pub fn hash_segment(&self, id: &SegmentId, size_bytes: u64, moved: &Moved) -> Pending<'_, ContentHash> {
         self.hash(layout::segment(id), size_bytes, moved)
     }
 
-    /// The same of a shard.
+    /// Begins to read a shard from the store, and to hash it.
     pub fn hash_shard(&self, id: &ShardId, size_bytes: u64) -> Pending<'_, ContentHash> {
         self.hash(layout::shard(id), size_bytes, &Moved::default())
     }
 
-    /// The same of a block that a replaced segment carries, in the file of its own. If that is gone, as somebody has removed
-    /// it, it is written once more.
+    /// Begins to hash a block that a replaced segment carries, in the block's own file. If that file is gone,
+    /// because another process has removed it, it is written once more.
     pub fn hash_unloaded(&self, id: &BlockId, bytes: Bytes) -> Pending<'_, ContentHash> {
         let (files, path) = (self.files.clone(), layout::block(id));
         self.begin(async move {
@@ -86,7 +86,8 @@ impl Files {
         Ok(ContentHash(*hasher.finalize().as_bytes()))
     }
 
-    /// Removes a file. A try whose answer was lost may have done it.
+    /// Removes a file. A missing file is no error, because an earlier try may have removed it without an
+    /// answer.
     async fn remove(&self, path: &Path) -> Result<()> {
         let mut retry = Retry::new(&self.place, format!("deleting {path}"));
         loop {

@@ -1,5 +1,5 @@
-//! A store that is a directory: opening and creating it, who may read its files, what is durable there, and what its
-//! errors mean.
+//! The directory store: opening and creating it, access to its files, their durability, and the meaning of
+//! its errors.
 
 use std::error::Error as _;
 use std::fmt;
@@ -18,10 +18,10 @@ use super::local_files::LocalFiles;
 use crate::error::{Error, Kind, Result};
 use crate::format::store_json::{self, StoreDescription};
 
-/// What it means where folders or files can't be synced.
+/// The consequence for the user if folders or files can't be synced.
 pub const UNSYNCED: &str = "after a power failure there, the last pushes may be lost";
 
-/// Who but the owner may use a directory store, as git's `core.sharedRepository` has it.
+/// The access of users other than the owner to a directory store, like git's `core.sharedRepository`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sharing(u32);
 
@@ -40,13 +40,14 @@ impl Sharing {
         }
     }
 
-    /// The mode of files.
+    /// Returns the mode of files.
     pub fn file_mode(self) -> u32 {
         self.0
     }
 }
 
-/// The mode of folders: whoever may read may enter, and what is created in one belongs to its group (set-group-id).
+/// Returns the mode of folders. Users that may read may also enter. New entries belong to the folder's group
+/// (set-group-id).
 fn folder_mode(file_mode: u32) -> u32 {
     file_mode | (file_mode & 0o444) >> 2 | 0o2000
 }
@@ -58,9 +59,9 @@ pub(super) struct Place(Arc<Root>);
 #[derive(Debug)]
 struct Root {
     path: PathBuf,
-    /// What the store said of itself when it was opened.
+    /// The contents of `store.json` when the store was opened.
     description: RwLock<Option<StoreDescription>>,
-    /// The file system has refused to sync a folder or a file, as it doesn't know how.
+    /// True if the file system has refused to sync a folder or a file, because it doesn't support that.
     is_unsynced: AtomicBool,
 }
 
@@ -75,7 +76,7 @@ impl Place {
         Self(Arc::new(Root { path, description: RwLock::default(), is_unsynced: AtomicBool::new(false) }))
     }
 
-    /// A directory that is there.
+    /// Finds a directory that is there.
     pub(super) fn find(path: PathBuf) -> Result<Self> {
         match path.canonicalize() {
             Ok(path) if path.is_dir() => Ok(Self::at(path)),
@@ -85,8 +86,8 @@ impl Place {
         }
     }
 
-    /// Makes the root and every folder of a new store. A folder that holds anything else is most likely
-    /// not meant, and blocks without a `store.json` even less: then only with `force`.
+    /// Makes the root and every folder of a new store. Without `force`, fails if the folder holds anything
+    /// else, because it is most likely not meant. Blocks without a `store.json` are an even stronger sign.
     pub(super) fn create(path: PathBuf, sharing: Option<Sharing>, force: bool) -> Result<Self> {
         let failed = |e: &io::Error| Error::io(format!("creating the store {}", path.display()), e);
         if !force {
@@ -121,22 +122,23 @@ impl Place {
         Ok(Arc::new(LocalFiles::new(self.clone()).map_err(|e| self.explain("opening", e))?))
     }
 
-    /// From now on, this is the store that is meant.
+    /// Notes the description of the store that was opened.
     pub(super) fn is_described(&self, description: &StoreDescription) {
         *self.0.description.write().unwrap_or_else(PoisonError::into_inner) = Some(description.clone());
     }
 
-    /// What the store said of itself when it was opened.
+    /// The contents of `store.json` when the store was opened.
     pub(super) fn description(&self) -> Option<StoreDescription> {
         self.0.description.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the file system keeps what was synced: not before it was asked to.
+    /// Returns true if the file system has refused to sync. Before the first sync, this is false.
     pub(super) fn is_unsynced(&self) -> bool {
         self.0.is_unsynced.load(Ordering::Relaxed)
     }
 
-    /// Gives a file the mode that those who share the store need, if any do. The umask of the process stays as it is.
+    /// Gives a file the mode of a shared store, if the store is shared. The umask of the process stays as it
+    /// is.
     pub(super) fn give_mode(&self, file: &FilePath) -> io::Result<()> {
         #[cfg(unix)]
         if let Some(mode) = self.description().and_then(|store| store.file_mode) {
@@ -167,7 +169,8 @@ impl Place {
         Ok(())
     }
 
-    /// Old mounts of Windows shares, VirtualBox's folders and others don't know how to sync: noted and said once.
+    /// Accepts a sync that the file system doesn't support, and warns once. Examples are old mounts of
+    /// Windows shares, and VirtualBox's folders.
     fn unless_unable(&self, synced: io::Result<()>) -> io::Result<()> {
         match synced {
             Err(e) if cannot_sync(&e) => {
@@ -180,7 +183,7 @@ impl Place {
         }
     }
 
-    /// There is no store at the place.
+    /// Returns the error that there is no store at the place.
     pub(super) fn no_store(&self) -> Error {
         let place = self.0.path.display();
         let error = match self.0.path.exists() {
@@ -190,7 +193,7 @@ impl Place {
         error.remedy("check that it is mounted and spelt right; `git lfs-cdc init URL` creates a new store")
     }
 
-    /// An error of `object_store`, with its cause in the operating system's words.
+    /// Explains an error of `object_store`, with its cause in the operating system's words.
     pub(super) fn explain(&self, doing: impl fmt::Display, error: object_store::Error) -> Error {
         let doing = format!("{doing} in the store {self}");
         let mut cause = error.source();
@@ -213,7 +216,7 @@ impl Place {
     }
 }
 
-/// Replaces what `buffer` holds by a range of a file.
+/// Replaces the contents of `buffer` by a range of a file.
 pub(super) fn read_range(mut file: fs::File, range: Range<u64>, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(range.start))?;
     buffer.resize((range.end - range.start) as usize, 0);
@@ -221,7 +224,7 @@ pub(super) fn read_range(mut file: fs::File, range: Range<u64>, mut buffer: Vec<
     Ok(buffer)
 }
 
-/// Makes the folders above a new store, each durable.
+/// Makes the folders above a new store, and makes each durable.
 pub(super) fn create_parents(path: &FilePath) -> Result<()> {
     let missing: Vec<_> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
     for folder in missing.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -234,14 +237,14 @@ pub(super) fn create_parents(path: &FilePath) -> Result<()> {
     Ok(())
 }
 
-/// Fails if anything but an empty store's folders stands at `path`, or if that can't be seen.
+/// Fails if `path` holds anything but an empty store's folders, or if it can't be read.
 fn check_room(path: &FilePath) -> io::Result<Result<()>> {
     if holds_files(&path.join(layout::BLOCKS))? {
         let error = format!("{} holds blocks but no store.json", path.display());
         return Ok(Err(Error::new(Kind::Exists, error)
             .remedy("restore store.json; if you are sure that a new store may begin there, add --force")));
     }
-    // a `store.json` that somebody is just writing has a few more characters for a moment
+    // while another process writes `store.json`, its name has a few more characters for a moment
     let ours = |name: &String| {
         layout::folders().any(|folder| folder == *name)
             || name.trim_start_matches('.').starts_with(layout::STORE_JSON)
@@ -256,7 +259,7 @@ fn check_room(path: &FilePath) -> io::Result<Result<()>> {
     })
 }
 
-/// Only the owner may set it, and a joining user need not.
+/// Sets the mode of a folder in a shared store. Only the owner may set it, and a joining user need not.
 pub(super) fn set_folder_mode(folder: &FilePath, file_mode: Option<u32>) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(mode) = file_mode {
@@ -268,7 +271,7 @@ pub(super) fn set_folder_mode(folder: &FilePath, file_mode: Option<u32>) -> io::
     Ok(())
 }
 
-/// Whether the file system doesn't know how to sync this at all.
+/// Returns true if the file system doesn't support this sync at all.
 fn cannot_sync(error: &io::Error) -> bool {
     #[cfg(unix)]
     {

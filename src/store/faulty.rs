@@ -1,5 +1,4 @@
-//! For tests: a backend that tells of every call, so that a test can fail it, or do something in
-//! just that moment.
+//! The backend for tests that reports every call. So a test can make a call fail, or act at that moment.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-/// What is about to be asked of the store, or what it has just done.
+/// A call to the store, just before or after it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Put(String),
@@ -21,14 +20,14 @@ pub(crate) enum Call {
     Delete(String),
 }
 
-/// Before or after a call was done.
+/// The moment of a report: before or after a call is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     Before,
     After,
 }
 
-/// Returns whether the call goes on; else it fails.
+/// The function that receives the reports. It returns true if the call goes on; otherwise the call fails.
 pub(crate) type Watch = Arc<dyn Fn(When, &Call) -> bool + Send + Sync>;
 
 pub(crate) struct Watched {
@@ -42,7 +41,8 @@ impl Watched {
     }
 }
 
-/// A test may wait in there, and the thread that drives the store must not.
+/// Reports a call on another thread. A test may wait in its function, and the thread that drives the store
+/// must not wait.
 async fn tell(watch: &Watch, when: When, call: &Call) -> Result<()> {
     let (watch, told) = (watch.clone(), call.clone());
     if tokio::task::spawn_blocking(move || watch(when, &told)).await.unwrap_or(false) {

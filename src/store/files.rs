@@ -1,5 +1,5 @@
-//! Reading, writing and listing the files of a store, wherever it is: what fails and may succeed is tried
-//! again, and every error says what can be done.
+//! The files of a store: reading, writing and listing them, in all kinds of places. Requests that may succeed
+//! later are tried again. Errors carry a remedy.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,12 +24,13 @@ use crate::limit;
 pub(super) struct Files {
     pub objects: Arc<dyn ObjectStore>,
     pub place: Place,
-    /// Whether new names are written on the condition that they are not there.
+    /// The switch for conditional writes of new names.
     pub conditions: Conditions,
 }
 
-/// Whether new names are written on the condition that they are not there. `store.json` says what the service was seen to do
-/// when the store was made; a service that refuses such a request now overrules it, for as long as the process lives.
+/// A switch for conditional writes: new names are written on the condition that they are free. `store.json`
+/// says if the service honoured conditions when the store was made. A service that refuses such a request now
+/// overrules it, for as long as the process lives.
 #[derive(Clone, Debug)]
 pub(super) struct Conditions(Arc<AtomicBool>);
 
@@ -42,7 +43,8 @@ impl Conditions {
         if self.0.load(Ordering::Relaxed) { PutMode::Create } else { PutMode::Overwrite }
     }
 
-    /// The same request was refused with a condition and done without.
+    /// Ends the use of conditions. The service has refused a request with a condition, and has accepted it
+    /// without one.
     pub(super) fn give_up(&self, place: &Place) {
         if self.0.swap(false, Ordering::Relaxed) {
             tracing::warn!(
@@ -53,12 +55,12 @@ impl Conditions {
     }
 }
 
-/// How large a file is that is read whole.
+/// The expected size of a file that is read whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Size {
-    /// As it was listed, or as the index says.
+    /// The size in the store's listing, or in the index.
     Exactly(u64),
-    /// Nobody has said more.
+    /// A bound, because the size is not known.
     AtMost(u64),
 }
 
@@ -77,8 +79,8 @@ impl Size {
 }
 
 impl Files {
-    /// Stores a file under a name that is used for the first time, and by nobody else. It is durable when
-    /// this returns.
+    /// Stores a file under a name that is used for the first time, and by this process only. The file is
+    /// durable when this returns.
     pub(super) async fn put(&self, path: &Path, payload: PutPayload, moved: &Moved) -> Result<()> {
         let mut retry = Retry::new(&self.place, format!("writing {path}"));
         let size_bytes = payload.content_length() as u64;
@@ -90,7 +92,7 @@ impl Files {
                 && (broken >= limit::BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))
             {
                 match self.put_in_parts(network, way, path, &payload, moved).await {
-                    // a key that must not overwrite may not do this either
+                    // an access key that must not overwrite may be denied this too
                     Err(e) if matches!(e.kind(), Kind::Denied | Kind::Invalid) => {
                         tracing::warn!("{e}; storing it whole instead");
                         parts = None;
@@ -99,7 +101,7 @@ impl Files {
                 }
             }
             let mut options = self.options(mode.clone());
-            // found again by the wire, which sees it move
+            // the wire reads this, and reports the progress to it
             options.extensions.insert(moved.clone());
             let error = match self.objects.put_opts(path, payload.clone(), options).await {
                 Ok(_) => {
@@ -114,11 +116,11 @@ impl Files {
                 mode = PutMode::Overwrite;
                 continue;
             }
-            // an earlier try may have been done though its answer was lost, and a key that must not overwrite
-            // is simply denied the next; and some services call names taken that are not there
+            // an earlier try may have succeeded, and its answer may be lost; an access key that must not
+            // overwrite is then denied the next try. Also, some services call names taken that are free
             let is_link_failure = network::is_link_failure(&error);
             if is_taken(&error) || (!is_first && !is_link_failure) {
-                // one look: a service that doesn't answer it either is the next try's to find out
+                // looks only once; if the service doesn't answer, the next try will show that
                 match self.objects.head(path).await {
                     Ok(found) if found.size == size_bytes => return Ok(()),
                     Ok(_) if is_taken(&error) => {
@@ -127,7 +129,7 @@ impl Files {
                     Err(ObjectError::NotFound { .. }) if is_taken(&error) => {
                         untrue += 1;
                         if untrue == limit::FREE_NAMES_CALLED_TAKEN {
-                            // nobody else uses the name
+                            // no other process uses the name
                             mode = PutMode::Overwrite;
                             continue;
                         }
@@ -141,13 +143,13 @@ impl Files {
         }
     }
 
-    /// Stores a file, whether it is there or not.
+    /// Stores a file, and overwrites the one that is there.
     pub(super) async fn rewrite(&self, path: &Path, bytes: Bytes) -> Result<()> {
         let mut retry = Retry::new(&self.place, format!("writing {path}"));
         loop {
             let mut options = self.options(PutMode::Overwrite);
             if let Place::Network(_) = &self.place {
-                // else a web server or CDN in front of it may show the old one for long
+                // otherwise a web server or CDN in front of the bucket may serve the old file for a long time
                 options.attributes.insert(Attribute::CacheControl, "no-cache".into());
             }
             match self.objects.put_opts(path, bytes.clone().into(), options).await {
@@ -167,15 +169,15 @@ impl Files {
         options
     }
 
-    /// The way to store a file of this size in parts, if there is one.
+    /// Returns the service that stores a file of this size in parts, if there is one.
     fn in_parts(&self, size_bytes: u64) -> Option<(Arc<network::Place>, Arc<dyn network::Service>)> {
         let Place::Network(network) = &self.place else { return None };
         let way = network.parts.clone().filter(|_| size_bytes > limit::PART_BYTES as u64)?;
         Some((network.clone(), way))
     }
 
-    /// For a link that breaks before a whole block has passed: each part is tried again by itself. Parts of
-    /// an upload that is never completed are left to the bucket's lifecycle rule.
+    /// Stores a file in parts, for a link that breaks before a whole block has passed. Each part is tried
+    /// again by itself. The bucket's lifecycle rule removes parts of an upload that is never completed.
     async fn put_in_parts(
         &self,
         network: &network::Place,
@@ -223,13 +225,13 @@ impl Files {
         Ok(())
     }
 
-    /// A whole file. One of another size is corrupt, and no more of it is read than it may have.
+    /// Reads a whole file. A file of another size is corrupt, and no more bytes than expected are read.
     pub(super) async fn get(&self, path: &Path, size: Size) -> Result<Bytes> {
         let mut retry = Retry::new(&self.place, format!("reading {path}"));
         let most = size.most();
         loop {
             let mut options = GetOptions::default();
-            // found again by the wire, which sees what comes
+            // the wire reads this, and bounds the answer
             options.extensions.insert(network::AnswerBytes(most));
             let error = match self.objects.get_opts(path, options).await {
                 Err(error) => error,
@@ -283,7 +285,7 @@ impl Files {
         read.map_err(|e| Error::io(format!("reading {path} in the store {}", self.place), &e))
     }
 
-    /// A byte range of a file, in `buffer`. What has come of it before a connection breaks is kept.
+    /// Reads a byte range of a file into `buffer`. Bytes that have come before a connection breaks are kept.
     pub(super) async fn get_range(
         &self,
         path: &Path,
@@ -303,7 +305,7 @@ impl Files {
                 Ok(found) if found.range == rest => found,
                 Ok(_) => return Err(short()),
                 Err(error) => {
-                    // a range that begins behind the end is no range to `object_store`
+                    // for `object_store`, a range that begins behind the end is an error
                     if !network::is_link_failure(&error)
                         && let Ok(Some(size)) = self.size(path).await
                         && size < rest.end
@@ -321,7 +323,7 @@ impl Files {
                 GetResultPayload::Stream(stream) => {
                     let before = buffer.len();
                     let read = collect(stream, &mut buffer, range.end - range.start, moved).await;
-                    // a few bytes each time would be no end
+                    // with a few bytes each time, the tries would never end
                     if buffer.len() - before >= limit::SEND_BYTES {
                         retry.progressed();
                     }
@@ -336,7 +338,7 @@ impl Files {
         Ok(buffer)
     }
 
-    /// The size of a file, if it is there.
+    /// Returns the size of a file, if it is there.
     pub(super) async fn size(&self, path: &Path) -> Result<Option<u64>> {
         let mut retry = Retry::new(&self.place, format!("looking for {path}"));
         loop {
@@ -349,12 +351,12 @@ impl Files {
     }
 }
 
-/// Whether the service says that there is such a name already.
+/// Returns true if the service says that the name is taken.
 pub(super) fn is_taken(error: &ObjectError) -> bool {
     matches!(error, ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. })
 }
 
-/// Appends what a stream gives to `buffer`, which may hold so many bytes.
+/// Appends the bytes of a stream to `buffer`. Fails if the buffer would hold more than `most_bytes`.
 async fn collect(
     mut stream: BoxStream<'static, object_store::Result<Bytes>>,
     buffer: &mut Vec<u8>,
@@ -371,7 +373,7 @@ async fn collect(
     Ok(())
 }
 
-/// Cuts a payload into parts of `part_bytes`, the last one shorter; copies nothing.
+/// Cuts a payload into parts of `part_bytes`; the last one may be shorter. Copies no bytes.
 fn divide(payload: &PutPayload, part_bytes: usize) -> Vec<PutPayload> {
     let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), part_bytes);
     for piece in payload {

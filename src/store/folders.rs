@@ -1,5 +1,6 @@
-//! The folders of a directory store. A missing one is most often an empty one that some copy has left out, and is made
-//! again; but where something else should be mounted, or more than an empty folder is lost, that would hide the loss.
+//! The folders of a directory store. A missing folder is most often an empty one that a copy has left out.
+//! Such a folder is made again. A folder is not made again if a disk should be mounted there, or if more than
+//! an empty folder is lost. Otherwise a new folder would hide the loss.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -15,7 +16,8 @@ use crate::format::store_json::StoreDescription;
 use crate::limit;
 
 impl Place {
-    /// Whether a folder of the store is there. One that is not there has no files, unless more than that is lost.
+    /// Returns true if a folder of the store is there. A folder that is not there has no files. Fails if more
+    /// than an empty folder is lost.
     pub(super) fn has_folder(&self, folder: &str) -> Result<bool> {
         let path = self.root().join(folder);
         match fs::metadata(&path) {
@@ -29,7 +31,7 @@ impl Place {
         }
     }
 
-    /// Makes sure that the folder of `path` is there, for who writes.
+    /// Makes sure that the folder of `path` is there, before a write.
     pub(super) fn provide_folder_of(&self, path: &Path) -> Result<()> {
         let folder = folder_of(path);
         let parts: Vec<_> = folder.parts().map(|part| part.as_ref().to_owned()).collect();
@@ -48,14 +50,14 @@ impl Place {
         Ok(())
     }
 
-    /// Makes sure of the folders that all others stand in.
+    /// Makes sure that the folders are there that all others stand in.
     pub(super) fn provide_top_folders(&self) -> Result<()> {
         [layout::INDEX, layout::CONDEMNED, layout::BLOCKS, layout::SHARDS]
             .into_iter()
             .try_for_each(|folder| self.provide_folder_of(&Path::from(folder).join("any")))
     }
 
-    /// Makes all folders that are missing: those that a push would make, or with `force` every one.
+    /// Makes the missing folders that a push would make, or with `force` every missing folder.
     pub(super) fn restore_folders(&self, force: bool) -> Result<()> {
         for folder in layout::folders() {
             let path = self.root().join(&folder);
@@ -67,7 +69,7 @@ impl Place {
                 false => self.provide_folder_of(&Path::from(folder.as_str()).join("any")),
             };
             match made {
-                // a reader leaves that to the next who pushes
+                // a reader doesn't need the folders, and the next push makes them
                 Err(e) if !force => {
                     tracing::warn!("{e}");
                     return Ok(());
@@ -92,7 +94,8 @@ impl Place {
         self.settle(folder_of(path).as_ref())
     }
 
-    /// Fails unless the rest of the store stands there, and lacks nothing that this folder would explain.
+    /// Fails if a missing folder means a larger loss: a disk that isn't mounted, the whole store, or the
+    /// index of blocks that are there.
     fn check_may_be_missing(&self, folder: &str) -> Result<()> {
         let path = self.root().join(folder);
         let gone = |why: &str, remedy: &str| {
@@ -116,7 +119,7 @@ impl Place {
         Ok(())
     }
 
-    /// Whether `store.json` names the store that was opened.
+    /// Returns true if `store.json` names the store that was opened.
     fn is_still_there(&self) -> Result<bool> {
         let Some(opened) = self.description() else { return Ok(true) };
         match read_at_most(&self.root().join(layout::STORE_JSON), limit::STORE_JSON_BYTES) {
@@ -126,7 +129,8 @@ impl Place {
         }
     }
 
-    /// An empty folder among whose folders one is missing: a disk may have to be mounted there.
+    /// Fails if a folder has no folders in it, because a disk may have to be mounted there. The caller knows
+    /// that one is missing in it.
     fn check_is_no_mount_point(&self, folder: &str) -> Result<()> {
         let path = self.root().join(folder);
         let mut entries = fs::read_dir(&path).map_err(|e| self.unread(&e))?;
@@ -143,13 +147,13 @@ impl Place {
         let path = self.root().join(folder);
         let make = || -> io::Result<()> {
             match fs::create_dir(&path) {
-                // somebody else has made it
+                // another process has made it
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(()),
                 made => made?,
             }
             let file_mode = self.description().and_then(|store| store.file_mode);
             set_folder_mode(&path, file_mode)?;
-            // with all folders in it, as one without any looks like an empty mount point
+            // also makes all folders in it, because a folder without any looks like an empty mount point
             let below = format!("{folder}/");
             for fan in layout::folders().filter(|fan| fan.starts_with(&below)) {
                 let fan = self.root().join(fan);
@@ -177,7 +181,7 @@ fn folder_of(path: &Path) -> Path {
     parts.into_iter().collect()
 }
 
-/// Whether there is a file in one of the folders of a folder.
+/// Returns true if there is a file in one of the folders of a folder.
 pub(super) fn holds_files(folder: &FilePath) -> io::Result<bool> {
     for fan in names(folder)? {
         let fan = folder.join(fan);
@@ -188,7 +192,7 @@ pub(super) fn holds_files(folder: &FilePath) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The names in a folder; none if there is no such folder.
+/// Returns the names in a folder; none if there is no such folder.
 pub(super) fn names(folder: &FilePath) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

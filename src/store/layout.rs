@@ -1,22 +1,22 @@
-//! Where everything stands in a store: the only place that knows these names.
+//! The names of files and folders in a store. No other module knows these names.
 
 use object_store::path::Path;
 
 use crate::id::{BlockId, CondemnedId, Nonce, SegmentId, ShardId};
 
-/// Describes the store; written once.
+/// The file that describes the store.
 pub(super) const STORE_JSON: &str = "store.json";
-/// Folder of index segments.
+/// The folder of index segments.
 pub(super) const INDEX: &str = "index";
-/// In the folder of index segments: which there are, for readers that can't list.
+/// The manifest in the folder of index segments. It names them for readers that can't list.
 const MANIFEST: &str = "manifest";
-/// Folder of what `probe` writes.
+/// The folder of the objects that `probe` writes.
 pub(super) const PROBES: &str = "probes";
-/// Folder of condemned lists.
+/// The folder of condemned lists.
 pub(super) const CONDEMNED: &str = "condemned";
-/// Folder of blocks, in 256 folders by the first byte of their names.
+/// The folder of blocks. They stand in 256 folders, by the first byte of their hashes.
 pub(super) const BLOCKS: &str = "blocks";
-/// Folder of shards, likewise.
+/// The folder of shards. They stand in 256 folders too.
 pub(super) const SHARDS: &str = "shards";
 
 pub(super) fn block(id: &BlockId) -> Path {
@@ -43,19 +43,20 @@ pub(super) fn condemned(id: &CondemnedId) -> Path {
     Path::from(format!("{CONDEMNED}/{id}"))
 }
 
-/// Whether a name in the folder of index segments is the manifest's.
+/// Returns true if a name in the folder of index segments is the manifest's.
 pub(super) fn is_manifest(name: &str) -> bool {
     name == MANIFEST
 }
 
-/// Whether a name in the folder of condemned lists is that of a kind of condemnation that this version doesn't know: `v`,
-/// decimal digits, a hyphen, and anything. Every other name there is none.
+/// Returns true if a name in the folder of condemned lists is a kind of condemnation that this version
+/// doesn't know. The form is `v`, decimal digits, a hyphen, and any text. All other unknown names there are
+/// no condemnations.
 pub(super) fn is_newer_condemnation(name: &str) -> bool {
     let version = name.strip_prefix('v').and_then(|rest| rest.split_once('-')).map(|(version, _)| version);
     version.is_some_and(|version| !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Every folder of a store, parents first.
+/// Returns the folders of a new store, parents first.
 pub(super) fn folders() -> impl Iterator<Item = String> {
     let fans = [BLOCKS, SHARDS].into_iter().flat_map(|top| {
         std::iter::once(top.to_owned()).chain((0..=255u8).map(move |b| format!("{top}/{b:02x}")))

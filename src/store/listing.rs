@@ -1,4 +1,4 @@
-//! Which index segments and condemned lists stand in a store.
+//! The listing of the index segments and condemned lists that stand in a store.
 
 use futures::{TryStreamExt, join};
 use object_store::list::{PaginatedListOptions, PaginatedListResult};
@@ -12,13 +12,14 @@ use crate::format::manifest;
 use crate::id::{CondemnedId, SegmentId};
 use crate::limit;
 
-/// Both at the same time.
+/// Lists index segments and condemned lists at the same time.
 pub(super) async fn look(files: &Files) -> FirstLook {
     let (segments, condemned) = join!(list_segments(files), list_condemned(files));
     FirstLook { segments, condemned }
 }
 
-/// The index segments and their sizes, in the order of their ids. Behind a web server: those that the manifest names.
+/// Lists the index segments with their sizes, in the order of their ids. Behind a web server, these are the
+/// segments that the manifest names.
 pub(super) async fn list_segments(files: &Files) -> Result<Vec<(SegmentId, u64)>> {
     if files.place.is_read_only() {
         return read_manifest(files).await;
@@ -26,7 +27,8 @@ pub(super) async fn list_segments(files: &Files) -> Result<Vec<(SegmentId, u64)>
     let mut segments = Vec::new();
     files
         .list(layout::INDEX, |name, size_bytes| {
-            // other names are a newer version's, which says so by a feature bit where that matters; or of other programs
+            // other names belong to other programs or to a newer version; the latter sets a feature bit where
+            // that matters
             if let Ok(id) = SegmentId::parse(name) {
                 segments.push((id, size_bytes));
             }
@@ -54,10 +56,11 @@ pub(super) async fn read_manifest(files: &Files) -> Result<Vec<(SegmentId, u64)>
     Ok(segments)
 }
 
-/// The condemned lists. A name that a newer version gives to another kind of condemnation: [`Kind::TooNew`].
+/// Lists the condemned lists. Fails with [`Kind::TooNew`] if a newer version has given a name there to
+/// another kind of condemnation.
 pub(super) async fn list_condemned(files: &Files) -> Result<Vec<(CondemnedId, u64)>> {
     if files.place.is_read_only() {
-        // nothing is acknowledged there, and readers only prefer what isn't condemned
+        // no push is acknowledged there, and readers only prefer data that isn't condemned
         return Ok(Vec::new());
     }
     let (mut lists, mut newer) = (Vec::new(), None);
@@ -76,8 +79,8 @@ pub(super) async fn list_condemned(files: &Files) -> Result<Vec<(CondemnedId, u6
     Ok(lists)
 }
 
-/// What other programs have left among index segments and condemned lists, and is passed over. Hidden files, as file
-/// systems and tools leave them, are not worth a word.
+/// Returns names that other programs have left among index segments and condemned lists. Readers ignore them.
+/// Hidden files of file systems and tools are left out.
 pub(super) async fn foreign_names(files: &Files) -> Result<Vec<String>> {
     let mut foreign = Vec::new();
     if files.place.is_read_only() {
@@ -101,15 +104,16 @@ pub(super) async fn foreign_names(files: &Files) -> Result<Vec<String>> {
     Ok(foreign)
 }
 
-/// A service may go on for ever, by mistake or on purpose.
+/// Returns the error for a listing that doesn't end. A service may send one by mistake or on purpose.
 pub(super) fn endless(folder: &str) -> Error {
     Error::corrupt(format!("the listing of {folder}/ doesn't end after {} names", limit::LIST_NAMES))
         .remedy("check that this is the store that is meant; `git lfs-cdc compact` removes what was replaced")
 }
 
 impl Files {
-    /// Gives `take` each name right in a folder, with its size, in no order. Names that begin after the call are not
-    /// promised. An empty name is that of the folder itself, as some tools mark one in a bucket.
+    /// Gives `take` each name right in a folder, with its size, in no order. Names that are written after the
+    /// call may be missing. The object that some tools store in a bucket to mark the folder itself is left
+    /// out.
     pub(super) async fn list(&self, folder: &str, mut take: impl FnMut(&str, u64)) -> Result<()> {
         if !self.place.has_folder(folder)? {
             return Ok(());
@@ -123,20 +127,21 @@ impl Files {
             }
         });
         match listed.await {
-            // it has vanished meanwhile, and perhaps more than the folder
+            // the folder has vanished meanwhile, and perhaps more than the folder
             Err(e) if e.kind() == Kind::NotFound && !self.place.has_folder(name)? => Ok(()),
             listed => listed,
         }
     }
 
-    /// Bytes of all files.
+    /// Returns the size of all files together.
     pub(super) async fn total_bytes(&self) -> Result<u64> {
         let mut sum = 0u64;
         self.each(None, |_, size_bytes| sum = sum.saturating_add(size_bytes)).await?;
         Ok(sum)
     }
 
-    /// Gives `take` each file right in a folder, or each file of the store, and its size.
+    /// Gives `take` each file right in a folder with its size. Without a folder, gives each file of the
+    /// store.
     async fn each(&self, folder: Option<&Path>, mut take: impl FnMut(&Path, u64)) -> Result<()> {
         if let Place::Network(network) = &self.place
             && let Some(pages) = &network.parts
@@ -162,7 +167,8 @@ impl Files {
         }
     }
 
-    /// The same where a service gives a page at a time. Each is tried again by itself, and none is held longer than needed.
+    /// Does the same for a service that lists page by page. Each page is tried again by itself, and is held
+    /// no longer than needed.
     async fn each_by_pages(
         &self,
         network: &network::Place,
@@ -179,14 +185,14 @@ impl Files {
             (names, pages) = (names + page.result.objects.len(), pages + 1);
             for file in page.result.objects {
                 let own: Option<Path> = file.location.prefix_match(&network.prefix).map(Iterator::collect);
-                // the folder itself, as some tools mark it
+                // some tools mark the folder itself by an object
                 if let Some(own) = own.filter(|_| file.location != below) {
                     take(&own, file.size);
                 }
             }
             match page.page_token {
                 None => return Ok(()),
-                // the same page for ever
+                // the service would send the same page for ever
                 again if again == token => return Err(endless(&name)),
                 _ if folder.is_some() && (names > limit::LIST_NAMES || pages > limit::LIST_PAGES) => {
                     return Err(endless(&name));

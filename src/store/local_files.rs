@@ -1,6 +1,7 @@
-//! The files of a directory store, as a backend of `object_store`. Its own write and read paths differ from that crate's
-//! in three points: a file system that can't sync folders is good enough, each file has the store's mode from the
-//! beginning, and what is no regular file is never opened, followed or waited for.
+//! The files of a directory store, with the interface of an `object_store` backend. It differs from that
+//! crate's own backend in three points. A file system that can't sync folders is good enough. Each file has
+//! the store's mode from the beginning. Links, pipes and devices are refused, and never followed or waited
+//! for.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -26,14 +27,14 @@ use crate::limit;
 use crate::regular_file::{self, Links};
 
 const STORE: &str = "directory";
-/// The root, folders in it, and the 256 folders in two of those.
+/// The levels of folders: the root, the folders in it, and the 256 folders in two of those.
 const DEPTH: usize = 3;
 
 /// A directory store's files.
 #[derive(Debug)]
 pub(super) struct LocalFiles {
     place: Place,
-    /// Writes what is staged, and deletes.
+    /// The crate's own backend, which writes staged files, and deletes.
     inner: LocalFileSystem,
 }
 
@@ -53,7 +54,7 @@ impl LocalFiles {
         self.place.root().join(location.as_ref())
     }
 
-    /// The files below a folder, down to so many folders.
+    /// Returns the files below a folder, in at most `depth` levels of folders.
     async fn walk(&self, prefix: Option<&Path>, depth: usize) -> Result<Vec<ObjectMeta>> {
         let folder = prefix.cloned().unwrap_or_default();
         let start = (self.path(&folder), folder, depth);
@@ -81,7 +82,7 @@ impl LocalFiles {
 
 #[async_trait]
 impl ObjectStore for LocalFiles {
-    /// Writes a file beside its place, and gives it its name when its content is durable.
+    /// Writes a file beside its place. The file gets its name when its content is durable.
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let nonce = Nonce::random().map_err(generic)?;
         let (target, name) = (self.path(location), location.filename().unwrap_or_default());
@@ -92,7 +93,7 @@ impl ObjectStore for LocalFiles {
         self.inner.put_opts(&staged, payload, PutOptions::default()).await?;
         let (place, location) = (self.place.clone(), location.clone());
         blocking(move || {
-            // taken away again unless it gets its name
+            // deleted when dropped, unless it gets its name
             let staged = TempPath::try_from_path(path).map_err(|e| failed(&location, e))?;
             publish(&place, staged, &target, &options.mode).map_err(|e| match e.kind() {
                 io::ErrorKind::AlreadyExists => {
@@ -163,7 +164,7 @@ impl ObjectStore for LocalFiles {
     }
 }
 
-/// Makes a staged file durable and readable for those who share the store, and only then gives it its name.
+/// Makes a staged file durable, and readable for all users of the store. Only then gives it its name.
 fn publish(place: &Place, staged: TempPath, target: &FilePath, mode: &PutMode) -> io::Result<()> {
     place.give_mode(&staged)?;
     place.sync_file(&File::open(&staged)?)?;
@@ -175,7 +176,7 @@ fn publish(place: &Place, staged: TempPath, target: &FilePath, mode: &PutMode) -
     target.parent().map_or(Ok(()), |folder| place.sync_folder(folder))
 }
 
-/// Opens a file without following a link in its place, and without waiting for the other end of a pipe.
+/// Opens a file. Doesn't follow a link in its place, and doesn't wait for the other end of a pipe.
 fn open(path: &FilePath) -> io::Result<(File, fs::Metadata)> {
     let options = regular_file::without_waiting(File::options().read(true), Links::Refused);
     let opened = options.open(path).and_then(|file| {
@@ -183,13 +184,14 @@ fn open(path: &FilePath) -> io::Result<(File, fs::Metadata)> {
         Ok((file, metadata))
     });
     opened.map_err(|e| match fs::symlink_metadata(path) {
-        // a link, a socket, or a device that nobody drives: each has an error of its own
+        // a link, a socket, or a device without a driver: each has an error of its own
         Ok(there) if !there.is_file() && !there.is_dir() => io::Error::other(NoFile),
         _ => e,
     })
 }
 
-/// A file of at most so many bytes.
+/// Reads at most `limit_bytes` of a file, and one byte more, which shows that the file is too large. Returns
+/// no bytes for a folder.
 pub(super) fn read_at_most(path: &FilePath, limit_bytes: usize) -> io::Result<Vec<u8>> {
     let (file, metadata) = open(path)?;
     let mut bytes = Vec::new();
@@ -199,7 +201,7 @@ pub(super) fn read_at_most(path: &FilePath, limit_bytes: usize) -> io::Result<Ve
     Ok(bytes)
 }
 
-/// Says that something stands where a file should be.
+/// The error that a link, a pipe or a device stands in place of a file.
 #[derive(Debug)]
 struct NoFile;
 
@@ -216,8 +218,8 @@ fn no_file(location: &Path) -> Error {
         .remedy("move it away, and restore that file from a backup of the store")
 }
 
-/// What stands right in a folder, without following links. What vanishes meanwhile is left out, and so is what an
-/// unfinished write of this program is called.
+/// Returns the entries right in a folder, without following links. Leaves out entries that vanish meanwhile,
+/// and files of unfinished writes by this program, which have `#` and a number at the end.
 fn entries(folder: &FilePath) -> io::Result<Vec<(String, fs::Metadata)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {

@@ -1,18 +1,18 @@
-//! URLs and paths that are not what their writer meant: each is answered with the form that was.
+//! Misspelt URLs and paths. The answer to each names the form that the user most likely means.
 
 use super::url::SCHEME;
 
-/// What is said of a URL with a name or password in it.
+/// The answer to a URL with a name or password in it.
 pub(super) const NO_SECRETS: &str = "names and passwords don't belong in it";
 
-/// Whether a name stands before the host.
+/// Returns true if a user's name stands before the host.
 pub(super) fn has_user(behind_scheme: &str) -> bool {
     behind_scheme.split('/').next().is_some_and(|authority| authority.contains('@'))
 }
 
 const SCHEMES: [&str; 6] = ["s3", "gs", "az", "https", "http", "file"];
 
-/// The scheme that is called so elsewhere.
+/// Returns our scheme for a name that other programs use.
 fn meant_scheme(scheme: &str) -> Option<&'static str> {
     match scheme {
         "s3a" | "s3n" | "minio" | "r2" | "b2" | "aws" => Some("s3"),
@@ -22,8 +22,9 @@ fn meant_scheme(scheme: &str) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a text that would be a folder with a strange name, and hardly is meant as one: a URL with a slash
-/// or a colon too few, one of another scheme's name, another machine's folder, a path of another system.
+/// Returns an answer to a text that would be a folder with a strange name, and is hardly meant as one.
+/// Examples are a URL with a slash or a colon too few, and a URL with another scheme's name. Others are a
+/// folder of another machine, and a path of another system.
 pub(super) fn misspelt(text: &str) -> Option<String> {
     let place = text.split('?').next().unwrap_or_default();
     if let Some((word, rest)) = text.split_once(':')
@@ -50,7 +51,7 @@ pub(super) fn misspelt(text: &str) -> Option<String> {
     if place.contains("://") { None } else { foreign_path(place) }
 }
 
-/// The URL that was meant by what stands behind a scheme.
+/// Returns the question if the user means `scheme` with the text `behind` it.
 fn meant(scheme: &str, behind: &str) -> String {
     let behind = behind.trim_start_matches([':', '/']);
     if has_user(behind) {
@@ -60,7 +61,7 @@ fn meant(scheme: &str, behind: &str) -> String {
     format!("did you mean {scheme}://{root}{behind}?")
 }
 
-/// What is wrong with a path that names another machine, or is one of Windows.
+/// Returns an answer to a path that names another machine, or is one of Windows.
 fn foreign_path(place: &str) -> Option<String> {
     let first = place.split('/').next().unwrap_or_default();
     let has_drive = first.len() >= 2 && first.as_bytes()[1] == b':';

@@ -1,5 +1,6 @@
-//! What we need of a store: a few typed requests, each with an error that says what can be done. Nothing here
-//! deletes but [`probe`], what it has written itself, and `removal`; and nothing but `create` makes a store.
+//! The store: typed requests to a directory, a bucket or a web server. Their errors have a kind, and a remedy
+//! for the user. Only `deleter` and [`probe`] delete, and [`probe`] deletes only its own files. Only `create`
+//! makes a store.
 
 mod carried;
 mod create;
@@ -52,68 +53,70 @@ use crate::format::store_json::StoreDescription;
 use crate::id::{BlockId, CondemnedId, SegmentId, ShardId};
 use crate::limit;
 
-/// An open store. Cheap to share between threads; requests block the calling thread unless they
-/// return a [`Pending`].
+/// An open store. Cheap to share between threads. Requests block the calling thread unless they return a
+/// [`Pending`].
 pub struct Store {
     files: Files,
     runtime: OwnRuntime,
     description: StoreDescription,
     first_look: Mutex<Option<FirstLook>>,
-    /// What stands inside index segments.
+    /// The blocks and shards that stand inside index segments.
     carriers: carried::Carriers,
     carried_bytes: usize,
 }
 
-/// What a store has listed when it was opened.
+/// The listings that were made while the store was opened.
 pub struct FirstLook {
-    /// As [`Store::list_segments`] gives them.
+    /// The result of [`Store::list_segments`].
     pub segments: Result<Vec<(SegmentId, u64)>>,
-    /// As [`Store::list_condemned`] gives them.
+    /// The result of [`Store::list_condemned`].
     pub condemned: Result<Vec<(CondemnedId, u64)>>,
 }
 
-/// Where a store is.
+/// The place of a store: a directory, or a service on a network.
 #[derive(Clone)]
 enum Place {
     Directory(directory::Place),
     Network(Arc<network::Place>),
 }
 
-/// How blocks are best read and written where the store is.
+/// The parameters for reading and writing blocks that fit the store's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// Neighbouring ranges of a block are fetched as one if the gap between them is at most this.
+    /// The largest gap between neighbouring ranges of a block that are fetched as one.
     pub fetch_gap_bytes: u32,
-    /// A fetch is closed once it spans this much of a block.
+    /// The span of a block at which a fetch is closed.
     pub fetch_bytes: u32,
-    /// Fetches under way at a time, for one object.
+    /// The number of fetches under way at a time, for one object.
     pub fetches_in_flight: usize,
-    /// How far a fetch of a small object is widened when others are wanted too.
+    /// The size to which a fetch of a small object is widened when others are wanted too; 0 for no
+    /// read-ahead.
     pub read_ahead_bytes: u32,
-    /// Blocks on their way to the store while the next is filled.
+    /// The number of blocks on their way to the store while the next is filled.
     pub blocks_in_flight: usize,
-    /// The first block of several is closed at this size, and each further one at twice as much.
+    /// The size at which the first block of several is closed. Each further one is closed at twice the size.
     pub first_block_bytes: usize,
-    /// The only block of a commit and its shard, if they are no larger together, stand inside its index segment.
+    /// The largest size of a small commit's block and shard together. If a commit has only one block and both
+    /// fit, they stand inside its index segment.
     pub carried_bytes: usize,
 }
 
 impl Store {
-    /// Opens the store that `url` names; relative paths are taken from `top`. Fails with
-    /// [`Kind::NotFound`] if there is none: a transfer never creates one.
+    /// Opens the store that `url` names. Relative paths are taken from `top`. Fails with [`Kind::NotFound`]
+    /// if there is no store, because a transfer never creates one.
     pub fn open(url: &StoreUrl, top: &FilePath, access: &Access) -> Result<Self> {
         let runtime = runtime()?;
         let files = find(url, top, access, &runtime)?;
         Self::with(files, runtime)
     }
 
-    /// As [`Store::open`], and has a service list index and condemned lists meanwhile, for who needs them anyway: see
-    /// [`Store::take_first_look`].
+    /// Opens a store like [`Store::open`]. Meanwhile, a service also lists index segments and condemned
+    /// lists, for callers that need them anyway: see [`Store::take_first_look`].
     pub fn open_looking(url: &StoreUrl, top: &FilePath, access: &Access) -> Result<Self> {
         let runtime = runtime()?;
         let files = find(url, top, access, &runtime)?;
         let Place::Network(_) = &files.place else { return Self::with(files, runtime) };
-        // where there is no store, nothing else is waited for
+        // if there is no store, the listings are not waited for
         let look = async { Ok(look(&files).await) };
         let (description, look) = runtime.block_on(async { try_join!(read_description(&files), look) })?;
         Ok(Self::of(files, runtime, description, Some(look)))
@@ -131,26 +134,27 @@ impl Store {
         let files = Files { conditions: Conditions::new(description.creates), ..files };
         let (first_look, carriers) = (Mutex::new(look), carried::Carriers::default());
         let carried_bytes = match &files.place {
-            // nobody waits for round trips there
+            // a directory has no round trips to save
             Place::Directory(_) => 0,
             Place::Network(_) => limit::CARRIED_BYTES,
         };
         Self { files, runtime, description, first_look, carriers, carried_bytes }
     }
 
-    /// What was listed when the store was opened, once: it is not for checks that must begin later.
+    /// Returns the listings that were made while the store was opened. Only the first call returns them. They
+    /// are not for checks that must begin later.
     pub fn take_first_look(&self) -> Option<FirstLook> {
         self.first_look.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The same store, with small commits as a bucket has them.
+    /// Makes the store use small commits like a bucket.
     #[cfg(test)]
     pub(crate) fn carrying(mut self) -> Self {
         self.carried_bytes = limit::CARRIED_BYTES;
         self
     }
 
-    /// A store on any backend, as if it were a bucket.
+    /// Creates a store on any backend, as if the backend were a bucket.
     #[cfg(test)]
     pub(crate) fn on(objects: Arc<dyn object_store::ObjectStore>) -> Result<Self> {
         let place = Place::Network(Arc::new(network::Place::nowhere()));
@@ -159,24 +163,25 @@ impl Store {
         Ok(Self::create(files, runtime()?, &mine)?.0)
     }
 
-    /// The same store, with every call told to `watch`.
+    /// Makes the store report every call to `watch`.
     #[cfg(test)]
     pub(crate) fn watched(mut self, watch: faulty::Watch) -> Self {
         self.files.objects = Arc::new(faulty::Watched { inner: self.files.objects, watch });
         self
     }
 
-    /// What the store says of itself.
+    /// Returns the contents of `store.json`.
     pub fn description(&self) -> &StoreDescription {
         &self.description
     }
 
-    /// Where the store is, the same however it was written.
+    /// Returns the store's location, in the same form for each way to write its URL.
     pub fn location(&self) -> String {
         self.files.place.to_string()
     }
 
-    /// Whether requests go unsigned, as no credentials were found; none where none are taken.
+    /// Returns true if requests go unsigned, because no credentials were found or looked for. Returns none
+    /// for directories and web servers, which take no credentials.
     pub fn is_anonymous(&self) -> Option<bool> {
         match &self.files.place {
             Place::Network(place) if !self.is_read_only() => Some(place.is_anonymous()),
@@ -184,7 +189,8 @@ impl Store {
         }
     }
 
-    /// Why requests go unsigned though there may be credentials: only the repository names the endpoint. Says how to trust it.
+    /// Returns the reason if requests go unsigned although there may be credentials: only the repository
+    /// names the endpoint. The text also says how to trust the endpoint.
     pub fn unsigned(&self) -> Option<String> {
         match &self.files.place {
             Place::Network(place) => {
@@ -195,25 +201,26 @@ impl Store {
         }
     }
 
-    /// Whether it stands behind a web server: it can't be listed, so its segments are those that the manifest
-    /// names, and nothing can be written there.
+    /// Returns true if the store stands behind a web server. Such a store can't be listed or written. Its
+    /// segments are those that the manifest names.
     pub fn is_read_only(&self) -> bool {
         self.files.place.is_read_only()
     }
 
-    /// Whether it is a directory: what is read there is on a disk already, as far as anybody can tell.
+    /// Returns true if the store is a directory. Its files count as files on a disk of this machine, because
+    /// the program can't tell the difference.
     pub fn is_directory(&self) -> bool {
         matches!(&self.files.place, Place::Directory(_))
     }
 
-    /// How blocks are best read and written.
+    /// Returns the parameters for reading and writing blocks.
     pub fn reach(&self) -> Reach {
         match &self.files.place {
             Place::Directory(_) => Reach {
                 fetch_gap_bytes: limit::DIRECTORY_FETCH_GAP_BYTES,
                 fetch_bytes: limit::DIRECTORY_FETCH_BYTES,
                 fetches_in_flight: limit::DIRECTORY_FETCHES_IN_FLIGHT,
-                // what the system reads ahead is enough
+                // the system's own read-ahead is enough
                 read_ahead_bytes: 0,
                 blocks_in_flight: limit::DIRECTORY_BLOCKS_IN_FLIGHT,
                 first_block_bytes: limit::BLOCK_BYTES,
@@ -231,7 +238,8 @@ impl Store {
         }
     }
 
-    /// Whether the file system below has refused to sync: [`UNSYNCED`] says what that means. Asks it once more.
+    /// Returns true if the store's file system has refused to sync; [`UNSYNCED`] names the consequence. Syncs
+    /// the index folder once more to find out.
     pub fn is_unsynced(&self) -> bool {
         match &self.files.place {
             Place::Directory(place) => place.settle(layout::INDEX).is_ok() && place.is_unsynced(),
@@ -239,8 +247,9 @@ impl Store {
         }
     }
 
-    /// Fails if nothing can be written there. Makes what is missing of the folders that all others stand in, while nothing
-    /// else is written that would make their loss look like a larger one.
+    /// Fails if the store can't be written. In a directory, makes the missing ones of the folders that all
+    /// others stand in. This comes before all other writes, because an index folder that is missing beside
+    /// blocks counts as lost.
     pub fn prepare_writing(&self) -> Result<()> {
         if self.is_read_only() {
             return Err(Error::new(Kind::Denied, format!("the store {} can only be read", self.location()))
@@ -255,8 +264,8 @@ impl Store {
         }
     }
 
-    /// Fails unless this is still the store that was opened: a directory may have been unmounted
-    /// under us, and what was written since would be elsewhere. A bucket can't.
+    /// Fails unless this is still the store that was opened. A directory may have been unmounted meanwhile,
+    /// and later writes would be elsewhere. This can't happen to a bucket, so a bucket isn't asked.
     pub fn confirm(&self) -> Result<()> {
         if let Place::Network(_) = &self.files.place {
             return Ok(());
@@ -269,7 +278,7 @@ impl Store {
             .remedy("check what is mounted there and push again"))
     }
 
-    /// Begins to store a block; `moved` follows it.
+    /// Begins to store a block. `moved` shows the progress.
     pub fn put_block(&self, id: &BlockId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
         self.put(layout::block(id), PutPayload::from_iter(pieces), moved)
     }
@@ -279,7 +288,8 @@ impl Store {
         self.put(layout::shard(id), PutPayload::from(bytes), &Moved::default())
     }
 
-    /// Begins to store an index segment; `moved` follows it. When that is done, the commit has happened.
+    /// Begins to store an index segment. `moved` shows the progress. When the request is done, the commit has
+    /// happened.
     pub fn put_segment(&self, id: &SegmentId, pieces: Vec<Bytes>, moved: &Moved) -> Pending<'_, ()> {
         self.put(layout::segment(id), PutPayload::from_iter(pieces), moved)
     }
@@ -304,7 +314,7 @@ impl Store {
         Pending { runtime: &self.runtime, task: self.runtime.spawn(request) }
     }
 
-    /// Begins to read a whole index segment of so many bytes, as it was listed.
+    /// Begins to read a whole index segment. `size_bytes` is the size in the store's listing.
     pub fn get_segment(&self, id: &SegmentId, size_bytes: u64) -> Pending<'_, Bytes> {
         self.get(layout::segment(id), size_bytes, limit::SEGMENT_READ_BYTES)
     }
@@ -314,12 +324,13 @@ impl Store {
         self.get_range(layout::segment(id), range, Vec::new(), &Moved::default())
     }
 
-    /// Begins to read a whole condemned list of so many bytes, as it was listed.
+    /// Begins to read a whole condemned list. `size_bytes` is the size in the store's listing.
     pub fn get_condemned(&self, id: &CondemnedId, size_bytes: u64) -> Pending<'_, Bytes> {
         self.get(layout::condemned(id), size_bytes, limit::CONDEMNED_READ_BYTES)
     }
 
-    /// Begins to read a whole file of so many bytes; one that is said to be larger than any may be isn't asked for.
+    /// Begins to read a whole file of `size_bytes`. Fails without a request if that is more than
+    /// `limit_bytes`.
     fn get(&self, path: Path, size_bytes: u64, limit_bytes: usize) -> Pending<'_, Bytes> {
         let files = self.files.clone();
         self.begin(async move {
@@ -343,8 +354,8 @@ impl Store {
         self.begin(async move { files.get_range(&path, range, buffer, &moved).await })
     }
 
-    /// As [`Store::block_bytes`], and what is found is durable then: whoever stored it may have been killed in that
-    /// very moment.
+    /// Begins to look for a block in a file of its own. Returns its size, if it is there. The file is durable
+    /// then, even if the process that stored it was killed before it had synced the folder.
     pub fn settled_block_bytes(&self, id: &BlockId) -> Pending<'_, Option<u64>> {
         let (files, path) = (self.files.clone(), layout::block(id));
         self.begin(async move {
@@ -358,14 +369,14 @@ impl Store {
         })
     }
 
-    /// The index segments that stand in the store now, and their sizes, in the order of their ids. Behind a
-    /// web server: those that the manifest names.
+    /// Lists the index segments that stand in the store now, with their sizes, in the order of their ids.
+    /// Behind a web server, these are the segments that the manifest names.
     pub fn list_segments(&self) -> Result<Vec<(SegmentId, u64)>> {
         self.runtime.block_on(list_segments(&self.files))
     }
 
-    /// Begins to see whether pushes are to keep the manifest up to date: a directory's always, as a web server may
-    /// stand in front of it; a bucket's if it has one.
+    /// Begins to find out if pushes must keep the manifest up to date. In a directory they always must,
+    /// because a web server may stand in front of it. In a bucket they must if it has a manifest.
     pub fn keeps_manifest(&self) -> Pending<'_, bool> {
         let (files, is_read_only) = (self.files.clone(), self.is_read_only());
         self.begin(async move {
@@ -377,15 +388,15 @@ impl Store {
         })
     }
 
-    /// Writes the manifest of these segments, over the one that is there.
+    /// Writes the manifest of these segments. It overwrites the manifest that is there.
     pub fn put_manifest(&self, segments: &[(SegmentId, u64)]) -> Result<()> {
         let path = layout::manifest();
         self.files.place.provide_folder_of(&path)?;
         self.runtime.block_on(self.files.rewrite(&path, manifest::write(segments).into()))
     }
 
-    /// Makes what was listed before durable, whoever wrote it: a segment may be seen in its folder before
-    /// that is synced, and then vanish with the power.
+    /// Makes the listed segments durable, no matter which process wrote them. A segment may be visible in its
+    /// folder before the folder is synced, and may then vanish in a power failure.
     pub fn settle_segments(&self) -> Result<()> {
         match &self.files.place {
             Place::Directory(place) => place.settle(layout::INDEX),
@@ -393,18 +404,18 @@ impl Store {
         }
     }
 
-    /// The condemned lists that stand in the store now. A kind of condemnation that this version doesn't know:
-    /// [`Kind::TooNew`].
+    /// Lists the condemned lists that stand in the store now. Fails with [`Kind::TooNew`] if there is a kind
+    /// of condemnation that this version doesn't know.
     pub fn list_condemned(&self) -> Result<Vec<(CondemnedId, u64)>> {
         self.runtime.block_on(list_condemned(&self.files))
     }
 
-    /// Names among index segments and condemned lists that no version of this program writes there.
+    /// Returns names among index segments and condemned lists that no version of this program writes there.
     pub fn foreign_names(&self) -> Result<Vec<String>> {
         self.runtime.block_on(listing::foreign_names(&self.files))
     }
 
-    /// Bytes of everything in the store.
+    /// Returns the size of all files in the store together. Fails if the store can't be listed.
     pub fn stored_bytes(&self) -> Result<u64> {
         if self.is_read_only() {
             return Err(Error::invalid(format!("the store {} can't be listed", self.location()))
@@ -413,8 +424,8 @@ impl Store {
         self.runtime.block_on(self.files.total_bytes())
     }
 
-    /// Finds out what the store's service guarantees. Writes three small objects below `probes/`, and removes
-    /// them if it may.
+    /// Finds out the guarantees of the store's service. Writes three small objects below `probes/`, and
+    /// removes them if it may.
     pub fn probe(&self) -> Result<probe::Probe> {
         self.prepare_writing()?;
         self.runtime.block_on(probe::run(&self.files))
@@ -434,7 +445,7 @@ impl Place {
         }
     }
 
-    /// Whether a folder is there, and not more is lost than an empty one.
+    /// Returns true if a folder is there. Fails if more than an empty folder is lost.
     fn has_folder(&self, folder: &str) -> Result<bool> {
         match self {
             Self::Directory(place) => place.has_folder(folder),
@@ -442,7 +453,7 @@ impl Place {
         }
     }
 
-    /// What an error that is final means.
+    /// Explains a final error to the user.
     fn explain(&self, doing: &str, error: object_store::Error) -> Error {
         match self {
             Self::Directory(place) => place.explain(doing, error),
@@ -467,7 +478,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The place that `url` names. Of a directory it is known that it is there; of others nothing.
+/// Finds the place that `url` names. A directory must exist; a service isn't asked yet.
 fn find(url: &StoreUrl, top: &FilePath, access: &Access, runtime: &Handle) -> Result<Files> {
     match url.directory(top) {
         Some(path) => directory_files(directory::Place::find(path)?),
@@ -478,7 +489,8 @@ fn find(url: &StoreUrl, top: &FilePath, access: &Access, runtime: &Handle) -> Re
     }
 }
 
-/// Names in a directory are unique, and plain puts are renames: they overwrite nothing.
+/// Returns the files of a directory store. They are written without conditions: names are unique, and plain
+/// puts are renames, so nothing is overwritten.
 fn directory_files(place: directory::Place) -> Result<Files> {
     let objects = place.backend()?;
     Ok(Files { objects, place: Place::Directory(place), conditions: Conditions::new(false) })

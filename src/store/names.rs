@@ -1,7 +1,8 @@
-//! Names of buckets, regions and accounts: they come from URLs that anybody may have written, and become a part of paths and of
-//! hosts' names.
+//! The names of buckets, regions and accounts. They come from URLs that anybody may have written, and become
+//! a part of paths and host names.
 
-/// Whether a bucket or container can have this name. Ceph's may have their tenant in front, as `tenant:bucket`.
+/// Returns true if a bucket or container can have this name. A name in Ceph may have its tenant in front, in
+/// the form `tenant:bucket`.
 pub(super) fn is_bucket_name(name: &str, scheme: &str) -> bool {
     let is_word = |word: &str, signs: &str| {
         !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
@@ -15,19 +16,19 @@ pub(super) fn is_bucket_name(name: &str, scheme: &str) -> bool {
     name.len() >= 3 && has_letter && is_word(name, "._-$") && tenant.is_none_or(|tenant| is_word(tenant, "_"))
 }
 
-/// Whether this can be the name of a region: it becomes a part of a host's name.
+/// Returns true if this can be the name of a region. It becomes a part of a host name.
 pub(super) fn is_region(text: &str) -> bool {
     let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len()) && text.chars().all(sound)
 }
 
-/// Whether this can be the name of a storage account: it becomes a part of a host's name.
+/// Returns true if this can be the name of a storage account. It becomes a part of a host name.
 pub(super) fn is_account(text: &str) -> bool {
     let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (3..=24).contains(&text.len()) && text.chars().all(sound)
 }
 
-/// Whether a bucket of this name can stand in front of a host's name.
+/// Returns true if a bucket's name can stand in front of a host name.
 pub(super) fn is_host_label(text: &str) -> bool {
     let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
     let is_edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

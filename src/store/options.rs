@@ -1,20 +1,20 @@
-//! How a store on a network is reached, as far as the user's own configuration says so.
+//! The options for access to a store on a network, from the user's own configuration.
 
 use std::time::Duration;
 
 use crate::limit;
 
-/// Who has chosen the URL of a store.
+/// The person that has chosen the URL of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChosenBy {
     /// This user, on the command line or in git's configuration.
     User,
-    /// Whoever wrote the repository, in `.lfsconfig`.
+    /// The author of the repository, in `.lfsconfig`.
     #[default]
     Repository,
 }
 
-/// What a command is about to do with a store.
+/// The purpose for which a command opens a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Intent {
     /// Read only.
@@ -24,38 +24,38 @@ pub enum Intent {
     Write,
 }
 
-/// Settings that a committed URL has no say in, or less than these.
+/// The user's settings. A committed URL can't change them, or they take precedence over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Who has chosen the store's URL.
+    /// The person that has chosen the store's URL.
     pub chosen_by: ChosenBy,
-    /// What the store is opened for.
+    /// The purpose for which the store is opened.
     pub intent: Intent,
-    /// Endpoints that this user trusts with signed requests, whoever has chosen the URL.
+    /// Endpoints to which this user allows signed requests, even if the repository has chosen the URL.
     pub trusted_endpoints: Vec<String>,
-    /// Region of an S3 bucket.
+    /// The region of an S3 bucket.
     pub region: Option<String>,
-    /// Where the service is, if not where its cloud has it: an `http(s)://` URL.
+    /// The endpoint of the service, if it isn't the cloud's own: an `http(s)://` URL.
     pub endpoint: Option<String>,
-    /// Whether an S3 bucket's name stands in the path rather than in the host's name.
+    /// True if an S3 bucket's name stands in the path rather than in the host's name.
     pub path_style: Option<bool>,
-    /// Name of an Azure storage account.
+    /// The name of an Azure storage account.
     pub account: Option<String>,
-    /// Profile in the AWS configuration files.
+    /// The profile in the AWS configuration files.
     pub profile: Option<String>,
-    /// Requests at a time; otherwise adapted to what the service bears.
+    /// The number of requests at a time. With none, the number adapts to the service.
     pub concurrency: Option<usize>,
-    /// Whether plain HTTP may be spoken with other machines.
+    /// True if plain HTTP to other machines is allowed.
     pub allow_http: bool,
-    /// How long a request that fails is tried again.
+    /// The time for which a failing request is tried again.
     pub retry_time: Duration,
-    /// How long a transfer may stand still, if not a part of `retry_time`.
+    /// The time for which a transfer may stand still. With none, this is a part of `retry_time`.
     pub stall_time: Option<Duration>,
-    /// AWS KMS key that encrypts what is stored.
+    /// The AWS KMS key that encrypts stored objects.
     pub sse_kms_key_id: Option<String>,
-    /// Storage class of what is stored (S3 and Google).
+    /// The storage class of stored objects (S3 and Google).
     pub storage_class: Option<String>,
-    /// Canned ACL of what is stored (S3).
+    /// The canned ACL of stored objects (S3).
     pub acl: Option<String>,
 }
 
@@ -82,7 +82,7 @@ impl Default for Access {
 }
 
 impl Access {
-    /// A transfer is given up as stalled when so little moves within this time.
+    /// Returns the length of the window for stalls. A transfer is given up if too little moves within it.
     pub(super) fn stall_window(&self) -> Duration {
         let part = self.retry_time / 4;
         let part = part.clamp(Duration::from_secs(1), Duration::from_secs(limit::STALL_SECONDS));

@@ -1,5 +1,5 @@
-//! What a store's service guarantees, found out by trying. The only place that deletes: what it has written
-//! itself a moment ago.
+//! The probe: it finds out by trying which guarantees a store's service gives. It deletes only the objects
+//! that it has just written.
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
@@ -14,20 +14,20 @@ use crate::limit;
 
 const CONTENT: &[u8] = b"git-lfs-cdc looks whether this can be written and read; it may be deleted";
 
-/// What was found out.
+/// The results of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
-    /// A name that is taken is not written again when asked not to.
+    /// True if a conditional write doesn't overwrite a name that is taken.
     pub honours_conditions: bool,
-    /// A name that is taken can be written again: needed for `index/manifest` and for storing in parts.
+    /// True if a name that is taken can be written again. `index/manifest` and storing in parts need this.
     pub may_overwrite: bool,
-    /// Byte ranges come back right.
+    /// True if byte ranges come back right.
     pub reads_ranges: bool,
-    /// A listing shows what was written before it.
+    /// True if a listing shows all objects that were written before it.
     pub lists_at_once: bool,
-    /// What was written could be removed.
+    /// True if the written objects could be removed.
     pub may_delete: bool,
-    /// Names that stayed.
+    /// The names of objects that stayed.
     pub left: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
     let [plain, conditional, rewritten] = [0, 1, 2].map(|number| layout::probe(&nonce, number));
     let mut probe = Probe::default();
 
-    // a key that must not overwrite may have to say with each write that it doesn't
+    // the service may demand the condition in each write of an access key that must not overwrite
     let first = put(files, &conditional, PutMode::Create).await;
     if let Err(error) = &first
         && error.is_lasting()
@@ -48,7 +48,8 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
     let can_ask = first.is_ok();
     probe.honours_conditions = can_ask
         && match files.objects.put_opts(&conditional, CONTENT.into(), PutMode::Create.into()).await {
-            // a key that may only create is denied before the condition is looked at: nothing is overwritten
+            // an access key that may only create is denied before the condition is looked at; nothing is
+            // overwritten
             Err(error) => is_taken(&error) || files.place.explain("probing", error).kind() == Kind::Denied,
             Ok(_) => false,
         };
@@ -80,8 +81,8 @@ pub(super) async fn run(files: &Files) -> Result<Probe> {
     Ok(probe)
 }
 
-/// Whether the service refuses to write on a condition, and writes without one. Writes a small object, and removes it if that is
-/// allowed.
+/// Returns true if the service refuses conditional writes, and writes without a condition. Writes a small
+/// object, and removes it if that is allowed.
 pub(super) async fn refuses_conditions(files: &Files) -> Result<bool> {
     let path = layout::probe(&Nonce::random()?, 0);
     let write = |mode: PutMode| files.objects.put_opts(&path, CONTENT.into(), files.options(mode));
@@ -104,7 +105,7 @@ pub(super) async fn refuses_conditions(files: &Files) -> Result<bool> {
     Ok(refused)
 }
 
-/// Writes a probe; what fails for the moment is tried again.
+/// Writes a probe. Tries again after errors that may pass.
 async fn put(files: &Files, path: &Path, mode: PutMode) -> Result<()> {
     let doing = format!("writing {path}");
     let (mut retry, mut untrue) = (Retry::new(&files.place, &doing), 0);
@@ -114,7 +115,7 @@ async fn put(files: &Files, path: &Path, mode: PutMode) -> Result<()> {
             Err(error) => error,
         };
         if is_taken(&error) {
-            // an earlier try was done
+            // an earlier try has succeeded
             if matches!(files.size(path).await, Ok(Some(_))) {
                 return Ok(());
             }

@@ -1,4 +1,4 @@
-//! The threads of a store, requests that are under way there, and how far they are.
+//! The requests of a store that are under way, their progress, and the threads of the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::limit;
 use crate::threads;
 
-/// A runtime that nobody waits for: a write that hangs must not keep the process from ending. One thread drives it, and
-/// blocking requests have threads of their own: at least one, and more where the system allows that.
+/// A runtime with an end that no thread waits for, because a write that hangs must not keep the process from
+/// ending. One thread drives it. Blocking requests have threads of their own: at least one, and more if the
+/// system allows that.
 pub(super) struct OwnRuntime {
     handle: Handle,
     /// The driving thread ends when this is dropped.
@@ -28,15 +29,15 @@ impl std::ops::Deref for OwnRuntime {
     }
 }
 
-/// Starts a runtime, with all threads that it can't do without.
+/// Starts a runtime, with all threads that it needs at least.
 pub(super) fn runtime() -> Result<OwnRuntime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().thread_name("storage").max_blocking_threads(limit::BLOCKING_REQUESTS);
-    // the first one stays, so that what the system refuses a thread for waits for it
+    // the first thread stays; a request that the system refuses a thread for waits for this one
     builder.thread_keep_alive(Duration::from_secs(24 * 60 * 60));
     let runtime = builder.build().map_err(|e| Error::io("starting to talk to the store", &e))?;
     let handle = runtime.handle().clone();
-    // tokio panics where the system has no thread for the first one
+    // tokio panics if the system has no thread for the first request
     std::panic::catch_unwind(|| runtime.spawn_blocking(|| ()))
         .map_err(|_| threads::refused(&std::io::Error::from(std::io::ErrorKind::WouldBlock)))?;
     let (ends, ended) = oneshot::channel::<()>();
@@ -49,17 +50,17 @@ pub(super) fn runtime() -> Result<OwnRuntime> {
     Ok(OwnRuntime { handle, _ends: ends })
 }
 
-/// Bytes of a file that have passed so far. Another try begins anew, and takes nothing back.
+/// The bytes of a file that have passed so far. If a try begins anew, the number doesn't decrease.
 #[derive(Clone, Debug, Default)]
 pub struct Moved(Arc<AtomicU64>);
 
 impl Moved {
-    /// So many bytes of the file.
+    /// Returns the bytes of the file that have passed so far.
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// So many have passed, if not more before.
+    /// Notes that so many bytes have passed, unless more had passed before.
     pub(crate) fn reached(&self, bytes: u64) {
         self.0.fetch_max(bytes, Ordering::Relaxed);
     }
@@ -77,7 +78,7 @@ impl<T> Pending<'_, T> {
         self.runtime.block_on(self.task).unwrap_or_else(stopped)
     }
 
-    /// Hands the answer to `receive`, on a thread of the store, which must not wait there.
+    /// Hands the answer to `receive`, on a thread of the store. `receive` must not wait.
     pub fn hand_to(self, receive: impl FnOnce(Result<T>) + Send + 'static)
     where
         T: Send + 'static,
@@ -86,7 +87,8 @@ impl<T> Pending<'_, T> {
         self.runtime.spawn(async move { receive(task.await.unwrap_or_else(stopped)) });
     }
 
-    /// Waits for the first answer to any of several requests, and returns which it was.
+    /// Waits for the first answer to any of several requests. Returns the position of the request in the
+    /// list, and the answer.
     pub fn first(mut requests: Vec<&mut Self>) -> Option<(usize, Result<T>)> {
         let runtime = requests.first()?.runtime;
         let tasks = requests.iter_mut().map(|request| &mut request.task);

@@ -1,5 +1,5 @@
-//! When a request is tried again. It begins anew each time, and so is signed anew; the time that is spent
-//! on it is bounded, and the error in the end says how often it was tried.
+//! The retries of a request. Each try begins the request anew, and so signs it anew. The total time is
+//! bounded. The final error says how many tries there were.
 
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,13 @@ impl Retry {
         Self { place: place.clone(), doing: doing.into(), tries: 0, since: Instant::now() }
     }
 
-    /// Something of it is done: what is left begins anew.
+    /// Resets tries and time, because a part of the request is done.
     pub(super) fn progressed(&mut self) {
         (self.tries, self.since) = (0, Instant::now());
     }
 
-    /// Waits until the request may be tried again after `error`; fails with what that means if it may not.
-    /// Against a directory nothing is tried again.
+    /// Waits until the request may be tried again after `error`. If it may not, fails with an explanation of
+    /// `error`. In a directory, nothing is tried again.
     pub(super) async fn again(&mut self, error: object_store::Error) -> Result<()> {
         let network = match &self.place {
             Place::Directory(place) => return Err(place.explain(&self.doing, error)),
@@ -47,24 +47,24 @@ impl Retry {
         };
         let spent = self.since.elapsed();
         let is_late = spent + pause > total;
-        // a large request on a slow link may take longer than that by itself
+        // on a slow link, one try of a large request may take longer than that
         let is_enough = self.tries >= limit::TRIES_AT_LEAST || hope != Hope::Good;
         if is_late && is_enough {
             return Err(error.tried(self.tries, spent));
         }
-        // not a warning: it is often got over, and if it isn't, the error says so once
+        // no warning, because a later try often succeeds; otherwise the final error says so once
         tracing::info!("{error}; trying again in {:.1} s", pause.as_secs_f32());
         tokio::time::sleep(pause).await;
         Ok(())
     }
 }
 
-/// Doubles with each try up to a bound, and varies, so that those who failed together don't come back
-/// together.
+/// Returns the pause before the next try. It doubles with each try up to a bound, and varies at random. So
+/// processes that failed together don't come back together.
 fn backoff(tries: u32) -> Duration {
     let longest = Duration::from_millis(limit::BACKOFF_MS << tries.min(16).saturating_sub(1));
     let longest = longest.min(Duration::from_millis(limit::BACKOFF_MAX_MS));
-    // without random numbers the pause is just the longest
+    // without random numbers, the pause is the longest one
     let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
     longest.mul_f64(0.5 + share / 2.0)
 }

@@ -1,4 +1,4 @@
-//! The URL that names a store, as it stands behind `cdc::` in git-lfs's configuration.
+//! The store URL: the address of a store. It stands behind `cdc::` in git-lfs's configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::network::endpoint;
 use crate::error::{Error, Result};
 use crate::limit;
 
-/// What git-lfs knows our URLs by.
+/// The prefix by which git-lfs recognises URLs for this agent.
 pub const SCHEME: &str = "cdc::";
 const RIGHT_FORM: &str = "the form is cdc::/path/to/store, cdc::s3://bucket/prefix?region=R&endpoint=URL, \
                           cdc::gs://bucket/prefix, cdc::az://container/prefix?account=NAME or, to read only, \
@@ -20,19 +20,19 @@ const RIGHT_FORM: &str = "the form is cdc::/path/to/store, cdc::s3://bucket/pref
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').add(b'?').add(b'+');
 const PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b' ');
 
-/// A store's place, and whose objects are meant.
+/// A store's place, and the repository of the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreUrl {
     target: Target,
-    /// Whose objects these are.
+    /// The repository of the objects.
     repository: Option<String>,
 }
 
-/// A store's place, as a URL may name it. What it says may come from a repository that somebody else has
-/// written: it chooses a place, but never where secrets are sent, nor a program.
+/// A store's place in a URL. The URL may come from a repository that another person has written. So it may
+/// choose a place, but neither a program nor the receiver of secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// A directory, as written: perhaps relative.
+    /// A directory, as written. The path may be relative.
     Directory(PathBuf),
     S3(Bucket),
     Google {
@@ -86,28 +86,28 @@ impl StoreUrl {
         Ok(Self { target, repository })
     }
 
-    /// The same place for the objects of repository `name`.
+    /// Returns the same place for the objects of repository `name`.
     pub fn with_repository(mut self, name: &str) -> Result<Self> {
         self.repository = Some(check_repository(name)?);
         Ok(self)
     }
 
-    /// Whose objects these are; the empty name if the URL doesn't say.
+    /// Returns the repository of the objects. The name is empty if the URL doesn't say.
     pub fn repository(&self) -> &str {
         self.repository.as_deref().unwrap_or_default()
     }
 
-    /// The place alone, whosever objects are meant.
+    /// Returns the place alone, without the repository.
     pub fn place(&self) -> Self {
         Self { target: self.target.clone(), repository: None }
     }
 
-    /// The place as a person would type it.
+    /// Returns the place in the form that a person would type.
     pub fn shown(&self) -> String {
         self.place().to_string().trim_start_matches(SCHEME).to_owned()
     }
 
-    /// Whether both name the same place, whosever objects are meant.
+    /// Returns true if both name the same place, for any repository.
     pub fn is_same_place(&self, other: &Self, top: &Path) -> bool {
         match (self.directory(top), other.directory(top)) {
             (Some(one), Some(two)) => one == two,
@@ -115,7 +115,8 @@ impl StoreUrl {
         }
     }
 
-    /// The directory, if it is one; taken from `top` if it is relative. `~/` is the user's home.
+    /// Returns the directory, if the place is one. A relative path is taken from `top`. `~/` is the user's
+    /// home.
     pub fn directory(&self, top: &Path) -> Option<PathBuf> {
         let Target::Directory(path) = &self.target else { return None };
         if let Ok(rest) = path.strip_prefix("~")
@@ -126,18 +127,19 @@ impl StoreUrl {
         Some(top.join(path))
     }
 
-    /// The endpoint that the URL names, unless it is one of AWS's own, as `lfs-cdc.trustedEndpoint` has it.
+    /// Returns the origin of the endpoint that the URL names, in the form of `lfs-cdc.trustedEndpoint`.
+    /// Returns none if the endpoint is one of AWS's own.
     pub fn foreign_endpoint(&self) -> Option<String> {
         let Target::S3(Bucket { endpoint: Some(endpoint), .. }) = &self.target else { return None };
         endpoint::foreign_origin(endpoint)
     }
 
-    /// Whether it is a directory that is taken from the top of a work tree.
+    /// Returns true if the place is a directory relative to the top of a work tree.
     pub fn is_relative(&self) -> bool {
         matches!(&self.target, Target::Directory(path) if path.is_relative() && !path.starts_with("~"))
     }
 
-    /// Whether nothing can be written there.
+    /// Returns true if nothing can be written there.
     pub fn is_read_only(&self) -> bool {
         matches!(self.target, Target::Web(_))
     }
@@ -192,7 +194,7 @@ fn directory(path: String) -> Result<Target, String> {
     if path.is_empty() || path.contains(char::is_control) {
         return Err("it names no path, or one with control characters".into());
     }
-    // Windows sends the user's credentials to whatever host a committed URL names so
+    // for such a path, Windows sends the user's credentials to the host in the path
     if path.starts_with(['/', '\\']) && path[1..].starts_with(['/', '\\']) {
         return Err("a path with two slashes in front may lead to another machine; give a share a drive letter, or mount \
                     it, and name that"
@@ -208,8 +210,8 @@ fn decode(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether a setting for the store that `key` names is one for the service that `url` names too: the endpoint is the same, or
-/// neither names one. URLs are as they are configured.
+/// Returns true if a setting for the store URL `key` also holds for the service of `url`. Then both name the
+/// same endpoint, or neither names one. Both URLs have the form of the configuration.
 pub fn is_same_endpoint(url: &str, key: &str) -> bool {
     match (endpoint_in(url), endpoint_in(key)) {
         (None, None) => true,
@@ -218,15 +220,15 @@ pub fn is_same_endpoint(url: &str, key: &str) -> bool {
     }
 }
 
-/// The endpoint that a URL names, which needs no other sound part.
+/// Returns the endpoint that a URL names. The other parts of the URL may be wrong.
 fn endpoint_in(url: &str) -> Option<String> {
     let (_, query) = url.split_once('?')?;
-    // the last one counts, as when the URL is read
+    // the last one counts, like in `StoreUrl::parse`
     let value = query.split('&').filter_map(|pair| pair.strip_prefix("endpoint=")).next_back()?;
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-/// What may be shown of a URL that turned out to be wrong: it may hold a password.
+/// Returns the part of a wrong URL that may be shown, because the URL may hold a password.
 fn without_secrets(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
@@ -236,7 +238,7 @@ fn without_secrets(text: &str) -> String {
 }
 
 impl Target {
-    /// Takes a parameter of the query.
+    /// Sets a parameter of the query.
     fn set(&mut self, key: &str, value: String) -> Result<(), String> {
         if value.is_empty() {
             return Err(format!("{key} is empty"));
@@ -268,7 +270,7 @@ impl Target {
         Ok(())
     }
 
-    /// The parameters that [`set`](Self::set) takes.
+    /// Returns the parameters that [`set`](Self::set) takes.
     fn parameters(&self) -> Vec<(&str, String)> {
         match self {
             Self::S3(bucket) => {
@@ -284,7 +286,7 @@ impl Target {
     }
 }
 
-/// A name is one line of readable characters, and not too long.
+/// Fails unless a repository's name is one line of readable characters, and not too long.
 fn check_repository(name: &str) -> Result<String> {
     let sound = !name.is_empty()
         && name.len() <= limit::REPOSITORY_NAME_BYTES
@@ -297,7 +299,7 @@ fn check_repository(name: &str) -> Result<String> {
 }
 
 impl fmt::Display for Target {
-    /// Without parameters.
+    /// Writes the place without parameters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, name, prefix) = match self {
             Self::Directory(path) => {
@@ -322,7 +324,7 @@ impl fmt::Display for Target {
 }
 
 impl fmt::Display for StoreUrl {
-    /// As git-lfs's configuration has it, `cdc::` in front.
+    /// Writes the form of git-lfs's configuration, with `cdc::` in front.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}", self.target)?;
         let repository = self.repository.iter().map(|name| ("repository", name.clone()));

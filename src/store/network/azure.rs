@@ -13,11 +13,11 @@ use crate::error::{Error, Kind, Result};
 use crate::store::names;
 use crate::store::options::Access;
 
-/// How long a machine's own identity may take: outside of Azure nobody answers.
+/// The time that a token for a machine's own identity may take. Outside of Azure, no service answers.
 const FIRST_TOKEN: Duration = Duration::from_secs(5);
 
-/// The account in a committed URL is used on Azure's own host names only: where an endpoint is set, the
-/// user has to say whose account it is, since keys and tokens are sent there.
+/// Opens a container. The account in a committed URL is used on Azure's own host names only. If an endpoint
+/// is set, the user has to name its account, because keys and tokens are sent there.
 pub(super) fn open(
     container: &str,
     prefix: &Path,
@@ -85,7 +85,7 @@ pub(super) fn open(
     })
 }
 
-/// The host to be reached; the account's own, if no endpoint is set.
+/// Returns the host that requests go to. Without an endpoint, this is the account's own.
 fn find_host(account: &str, endpoint: Option<&reqwest::Url>) -> Result<String> {
     match endpoint {
         Some(url) => Ok(url.host_str().unwrap_or_default().to_owned()),
@@ -95,8 +95,8 @@ fn find_host(account: &str, endpoint: Option<&reqwest::Url>) -> Result<String> {
     }
 }
 
-/// What the environment sets. What was pasted or read from a file may have line ends or spaces around it; a request could not
-/// carry those, nor any inside.
+/// Reads the settings of the environment. Removes line ends and spaces around a value, which may come from a
+/// file or from pasting. No request could carry these characters, so a key that has some inside is refused.
 fn from_environment() -> Result<MicrosoftAzureBuilder> {
     use AzureConfigKey as Key;
     let mut builder = MicrosoftAzureBuilder::new();
@@ -112,7 +112,7 @@ fn from_environment() -> Result<MicrosoftAzureBuilder> {
     if let Some(endpoint) = variable("IDENTITY_ENDPOINT") {
         builder = builder.with_msi_endpoint(endpoint);
     }
-    // read by the library itself
+    // the library itself reads the variable
     if let Ok(header) = std::env::var("IDENTITY_HEADER") {
         check_value("IDENTITY_HEADER", &header, true)?;
     }
@@ -128,7 +128,7 @@ fn check_value(name: &str, value: &str, is_key: bool) -> Result<()> {
         .remedy("set it again, without that"))
 }
 
-/// Where credentials come from.
+/// The source of credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Environment,

@@ -1,7 +1,8 @@
-//! Endpoints: which address may be one, whose it is, and whether requests to it are signed.
+//! The endpoint of a service: the check of its address, the user's trust in it, and the signing of requests.
 //!
-//! A signature is no secret, but a request that carries one can be relayed: services that take it from the request's own
-//! `Host` do what it asks, whoever hands it over. So requests are signed only for an endpoint that this user has named.
+//! A signature is no secret, but a request that carries one can be relayed. Some services check the signature
+//! against the request's own `Host`. They obey the request, no matter which machine sends it. So requests are
+//! signed only for an endpoint that this user has named.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,19 +12,20 @@ use crate::error::{Error, Kind, Result};
 use crate::store::options::{Access, ChosenBy, Intent};
 
 const FORM: &str = "the form is https://host or https://host:port";
-/// What a cloud's machines call their metadata services, beside link-local addresses.
+/// The names of metadata services in clouds, beside link-local addresses.
 const METADATA_NAMES: &[&str] =
     &["metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"];
-/// AWS's metadata service by IPv6, and Alibaba's and Azure's by IPv4.
+/// The address of AWS's metadata service by IPv6, and those of Alibaba's and Azure's by IPv4.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
 
-/// An address that requests may go to: HTTPS, or plain HTTP on this machine or where the user allows it.
+/// Checks an address that requests are to go to: HTTPS, or plain HTTP on this machine or where the user
+/// allows it.
 pub(in crate::store) fn check(text: &str, allow_http: bool) -> Result<Url> {
     let wrong = |why: &str| Error::invalid(format!("{text:?} can't be an endpoint: {why}")).remedy(FORM);
     let url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
     if !url.username().is_empty() || url.password().is_some() {
-        // not shown: it holds a secret
+        // not shown, because it holds a secret
         return Err(Error::invalid("an endpoint with a name or password in it").remedy("leave these out"));
     }
     if !url.host_str().is_some_and(|host| address(&url).is_some() || is_host_name(host)) {
@@ -42,8 +44,10 @@ pub(in crate::store) fn check(text: &str, allow_http: bool) -> Result<Url> {
         _ => Err(wrong("it is neither https:// nor http://")),
     }
 }
-/// An endpoint that the store's URL names, and whether this user has named it too: by giving the whole URL, in
-/// `lfs-cdc.trustedEndpoint`, or as one of `named`; AWS's own count as named. To others nothing is written.
+/// Checks an endpoint that the store's URL names. The bool is true if this user has named it too. The user
+/// names it by giving the whole URL, in `lfs-cdc.trustedEndpoint`, or as one of `named`. AWS's own endpoints
+/// count as named. Fails for all others if the command is to write. Also fails if they lead inside a cloud,
+/// or are plain HTTP to another machine.
 pub(in crate::store) fn check_committed(
     text: &str,
     access: &Access,
@@ -60,7 +64,7 @@ pub(in crate::store) fn check_committed(
     refuse_inside_cloud(&url)?;
     let origin = origin(&url);
     if url.scheme() == "http" && !is_loopback(&url) {
-        // what the user allows is for his own services
+        // the user allows plain HTTP for their own services only
         let why = format!("{origin} is plain HTTP to another machine, and only the repository names it");
         let also = if access.allow_http { "" } else { "; plain HTTP takes lfs-cdc.allowHttp too" };
         return Err(Error::new(Kind::Denied, why).remedy(format!("{}{also}", how_to_trust(&origin))));
@@ -71,7 +75,7 @@ pub(in crate::store) fn check_committed(
     }
 }
 
-/// Fails for an address that is good for nothing but to get at this machine's cloud.
+/// Fails for an address that only serves to reach the inside of this machine's cloud.
 pub(in crate::store) fn refuse_inside_cloud(url: &Url) -> Result<()> {
     if !is_inside_cloud(url) {
         return Ok(());
@@ -80,46 +84,47 @@ pub(in crate::store) fn refuse_inside_cloud(url: &Url) -> Result<()> {
     Err(Error::new(Kind::Denied, why).remedy("a repository may not name it; correct its URL"))
 }
 
-/// Scheme, host and port, as `lfs-cdc.trustedEndpoint` has them.
+/// Returns scheme, host and port, in the form of `lfs-cdc.trustedEndpoint`.
 pub(in crate::store) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// The origin of an endpoint that isn't one of AWS's own.
+/// Returns the origin of an endpoint, unless it is one of AWS's own.
 pub(in crate::store) fn foreign_origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     (!is_of_aws(&url)).then(|| origin(&url))
 }
 
-/// Whether both are URLs with the same scheme, host and port.
+/// Returns true if both are URLs with the same scheme, host and port.
 pub(in crate::store) fn is_same_origin(one: &str, other: &str) -> bool {
     match (Url::parse(one.trim()), Url::parse(other.trim())) {
-        // those that are not of a host are the same as nothing
+        // the origin of a URL without a host equals no other
         (Ok(one), Ok(other)) => one.origin() == other.origin(),
         _ => false,
     }
 }
 
-/// What makes an endpoint one that the user has named. Its name can't hold what a shell would take for something else.
+/// Returns the remedy by which the user names an endpoint. The origin holds no characters that a shell would
+/// take for something else.
 pub(in crate::store) fn how_to_trust(origin: &str) -> String {
     format!(
         "if it is your team's service, run `git config --global --add lfs-cdc.trustedEndpoint '{origin}'` and try again"
     )
 }
 
-/// Why nothing is written to an endpoint that only the repository names.
+/// Returns the error that nothing is written to an endpoint that only the repository names.
 pub(in crate::store) fn not_written(origin: &str) -> Error {
     Error::new(Kind::Denied, format!("nothing is written to {origin}, because only the repository names it"))
         .remedy(how_to_trust(origin))
 }
 
-/// Why requests to such an endpoint go unsigned.
+/// Returns the reason why requests to such an endpoint go unsigned.
 pub(in crate::store) fn unsigned(origin: &str) -> String {
     format!("requests to {origin} go unsigned, because only the repository names it")
 }
 
-/// Whether it is one of S3's own addresses: regional, dual-stack, FIPS, accelerated, or an interface endpoint of S3. Other names
-/// below `amazonaws.com` (load balancers, machines, API gateways) may be anybody's.
+/// Returns true for S3's own addresses: regional, dual-stack, FIPS, accelerated, or an interface endpoint of
+/// S3. Other names below `amazonaws.com` (load balancers, machines, API gateways) may belong to anybody.
 pub(in crate::store) fn is_of_aws(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let Some(name) = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))
@@ -138,7 +143,7 @@ pub(in crate::store) fn is_of_aws(url: &Url) -> bool {
     is_s3 && url.scheme() == "https" && url.port().is_none()
 }
 
-/// As in `eu-central-1`.
+/// Returns true if the text has the form of a region, for example `eu-central-1`.
 fn is_region_of_aws(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let is_word = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase());
@@ -151,12 +156,13 @@ fn is_region_of_aws(text: &str) -> bool {
         && number.chars().all(|c| c.is_ascii_digit())
 }
 
-/// The address that stands in place of a host's name.
+/// Returns the IP address that stands in place of a host's name.
 fn address(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Letters, digits, hyphens and dots: what is written there stands in messages, and in commands to be pasted.
+/// Returns true if the name has only letters, digits, hyphens, underscores and dots. The name stands in
+/// messages, and in commands that users paste.
 fn is_host_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
@@ -168,7 +174,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether it leads to what only this machine or its cloud has: nobody keeps a store there.
+/// Returns true if the URL leads to an address that only this machine or its cloud has. No store stands
+/// there.
 pub(in crate::store) fn is_inside_cloud(url: &Url) -> bool {
     match address(url) {
         Some(IpAddr::V4(address)) => {
@@ -181,7 +188,7 @@ pub(in crate::store) fn is_inside_cloud(url: &Url) -> bool {
     }
 }
 
-/// Whether it leads into this machine or the network that it is in, as far as the name shows.
+/// Returns true if the URL leads into this machine or its network, as far as the name shows.
 pub(in crate::store) fn is_local(url: &Url) -> bool {
     let is_private = match address(url) {
         Some(IpAddr::V4(address)) => address.is_private(),

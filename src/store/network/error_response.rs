@@ -1,4 +1,4 @@
-//! What a service says when it refuses: its status, its own code and message, and the headers that help.
+//! The refusal of a service: its status, its own code and message, and the headers that help.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -14,19 +14,19 @@ use crate::limit;
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub status: StatusCode,
-    /// The service's own word for it, as in `NoSuchBucket`; empty if it has none.
+    /// The service's own code, for example `NoSuchBucket`; empty if it has none.
     pub code: String,
-    /// Its explanation; may be empty.
+    /// The service's explanation; may be empty.
     pub message: String,
-    /// Where the bucket really is (S3).
+    /// The region where the bucket really is (S3).
     pub region: Option<String>,
-    /// How long to wait before the next request.
+    /// The time to wait before the next request.
     pub retry_after: Option<Duration>,
-    /// How far this machine's clock is from the service's.
+    /// The difference between this machine's clock and the service's.
     pub clock_is_off: Duration,
 }
 
-/// What a response of this status says that is no success, and how long it wants to be left alone: for tests of untrusted
+/// Reads a response that is no success, and returns its message and the time to wait. For tests of untrusted
 /// responses.
 #[doc(hidden)]
 pub fn read_refusal(
@@ -43,7 +43,7 @@ pub fn read_refusal(
 }
 
 impl Refusal {
-    /// Reads what the response says. Its body is untrusted, and may be anything.
+    /// Reads the response. Its body is untrusted, and may be anything.
     pub(super) fn read(parts: &Parts, body: &[u8]) -> Self {
         let text = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (code, message) = read_body(body);
@@ -57,7 +57,8 @@ impl Refusal {
         }
     }
 
-    /// Whether `object_store` understands it as an answer: not there, there already, out of range.
+    /// Returns true if `object_store` understands the response as an answer: not there, not modified, failed
+    /// condition, or conflict.
     pub(super) fn is_an_answer(&self) -> bool {
         let answers = [
             StatusCode::NOT_FOUND,
@@ -68,18 +69,18 @@ impl Refusal {
         answers.contains(&self.status) && !self.is_missing_bucket()
     }
 
-    /// Whether there is no such bucket, and not only no such object in it.
+    /// Returns true if there is no such bucket, and not only no such object in it.
     pub(super) fn is_missing_bucket(&self) -> bool {
         matches!(self.code.as_str(), "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted")
     }
 
-    /// Whether fewer requests would be served.
+    /// Returns true if the service would serve fewer requests.
     pub(super) fn is_throttling(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
             || matches!(self.code.as_str(), "SlowDown" | "TooManyRequests" | "ServerBusy")
     }
 
-    /// Whether the same request may be served later.
+    /// Returns true if the same request may be served later.
     pub(super) fn is_transient(&self) -> bool {
         let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
         let lasting = [StatusCode::NOT_IMPLEMENTED, StatusCode::INSUFFICIENT_STORAGE];
@@ -91,8 +92,8 @@ impl Refusal {
             )
     }
 
-    /// Whether the same request without a condition may be served: it is not understood, and its code says nothing that has
-    /// another reason.
+    /// Returns true if the same request may be served without its condition. Then the service doesn't
+    /// understand the request, and its code doesn't name another reason.
     pub(super) fn may_be_of_a_condition(&self) -> bool {
         let codes =
             ["", "NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedHeader", "BadRequest"];
@@ -100,7 +101,7 @@ impl Refusal {
             || (self.status == StatusCode::BAD_REQUEST && codes.contains(&self.code.as_str()))
     }
 
-    /// Whether a quota or a disk is full.
+    /// Returns true if a quota or a disk is full.
     pub(super) fn is_out_of_room(&self) -> bool {
         let words = ["Quota", "StorageFull", "InsufficientCapacity", "NoSpace"];
         self.status == StatusCode::INSUFFICIENT_STORAGE || words.iter().any(|word| self.code.contains(word))
@@ -121,7 +122,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// `Retry-After` in seconds or as a date; no longer than a day, whatever it says.
+/// Reads `Retry-After` in seconds or as a date. Returns at most a day.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let pause = match text.bytes().all(|b| b.is_ascii_digit()) {
@@ -137,7 +138,8 @@ fn clock_is_off(headers: &HeaderMap) -> Option<Duration> {
     ours.duration_since(theirs).or_else(|_| theirs.duration_since(ours)).ok()
 }
 
-/// Code and message of an XML error (S3, Google, Azure) or a JSON one (where tokens are had).
+/// Returns the code and message of an XML error (S3, Google, Azure) or a JSON one (services that give
+/// tokens).
 fn read_body(body: &[u8]) -> (String, String) {
     let text = String::from_utf8_lossy(body);
     if text.trim_start().starts_with('{') {
@@ -166,7 +168,7 @@ fn read_body(body: &[u8]) -> (String, String) {
     }
 }
 
-/// The first line, and not too much of it.
+/// Returns the first line, cut to 300 characters.
 fn shorten(text: &str) -> String {
     text.trim().lines().next().unwrap_or_default().chars().take(300).collect()
 }
@@ -212,7 +214,7 @@ mod tests {
         assert_eq!(refusal(503, &[("retry-after", "soon")], "").retry_after, None);
     }
 
-    /// Pauses are added to times: one that no clock reaches must not overflow.
+    /// Pauses are added to times, so a pause that no clock reaches must not overflow.
     #[test]
     fn an_absurd_pause_is_a_long_one() {
         let day = Some(Duration::from_secs(limit::RETRY_AFTER_SECONDS));

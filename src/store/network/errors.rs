@@ -1,4 +1,5 @@
-//! What an error of a service means for the user: a message of one line, what to do, and whether to try again.
+//! The errors of a service, explained to the user. An explanation is a message of one line, a remedy, and a
+//! judgment if a retry may help.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -12,20 +13,20 @@ use super::{Cloud, Place};
 use crate::error::{Error, Kind};
 use crate::limit;
 
-/// Whether a request that failed may succeed later.
+/// The chance that a failed request succeeds later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Hope {
     None,
-    /// A service that can't be reached at all: most likely it stays so.
+    /// The service can't be reached at all. Most likely it stays so.
     Slight,
     Good,
-    /// A service that takes requests and doesn't answer: each try costs much time.
+    /// The service takes requests and doesn't answer. Each try costs much time.
     Silent,
-    /// The service has said how long it wants to be left alone.
+    /// The service has said how long to wait.
     After(Duration),
 }
 
-/// An error and what caused it.
+/// Returns an error and its causes, the outermost first.
 pub(super) fn causes<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
@@ -37,12 +38,12 @@ pub(super) fn causes<'e>(
     })
 }
 
-/// The first cause of type `T`.
+/// Finds the first cause of type `T`.
 fn find<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// Whether the connection broke or stood still, and not the service.
+/// Returns true if the connection broke or stood still, and the service is not the cause.
 pub(in crate::store) fn is_link_failure(error: &object_store::Error) -> bool {
     match find::<Stalled>(error) {
         Some(stalled) => !stalled.is_silence,
@@ -50,8 +51,8 @@ pub(in crate::store) fn is_link_failure(error: &object_store::Error) -> bool {
     }
 }
 
-/// Whether a write was refused in a way that may be about its condition: by a service that doesn't know such requests, and not
-/// by one that found the name taken.
+/// Returns true if a write may have been refused because of its condition. Then the service doesn't know such
+/// requests. A service that found the name taken is not meant.
 pub(in crate::store) fn may_refuse_conditions(error: &object_store::Error) -> bool {
     match error {
         object_store::Error::NotImplemented { .. } => true,
@@ -59,13 +60,14 @@ pub(in crate::store) fn may_refuse_conditions(error: &object_store::Error) -> bo
     }
 }
 
-/// The words of the innermost cause: what others wrap around it may hold a URL.
+/// Returns the words of the innermost cause. The errors around it may hold a URL.
 pub(in crate::store) fn root(error: &(dyn StdError + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 impl Place {
-    /// What `doing` failed by, without how often it was tried.
+    /// Explains why `doing` failed, and returns the chance of a retry. The explanation doesn't count the
+    /// tries.
     pub(in crate::store) fn explain(&self, doing: &str, error: &object_store::Error) -> (Error, Hope) {
         let doing = format!("{doing} in the store {}", self.location);
         if let Some(ours) = find::<Error>(error) {
@@ -88,23 +90,23 @@ impl Place {
             E::AlreadyExists { .. } | E::Precondition { .. } => {
                 (Kind::Exists, "the service says that the name is taken, and it isn't".to_owned())
             }
-            // a web server that doesn't know ranges
+            // a web server that doesn't support ranges
             _ if root(error).contains("Range request not supported") => {
                 let error = Error::invalid(format!("{doing}: the web server doesn't answer range requests"));
                 return (error.remedy("publish the store by one that does"), Hope::None);
             }
-            // what one delete of Azure's batches failed by is told in words only
+            // Azure's batches report the failure of one delete in words only
             _ if root(error).ends_with("(code: 403)") => (Kind::Denied, "access is denied".to_owned()),
             _ => (Kind::Unreachable, root(error)),
         };
-        // a name that is taken and isn't may be one that somebody is just writing
+        // if a name is called taken and isn't there, another process may just be writing it
         let hope = if kind == Kind::Exists { Hope::Good } else { Hope::None };
         let error = Error::new(kind, format!("{doing}: {why}"));
         let remedy = "check the service and the settings below lfs-cdc., and try again";
         (if kind == Kind::Unreachable { error.remedy(remedy) } else { error }, hope)
     }
 
-    /// The connection failed.
+    /// Explains a connection that failed.
     fn cut_off(&self, doing: &str, failed: &reqwest::Error) -> (Error, Hope) {
         let why = root(failed);
         let unreachable = |why: String| Error::new(Kind::Unreachable, format!("{doing}: {why}"));
@@ -123,7 +125,7 @@ impl Place {
         (error.remedy("check the network, and try again"), Hope::Good)
     }
 
-    /// The service has refused.
+    /// Explains a refusal of the service.
     fn refused(&self, doing: &str, refusal: &Refusal) -> (Error, Hope) {
         let error = |kind, why: String| Error::new(kind, format!("{doing}: {why}"));
         let hope = match refusal.retry_after {
@@ -136,7 +138,7 @@ impl Place {
             error(Kind::Denied, format!("{} ({refusal})", endpoint::unsigned(origin)))
                 .remedy(endpoint::how_to_trust(origin))
         } else if refusal.is_missing_bucket() {
-            // not what a missing file is: of that there may be another
+            // not the kind of a missing file, for which there may be another copy
             error(Kind::Unreachable, format!("there is no such {} ({refusal})", named.bucket))
                 .remedy(format!("create it, or check its name and {}", named.whereabouts))
         } else if refusal.is_out_of_room() {
@@ -174,7 +176,7 @@ impl Place {
         refusal.code == "RequestTimeTooSkewed" || (denied && far && !self.is_anonymous)
     }
 
-    /// Why another region or address would be the right one.
+    /// Returns the reason if another region or address would be right.
     fn elsewhere(&self, refusal: &Refusal) -> Option<String> {
         let codes = ["PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"];
         let redirected = refusal.status.is_redirection() || codes.contains(&refusal.code.as_str());
@@ -205,7 +207,7 @@ impl Place {
     }
 }
 
-/// Credentials for a time, and that has passed.
+/// Returns true if temporary credentials have expired.
 fn is_expired(refusal: &Refusal) -> bool {
     let codes = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"];
     codes.contains(&refusal.code.as_str())
@@ -213,7 +215,7 @@ fn is_expired(refusal: &Refusal) -> bool {
         || refusal.message.contains("Signature not valid in the specified time frame")
 }
 
-/// How things are called at a cloud.
+/// The terms and remedies of a cloud, for messages.
 pub(super) struct Words {
     pub bucket: &'static str,
     pub whereabouts: &'static str,

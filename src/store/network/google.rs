@@ -17,10 +17,11 @@ use crate::store::options::Access;
 
 const HOST: &str = "storage.googleapis.com";
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
-/// How long the first token may take: on a machine outside of Google's cloud nobody answers.
+/// The time that the first token may take. On a machine outside of Google's cloud, no service answers.
 const FIRST_TOKEN: Duration = Duration::from_secs(20);
 
-/// A bucket may be chosen by a committed URL, the endpoint only by the user: tokens are sent there.
+/// Opens a bucket. A committed URL may choose the bucket. Only the user may choose the endpoint, because
+/// tokens are sent there.
 pub(super) fn open(bucket: &str, prefix: &Path, access: &Access, runtime: &Handle) -> Result<Opened> {
     let endpoint = access.endpoint.clone().or_else(|| variable("STORAGE_EMULATOR_HOST"));
     let endpoint = endpoint.map(|text| endpoint::check(&text, access.allow_http)).transpose()?;
@@ -52,15 +53,16 @@ pub(super) fn open(bucket: &str, prefix: &Path, access: &Access, runtime: &Handl
     })
 }
 
-/// Whether the user has set up credentials; else only a machine in Google's cloud has some.
+/// Returns true if the user has set up credentials. Otherwise only a machine in Google's cloud has some.
 fn credentials_are_expected() -> bool {
-    // where gcloud puts it on Unix, also where the platform has another folder for settings
+    // gcloud's place on Unix, even if the platform has another folder for settings
     const FILE: &str = ".config/gcloud/application_default_credentials.json";
     let file = directories::BaseDirs::new().map(|base| base.home_dir().join(FILE));
     std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").is_some() || file.is_some_and(|file| file.exists())
 }
 
-/// Application default credentials that give tokens; none if there are none and none are expected.
+/// Returns application default credentials that give tokens. Returns none if there are none and none are
+/// expected.
 async fn token_source(expected: bool) -> Result<Option<AccessTokenCredentials>> {
     choose_cryptography();
     let denied = |why: String| {
@@ -69,7 +71,7 @@ async fn token_source(expected: bool) -> Result<Option<AccessTokenCredentials>> 
     };
     const FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
     if std::env::var(FILE).is_ok_and(|path| path.trim().len() < path.len()) {
-        // read by the library itself
+        // the library itself reads the variable
         return Err(denied(format!("{FILE} has a line end or a space around it")));
     }
     let built = Builder::default().with_scopes([SCOPE]).build_access_token_credentials();
@@ -86,7 +88,7 @@ async fn token_source(expected: bool) -> Result<Option<AccessTokenCredentials>> 
     Ok(None)
 }
 
-/// Fresh tokens, one for each request; the library keeps them.
+/// The source of tokens. Each request asks it, and the library keeps valid tokens.
 #[derive(Debug)]
 struct Tokens(Option<AccessTokenCredentials>);
 

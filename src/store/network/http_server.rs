@@ -1,4 +1,4 @@
-//! A store on any web server: read only, and its index is found by `index/manifest`.
+//! The store on any web server. It can only be read, and readers find its index by `index/manifest`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How many requests are under way at a time: as many as the service bears, unless the user says.
+//! The limit on requests at a time: as many as the service bears, unless the user sets a number.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limit;
 
-/// Lets requests in. Additive increase, multiplicative decrease, as TCP has it: each service that asks us
-/// to slow down halves the bound, and it grows again by one for every full round of answers.
+/// A gate that lets requests in. It uses additive increase and multiplicative decrease, like TCP. The bound
+/// halves when the service asks us to slow down. It grows by one for every full round of answers.
 #[derive(Debug)]
 pub(super) struct Gate {
     places: Arc<Semaphore>,
@@ -22,7 +22,7 @@ struct State {
     /// Places to be taken away when requests in progress end.
     surplus: usize,
     answers: usize,
-    /// The service has asked to be left alone until then.
+    /// The time until which the service has asked for no requests.
     closed_until: Option<Instant>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Pass {
 }
 
 impl Gate {
-    /// With a bound that is fixed, or begins at a usual one and adapts.
+    /// Makes a gate with a fixed bound, or with a usual first bound that adapts.
     pub(super) fn new(fixed: Option<usize>) -> Arc<Self> {
         let bound = fixed.unwrap_or(limit::REQUESTS_AT_FIRST).max(1);
         let state = State { bound, surplus: 0, answers: 0, closed_until: None };
@@ -52,7 +52,7 @@ impl Gate {
 
     /// Waits for a place.
     pub(super) async fn enter(self: &Arc<Self>) -> Pass {
-        // never closed, so there is a place in the end
+        // the semaphore is never closed, so there is a place in the end
         let place = self.places.clone().acquire_owned().await.ok();
         while let Some(until) = self.closed_until() {
             tokio::time::sleep_until(until.into()).await;
@@ -60,7 +60,7 @@ impl Gate {
         Pass { gate: self.clone(), place }
     }
 
-    /// The service has answered as usual.
+    /// Notes that the service has answered as usual.
     pub(super) fn answered(&self) {
         let mut state = self.state();
         state.answers += 1;
@@ -73,7 +73,7 @@ impl Gate {
         }
     }
 
-    /// The service has too much to do, and perhaps said how long.
+    /// Notes that the service has too much to do, and perhaps how long it needs.
     pub(super) fn throttled(&self, pause: Option<Duration>) {
         let mut state = self.state();
         if let Some(pause) = pause {

@@ -1,5 +1,5 @@
-//! Stores on a network: a bucket on S3 or what speaks its protocol, on Google Cloud Storage or Azure, or a
-//! web server that can only be read.
+//! The stores on a network: a bucket on S3, on a service with S3's protocol, on Google Cloud Storage or on
+//! Azure. A store on a web server can only be read.
 
 mod aws;
 mod azure;
@@ -31,7 +31,7 @@ use super::options::Access;
 use super::url::{StoreUrl, Target};
 use crate::error::{Error, Result};
 
-/// Whose service it is.
+/// The kind of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cloud {
     S3,
@@ -40,23 +40,23 @@ pub(super) enum Cloud {
     Web,
 }
 
-/// Where a store on a network is, and what is known of the way there.
+/// The place of a store on a network, with the facts that are known about the way there.
 pub(super) struct Place {
     pub kind: Cloud,
-    /// For people, and the same however it was written.
+    /// The location for messages, in the same form for each way to write the URL.
     pub location: String,
-    /// Who has to be reached.
+    /// The host that requests go to.
     host: String,
-    /// Requests go unsigned: no credentials were found, or none were looked for.
+    /// True if requests go unsigned, because no credentials were found or looked for.
     is_anonymous: bool,
-    /// The origin of an endpoint that only the repository names: no credentials were looked for.
+    /// The origin of an endpoint that only the repository names. Then no credentials were looked for.
     pub untrusted: Option<String>,
     pub retry_time: Duration,
     pub storage_class: Option<String>,
-    /// Storing in parts, and listing page by page, for those who can: names there begin with `prefix`.
+    /// The service itself, if it can store in parts and list page by page. Names there begin with `prefix`.
     pub parts: Option<Arc<dyn Service>>,
     pub prefix: Path,
-    /// The link is one that breaks before a whole block has passed.
+    /// True if the link breaks before a whole block has passed.
     pub prefers_parts: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ pub(super) trait Service: MultipartStore + PaginatedListStore {}
 
 impl<S: MultipartStore + PaginatedListStore> Service for S {}
 
-/// What a cloud's part gives.
+/// The result of opening a store in one of the clouds.
 struct Opened {
     objects: Arc<dyn ObjectStore>,
     parts: Option<Arc<dyn Service>>,
@@ -73,11 +73,12 @@ struct Opened {
     endpoint: Option<reqwest::Url>,
     host: String,
     is_anonymous: bool,
-    /// Only the repository names the endpoint.
+    /// True if only the repository names the endpoint.
     is_untrusted: bool,
 }
 
-/// Opens what `url` names, which is no directory. Asks for credentials, but sends the store nothing yet.
+/// Opens the place that `url` names, which must not be a directory. Asks for credentials, but sends no
+/// request to the store yet.
 pub(super) fn open(
     url: &StoreUrl,
     access: &Access,
@@ -117,7 +118,7 @@ pub(super) fn open(
 }
 
 impl Place {
-    /// A bucket that is nowhere.
+    /// Returns a bucket that doesn't exist.
     #[cfg(test)]
     pub(super) fn nowhere() -> Self {
         Self {
@@ -134,7 +135,7 @@ impl Place {
         }
     }
 
-    /// There is no store at the place.
+    /// Returns the error that there is no store at the place.
     pub(super) fn no_store(&self) -> Error {
         let error = Error::not_found(format!("there is no store at {}: it has no store.json", self.location));
         if let Some(origin) = &self.untrusted {
@@ -143,35 +144,36 @@ impl Place {
         error.remedy("check its spelling; `git lfs-cdc init URL` creates a new store")
     }
 
-    /// Nothing can be written to a web server.
+    /// Returns true for a web server, because nothing can be written there.
     pub(super) fn is_read_only(&self) -> bool {
         self.kind == Cloud::Web
     }
 
-    /// Whose credentials go with requests.
+    /// Returns true if requests go unsigned.
     pub(super) fn is_anonymous(&self) -> bool {
         self.is_anonymous
     }
 }
 
-/// Tries are counted and spaced in `store::retry`, where the whole of an operation is seen.
+/// Turns off the retries of `object_store`. `store::retry` counts and spaces the tries, because it sees the
+/// whole operation.
 fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
-/// TLS needs to be told once which implementation of its cryptography is meant.
+/// Chooses the implementation of cryptography for TLS, once for the process.
 fn choose_cryptography() {
-    // that there is one already is just as well
+    // an error means that one is chosen already
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A variable of the environment that is set to something. What was pasted or read from a file may have a line end or spaces
-/// around it.
+/// Reads a variable of the environment, if it is set and not empty. Removes line ends and spaces around the
+/// value, which may come from a file or from pasting.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// Why a cloud's client could not be set up.
+/// Returns the error of a client that could not be set up.
 fn misconfigured(error: object_store::Error) -> Error {
     Error::invalid(format!("the store can't be opened: {}", root(&error)))
         .remedy("check the URL, and the settings below lfs-cdc. and in the environment")

@@ -4,18 +4,18 @@ use reqwest::ClientBuilder;
 
 use crate::error::{Error, Result};
 
-/// As `reqwest` looks for them: the first that is set counts, even if it is empty.
+/// The variables that `reqwest` reads. Of each pair, the first that is set counts, even if it is empty.
 const VARIABLES: [[&str; 2]; 3] =
     [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
-/// Fails if a proxy is named that can't be used: requests would go past it without a word.
+/// Fails if a proxy can't be used, because requests would go past it without a message.
 pub(super) fn check() -> Result<()> {
     for names in VARIABLES {
         if let Some((name, text)) = first_set(&names)
             && let Err(why) = check_proxy(&text)
         {
-            // not shown: it may hold a password
+            // not shown, because it may hold a password
             return Err(Error::invalid(format!("{name} can't be used: {why}")).remedy(
                 "set it to http://host:port, https://host:port or socks5h://host:port, or unset it",
             ));
@@ -43,7 +43,7 @@ fn check_proxy(text: &str) -> Result<(), String> {
     }
 }
 
-/// Has a client take the proxies of the environment, or of the system where that has none.
+/// Makes a client use the proxies of the environment, or the system's if the environment names none.
 pub(super) fn obey(builder: ClientBuilder) -> ClientBuilder {
     // `reqwest` takes `*` for all names, but not for addresses
     match first_set(&["NO_PROXY", "no_proxy"]) {

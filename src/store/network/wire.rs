@@ -1,5 +1,5 @@
-//! Every HTTP request to a service passes here: a bounded number at a time, given up when nothing moves,
-//! and refusals read while their reason is at hand.
+//! The wire, through which every HTTP request to a service passes. It bounds the number of requests at a
+//! time, gives up requests that stall, and reads the reason of a refusal.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,21 +29,22 @@ use crate::limit;
 use crate::store::Moved;
 use crate::store::options::Access;
 
-/// Whether answers that lead elsewhere are followed.
+/// The treatment of redirects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Redirects {
-    /// Never: requests carry signatures or tokens.
+    /// Never, because requests carry signatures or tokens.
     Refuse,
-    /// A few times, and never from HTTPS to plain HTTP: requests carry no secrets.
+    /// A few times, because requests carry no secrets, but never from HTTPS to plain HTTP.
     Follow,
 }
 
-/// The answer to a request has at most so many bytes: what was asked for. Stands in the request's extensions; an answer
-/// to a request without it has at most [`limit::ANSWER_BYTES`].
+/// The most bytes that the answer to a request may have: as many as were asked for. It stands in the
+/// request's extensions. Without it, the bound is [`limit::ANSWER_BYTES`] for a cloud, and none for a web
+/// server.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct AnswerBytes(pub u64);
 
-/// An answer has more bytes than was asked for. It isn't asked for again.
+/// Returns the error of an answer with more bytes than were asked for. It isn't asked for again.
 pub(in crate::store) fn too_long(most_bytes: u64) -> object_store::Error {
     object_store::Error::Generic { store: "answer", source: Box::new(longer(most_bytes)) }
 }
@@ -54,7 +55,7 @@ fn longer(most_bytes: u64) -> Error {
     )
 }
 
-/// The way to a service: pooled connections, through the proxy that the environment names, trusting the
+/// The way to a service: pooled connections, through the proxy that the environment names. They trust the
 /// system's certificate authorities.
 #[derive(Clone, Debug)]
 pub(super) struct Wire(Arc<Inner>);
@@ -62,18 +63,20 @@ pub(super) struct Wire(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     client: reqwest::Client,
-    /// For what takes more than the first packets of a connection: on one that sends little in between, congestion control
-    /// would forget what the link can take (BBR after ten round trips), and each would begin slowly again.
+    /// The client for bodies that take more than the first packets of a connection. If a connection also sent
+    /// little in between, congestion control would forget the capacity of the link (BBR after ten round
+    /// trips). Then each large body would begin slowly again.
     sending_client: reqwest::Client,
-    /// Whether something large was sent. The first goes by a connection that is there already.
+    /// True if a large body was sent. The first goes by a connection that is there already.
     has_sent: AtomicBool,
-    /// For addresses that only exist inside a cloud: no proxy leads there, and they answer at once.
+    /// The client for addresses that only exist inside a cloud. No proxy leads there, and they answer at
+    /// once.
     metadata_client: reqwest::Client,
     gate: Arc<Gate>,
     window: Duration,
-    /// Most bytes of an answer if the request doesn't say.
+    /// The most bytes of an answer if the request sets no bound.
     answer_bytes: u64,
-    /// No service is left alone for longer than its requests are tried again.
+    /// The longest pause that a service may ask for. It is the time for which a request is tried again.
     longest_pause: Duration,
 }
 
@@ -110,7 +113,7 @@ impl Wire {
             window,
             answer_bytes: match redirects {
                 Redirects::Refuse => limit::ANSWER_BYTES,
-                // nothing but files is asked for there, and who asks counts what comes
+                // only files are asked for there, and their readers count the bytes
                 Redirects::Follow => u64::MAX,
             },
             longest_pause: access.retry_time,
@@ -131,7 +134,7 @@ fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action 
     }
 }
 
-/// Whether somebody else's server sends us to what only this machine or its network has.
+/// Returns true if another machine's server redirects us to an address of this machine or its network.
 fn leads_inside(previous: &[reqwest::Url], next: &reqwest::Url) -> bool {
     let is_same_host = previous.iter().any(|url| url.host_str() == next.host_str());
     endpoint::is_local(next) && !is_same_host
@@ -139,14 +142,14 @@ fn leads_inside(previous: &[reqwest::Url], next: &reqwest::Url) -> bool {
 
 impl HttpConnector for Wire {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // `object_store` marks the clients for addresses inside a cloud by nothing else
+        // this timeout is `object_store`'s only mark of the clients for addresses inside a cloud
         let timeout = options.get_config_value(&ClientConfigKey::ConnectTimeout);
         let usual = ClientOptions::new().get_config_value(&ClientConfigKey::ConnectTimeout);
         Ok(HttpClient::new(Line { wire: self.clone(), is_metadata: timeout != usual }))
     }
 }
 
-/// A client as `object_store` wants it.
+/// A client with the interface that `object_store` wants.
 #[derive(Debug)]
 struct Line {
     wire: Wire,
@@ -184,14 +187,15 @@ impl HttpService for Line {
         tracing::debug!("{what}: {}", response.status());
         let status = response.status();
         let (mut parts, body) = response.into_parts();
-        // of a refusal, which may be longer than what was asked for, `read_some` reads the beginning
+        // a refusal may be longer than the bytes that were asked for, and `read_some` reads only its
+        // beginning
         let most = if status.is_success() { most } else { u64::MAX };
         let body = WatchedBody::new(body, inner.window, most, pass);
         if parts.headers.get(CONTENT_RANGE).is_some_and(|value| !is_sound_range(value)) {
             parts.headers.remove(CONTENT_RANGE);
         }
         if status == StatusCode::OK && parts.headers.contains_key(CONTENT_RANGE) {
-            // `rclone serve s3` says so of a range
+            // `rclone serve s3` answers a range with this status
             parts.status = StatusCode::PARTIAL_CONTENT;
         }
         if status.is_success() && !is_post {
@@ -200,8 +204,8 @@ impl HttpService for Line {
         }
         let text = read_some(body).await?;
         let refusal = Refusal::read(&parts, &text);
-        // S3 answers the completion of an upload in parts before it is done, and may find a reason not to; each part of an
-        // answer to a batch of Azure's has a status of its own
+        // S3 answers the completion of an upload in parts before it is done, and may report a failure in the
+        // body. In Azure's answer to a batch, each part has a status of its own
         if status.is_success() && (refusal.code.is_empty() || status == StatusCode::ACCEPTED) {
             inner.gate.answered();
             return Ok(HttpResponse::from_parts(parts, text.into()));
@@ -216,7 +220,7 @@ impl HttpService for Line {
     }
 }
 
-/// What went wrong below HTTP. The URL is left out: it may hold a signature.
+/// Returns an error from below HTTP. The URL is left out, because it may hold a signature.
 fn transport(error: reqwest::Error) -> HttpError {
     let kind = match () {
         () if error.is_timeout() => HttpErrorKind::Timeout,
@@ -226,11 +230,11 @@ fn transport(error: reqwest::Error) -> HttpError {
     HttpError::new(kind, error.without_url())
 }
 
-/// Nothing has moved for too long.
+/// The error that too little has moved for too long.
 #[derive(Debug)]
 pub(super) struct Stalled {
     after: Duration,
-    /// All was sent, and the service did not answer: it is not the link that is slow.
+    /// True if all was sent, and the service did not answer. Then the link isn't slow.
     pub is_silence: bool,
 }
 
@@ -247,20 +251,21 @@ fn stalled(after: Duration, is_silence: bool) -> HttpError {
     HttpError::new(HttpErrorKind::Timeout, Stalled { after, is_silence })
 }
 
-/// So much has to move within a window: a transfer may be as slow as that, however long it takes.
+/// Returns the bytes that have to move within a window. A transfer may be as slow as that, however long it
+/// takes.
 fn least_bytes(window: Duration) -> u64 {
     (window.as_secs_f64() * limit::SLOWEST_BYTES_PER_SECOND as f64) as u64
 }
 
-/// How much of a request's body was handed to the connection.
+/// The part of a request's body that was handed to the connection.
 #[derive(Debug)]
 struct Sent {
     of: u64,
     bytes: AtomicU64,
     began: Instant,
-    /// When the last of them were taken, after `began`.
+    /// The time when the connection took the last bytes, after `began`.
     last_ms: AtomicU64,
-    /// The same over all tries.
+    /// The progress over all tries.
     moved: Moved,
 }
 
@@ -286,9 +291,9 @@ impl Sent {
     }
 }
 
-/// Gives up when the request's body doesn't move any more, or the answer doesn't come after it. Of a large one
-/// some may still stand in the system's buffers, and it takes the service longer to store: its answer may take
-/// twice as long.
+/// Waits for the answer. Gives up if the request's body stops moving, or if no answer comes after it. The
+/// answer to a large body may take twice as long. Some of the body may still stand in the system's buffers,
+/// and the service needs longer to store it.
 async fn unless_stalled<F: Future>(
     request: F,
     sent: &Sent,
@@ -317,7 +322,7 @@ async fn unless_stalled<F: Future>(
     }
 }
 
-/// A request's body in small pieces, counted as the connection takes them.
+/// A request's body in small pieces, which are counted when the connection takes them.
 struct CountedBody {
     body: HttpRequestBody,
     rest: Bytes,
@@ -349,14 +354,14 @@ impl Body for CountedBody {
     }
 }
 
-/// A response's body that ends in an error when it moves too slowly. The request counts as under way until
-/// it is dropped.
+/// A response's body that ends in an error if it moves too slowly or has too many bytes. The request counts
+/// as under way until this is dropped.
 struct WatchedBody {
     body: reqwest::Body,
     window: Duration,
     end_of_window: Pin<Box<Sleep>>,
     bytes_in_window: u64,
-    /// So many bytes may still come.
+    /// The bytes that may still come.
     left_bytes: u64,
     most_bytes: u64,
     _pass: Pass,
@@ -409,7 +414,7 @@ impl Body for WatchedBody {
     }
 }
 
-/// Whether the numbers of a `Content-Range` can be reckoned with.
+/// Returns true if the numbers of a `Content-Range` are safe to calculate with.
 fn is_sound_range(value: &http::HeaderValue) -> bool {
     let numbers = value.to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit());
     numbers
@@ -417,7 +422,7 @@ fn is_sound_range(value: &http::HeaderValue) -> bool {
         .all(|digits| digits.parse::<u64>().is_ok_and(|n| n < u64::MAX))
 }
 
-/// The beginning of a refusal's body: more than that says nothing more.
+/// Reads the beginning of a refusal's body. The rest says nothing more.
 async fn read_some(mut body: WatchedBody) -> Result<Bytes, HttpError> {
     let mut text = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -1,5 +1,5 @@
-//! One contract for all places: memory, a directory, S3 (a server that honours conditions, and one that
-//! doesn't) and Azure. Servers are started by `tests/run.sh`; without one its part is skipped.
+//! One contract for all places: memory, a directory, S3 and Azure. One S3 server honours conditions, and one
+//! doesn't. `tests/run.sh` starts the servers. If a server is missing, its part is skipped.
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn segment_id(content: &[u8]) -> SegmentId {
     SegmentId { id: CommitId::new(1).unwrap(), hash: ContentHash::of(content) }
 }
 
-/// What a pusher and a reader ask of a store.
+/// Checks all requests of a pushing process and of a reader.
 fn keeps_the_contract(store: &Store) {
     // blocks: whole, by range, over the end, and not there at all
     let content = bytes(1, 300 * KIB);
@@ -52,7 +52,7 @@ fn keeps_the_contract(store: &Store) {
     assert_eq!(error.kind(), Kind::NotFound, "{error}");
     assert!(error.to_string().contains(&missing.to_string()), "{error}");
 
-    // many requests at once come to their own answers
+    // many requests at once each get their own answer
     let blocks: Vec<_> = (10..30).map(|seed| bytes(seed, 10 * KIB + seed as usize)).collect();
     let named: Vec<_> = blocks.iter().map(|block| (block_id(block), block)).collect();
     let put = |(id, block): &(BlockId, &Vec<u8>)| {
@@ -83,7 +83,7 @@ fn keeps_the_contract(store: &Store) {
         expected.sort();
         assert_eq!(store.list_segments().unwrap(), expected);
         assert!(store.get_segment(&id, length as u64).wait().unwrap() == content);
-        // one that has another size than was listed is not what was listed
+        // a segment of another size than the listed one is corrupt
         for other in
             [length as u64 + 1, length as u64 + 5_000_000].into_iter().chain((length as u64).checked_sub(1))
         {
@@ -109,7 +109,8 @@ fn keeps_the_contract(store: &Store) {
     assert_eq!((look.segments.unwrap(), look.condemned.unwrap()), (expected.clone(), vec![(condemned, 4)]));
     assert!(store.stored_bytes().unwrap() > 500_000);
 
-    // what a compaction asks: a merged segment in pieces, read back, and what it replaces removed, also twice
+    // the requests of a compaction: a merged segment in pieces, read back, and the replaced files removed,
+    // also twice
     let merged = bytes(3, 40_000);
     let id = segment_id(&merged);
     let pieces = merged.chunks(9000).map(Bytes::copy_from_slice).collect();
@@ -125,7 +126,7 @@ fn keeps_the_contract(store: &Store) {
     }
 }
 
-/// More names than one page of a listing has.
+/// Checks a listing of more names than one page has.
 fn lists_beyond_a_page(store: &Store) {
     let before = store.list_segments().unwrap().len();
     let files = store.files.clone();
@@ -142,7 +143,7 @@ fn lists_beyond_a_page(store: &Store) {
     assert_eq!(store.list_segments().unwrap().len(), before + 1100);
 }
 
-/// A store in a place of its own, created and opened again.
+/// Creates a store in a place of its own, and opens it again.
 fn fresh(url: &str, access: &Access) -> Store {
     let url = StoreUrl::parse(url).unwrap();
     let here = FilePath::new("/");
@@ -163,7 +164,7 @@ fn prefix() -> String {
     format!("contract/{}", Nonce::random().unwrap())
 }
 
-/// A server's address, unless there is none.
+/// Returns a server's address, if there is a server.
 fn server(variable: &str) -> Option<String> {
     let address = std::env::var(variable).ok();
     if address.is_none() {
@@ -172,7 +173,7 @@ fn server(variable: &str) -> Option<String> {
     address
 }
 
-/// As if the URL was typed.
+/// Returns the access for a URL that the user has typed.
 fn chosen() -> Access {
     Access { chosen_by: ChosenBy::User, ..Access::default() }
 }
@@ -194,14 +195,14 @@ fn directory() {
     assert!(probe.honours_conditions && probe.may_overwrite && probe.lists_at_once && probe.may_delete);
 }
 
-/// Sets the credentials of the servers for the whole process: they are the same for all tests.
+/// Sets the credentials of the servers for the whole process. They are the same for all tests.
 fn set_credentials() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let keys = std::env::var("GIT_LFS_CDC_TEST_S3_KEYS").unwrap_or_default();
         let (id, secret) = keys.split_once(':').unwrap_or_default();
         for (name, value) in [("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)] {
-            // SAFETY: each test that reads or sets them comes through here first, once
+            // SAFETY: each test that reads or sets the variables calls this first, and it runs once
             unsafe { std::env::set_var(name, value) };
         }
         if let Ok(key) = std::env::var("GIT_LFS_CDC_TEST_AZURE_KEY") {

@@ -1,5 +1,4 @@
-//! A directory store that other programs touch: folders that were left out or taken away, files that nobody of us has
-//! written, and modes.
+//! A directory store that other programs touch: missing folders, foreign files, and modes.
 
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
@@ -38,10 +37,10 @@ impl Scene {
         fs::remove_dir_all(self.root.join(folder)).unwrap();
     }
 
-    /// As a copy has it that leaves out empty folders.
+    /// Removes the empty folders, like a copy that leaves them out.
     fn remove_empty_folders(&self) {
         for folder in layout::folders().collect::<Vec<_>>().into_iter().rev() {
-            // those that aren't empty stay
+            // folders that aren't empty stay
             let _ = fs::remove_dir(self.root.join(folder));
         }
     }
@@ -101,7 +100,7 @@ fn what_would_hide_a_loss_is_not_made_again() {
         assert_eq!(error.kind(), Kind::Unreachable, "{what}: {error}");
         assert!(error.to_string().contains(words), "{what}: {error}");
     };
-    // a disk that was mounted at one of its folders
+    // a disk that was mounted at one of the store's folders
     let blocks = scene.root.join("blocks");
     fs::rename(&blocks, scene.root.join("away")).unwrap();
     fs::create_dir(&blocks).unwrap();
@@ -110,13 +109,13 @@ fn what_would_hide_a_loss_is_not_made_again() {
     refused("after joining", push(&scene.open(), b"second"), "a disk were to be mounted");
     fs::remove_dir_all(&blocks).unwrap();
     fs::rename(scene.root.join("away"), &blocks).unwrap();
-    // the whole index, but not what it was about
+    // the whole index is gone, but not the blocks
     let opened = scene.open();
     fs::rename(scene.root.join("index"), scene.root.join("away")).unwrap();
     refused("a push", put_segment(&opened, b"second"), "from a backup");
     refused("a reader", opened.list_segments().map(drop), "from a backup");
     fs::rename(scene.root.join("away"), scene.root.join("index")).unwrap();
-    // all of it, under an open store
+    // the whole store is gone while it is open
     fs::rename(&scene.root, scene.root.with_extension("away")).unwrap();
     fs::create_dir(&scene.root).unwrap();
     refused("nothing", put_segment(&opened, b"second"), "mounted");
@@ -124,7 +123,7 @@ fn what_would_hide_a_loss_is_not_made_again() {
     fs::remove_dir(&scene.root).unwrap();
     fs::rename(scene.root.with_extension("away"), &scene.root).unwrap();
     push(&opened, b"second").unwrap();
-    // a user who knows that these files are lost says so
+    // a user knows that these files are lost, and says so
     scene.remove("index");
     assert!(opened.list_segments().is_err());
     scene.init(Creation { force: true, sharing: None }).unwrap();

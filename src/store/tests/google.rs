@@ -1,6 +1,6 @@
-//! Google Cloud Storage, as far as it can be tested without Google: the shape of requests, which a small server
-//! writes down, and credentials that are made on this machine. Not tested: whether Google takes them, tokens
-//! from its metadata server, and external accounts.
+//! Google Cloud Storage, as far as it can be tested without Google. A small server notes the shape of
+//! requests, and credentials are made on this machine. These are not tested: the acceptance of credentials by
+//! Google, tokens from its metadata server, and external accounts.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use super::super::*;
 use crate::id::{CommitId, ContentHash, Nonce};
 
-/// The head of each request and the body's length, in the order of their coming.
+/// The head of each request and the body's length, in the order of arrival.
 type Log = Arc<Mutex<Vec<(String, usize)>>>;
 
-/// Answers each request with what `answer` makes of its first line: status, headers and body.
+/// Answers each request with the result of `answer` for its first line: status, headers and body.
 fn server(answer: fn(&str) -> (u16, String, Vec<u8>)) -> (String, Log) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -57,7 +57,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, usize)> {
     Some((head, length))
 }
 
-/// A bucket with a store in it, and nothing else.
+/// Answers for a bucket with a store in it, and nothing else.
 fn bucket(line: &str) -> (u16, String, Vec<u8>) {
     let object = |body: &[u8], status, more: &str| {
         let headers = format!("ETag: \"1\"\r\nLast-Modified: Wed, 25 Nov 2026 07:28:00 GMT\r\n{more}");
@@ -77,7 +77,7 @@ fn bucket(line: &str) -> (u16, String, Vec<u8>) {
     }
 }
 
-/// A service account whose key was made here: its tokens are signed on this machine.
+/// Makes a service account with a key of its own, so that its tokens are signed on this machine.
 fn service_account(folder: &FilePath) -> Option<PathBuf> {
     let key = folder.join("key.pem");
     let made = Command::new("openssl").args(["genpkey", "-algorithm", "RSA", "-out"]).arg(&key).output();
@@ -102,7 +102,7 @@ fn service_account(folder: &FilePath) -> Option<PathBuf> {
 fn requests_have_the_shape_that_google_documents() {
     let folder = tempfile::tempdir().unwrap();
     let Some(account) = service_account(folder.path()) else { return };
-    // SAFETY: no other test reads it, and none has to do with Google
+    // SAFETY: no other test reads the variable, and no other test uses Google
     unsafe { std::env::set_var("GOOGLE_APPLICATION_CREDENTIALS", account) };
     let (endpoint, log) = server(bucket);
     let access =

@@ -1,4 +1,4 @@
-//! What every store has to do, wherever it is, and how errors of services are told.
+//! The tests of stores: the contract that every store keeps, and the errors of services.
 
 mod contract;
 mod folders;

@@ -1,4 +1,4 @@
-//! What a committed URL may not do: send secrets elsewhere, or in the clear.
+//! The bounds of a committed URL: it may send secrets neither elsewhere nor in the clear.
 
 use super::super::*;
 
@@ -23,7 +23,7 @@ fn plain_http_to_other_machines_is_refused_before_anything_is_sent() {
     }
 }
 
-/// Keys and tokens of Azure would go to the endpoint: whose they are must not come from the repository.
+/// Keys and tokens of Azure would go to the endpoint. So the repository must not choose their account.
 #[test]
 fn a_committed_account_is_not_used_at_an_endpoint_of_the_users() {
     let access = Access { endpoint: Some("https://127.0.0.1:1".into()), ..Access::default() };

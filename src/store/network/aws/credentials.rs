@@ -1,5 +1,5 @@
-//! Where AWS's own programs look for credentials: environment, profiles (keys, SSO, roles, programs), web identity,
-//! container, instance.
+//! The credentials for S3, from the sources that AWS's own programs search. These are the environment,
+//! profiles (keys, SSO, roles, programs), web identity, container, and instance.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,13 +25,13 @@ use crate::error::{Error, Kind, Result};
 use crate::store::network::{causes, variable};
 use crate::store::options::Access;
 
-/// Credentials that end this soon are replaced before they are used.
+/// The time before their end at which credentials are replaced.
 const SOON: Duration = Duration::from_secs(120);
-/// What a job's use of its role is called, unless the environment says.
+/// The name of the session in which a job uses its role, unless the environment sets one.
 const SESSION_NAME: &str = "git-lfs-cdc";
 
-/// The chain that AWS's own programs search: environment, profiles (keys, SSO, roles, programs), web
-/// identity, container, instance.
+/// The chain of sources that AWS's own programs search: environment, profiles (keys, SSO, roles, programs),
+/// web identity, container, instance.
 #[derive(Debug)]
 pub(super) struct Chain {
     provider: SharedCredentialsProvider,
@@ -39,8 +39,9 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The chain, if there are credentials in it. What was asked for by name has to be there, and what is set
-    /// up has to work; but whatever answers in place of an instance's metadata is no reason to give up.
+    /// Finds the chain, if there are credentials in it. Fails if the profile that the user has named gives
+    /// none, or if credentials are set up and don't work. A failure of an instance's metadata is no error,
+    /// because another service may have answered.
     pub(super) async fn find(access: &Access, named: &Profile, region: &str) -> Result<Option<Self>> {
         crate::store::network::choose_cryptography();
         let region = Some(Region::new(region.to_owned()));
@@ -76,7 +77,7 @@ impl Chain {
         }
     }
 
-    /// A chain that has given credentials once.
+    /// Returns a chain that has given credentials once.
     async fn asked(provider: impl ProvideCredentials + 'static) -> Result<Self, CredentialsError> {
         let provider = SharedCredentialsProvider::new(provider);
         let chain = Self { provider, kept: tokio::sync::Mutex::default() };
@@ -84,7 +85,7 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Credentials that last a while yet.
+    /// Returns credentials that don't end soon.
     async fn ask(&self) -> Result<Arc<AwsCredential>, CredentialsError> {
         let mut kept = self.kept.lock().await;
         if let Some((credential, end)) = &*kept
@@ -103,7 +104,8 @@ impl Chain {
     }
 }
 
-/// What was pasted or read from a file may have line ends or spaces around it. None has any inside, nor could a request carry it.
+/// Removes line ends and spaces around a credential, which may come from a file or from pasting. Fails if
+/// there are any inside, because no credential has these, and no request could carry them.
 fn clean(what: &str, text: &str) -> Result<String, CredentialsError> {
     let text = text.trim();
     if text.chars().all(|c| c.is_ascii_graphic()) {
@@ -113,7 +115,8 @@ fn clean(what: &str, text: &str) -> Result<String, CredentialsError> {
     Err(CredentialsError::invalid_configuration(why))
 }
 
-/// A job's role; what names it may have line ends or spaces around it.
+/// Returns the provider for a job's role. The variables that name the role may have line ends or spaces
+/// around their values.
 fn web_identity(config: &ProviderConfig) -> WebIdentity {
     let mut builder = WebIdentity::builder().configure(config);
     let file = variable("AWS_WEB_IDENTITY_TOKEN_FILE");
@@ -146,10 +149,10 @@ fn unusable(error: &CredentialsError) -> Error {
     )
 }
 
-/// The last two causes: what was tried, and why it failed.
+/// Returns the last two causes: the attempt, and the reason of its failure.
 fn why(error: &CredentialsError) -> String {
     let causes: Vec<String> = causes(error).map(ToString::to_string).collect();
     let why = causes[causes.len().saturating_sub(2)..].join(": ");
-    // what a program of the user's prints may be secret
+    // the output of a user's program may be secret
     why.split(" Stderr:").next().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,5 @@
-//! How those who give credentials are asked: by the same clients as stores, so that proxies and certificates are the same.
+//! The HTTP client for services that give credentials. It is set up like the clients of stores, so that
+//! proxies and certificates are the same.
 
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use http_body_util::{BodyExt, Limited};
 use crate::limit;
 use crate::store::network::proxies;
 
-/// A client as AWS's libraries want it. Addresses inside a cloud are not behind a proxy.
+/// Returns a client for AWS's libraries. With `is_inside`, it uses no proxy, because addresses inside a cloud
+/// are not behind one.
 pub(super) fn client(is_inside: bool) -> SharedHttpClient {
     http_client_fn(move |settings, _| SharedHttpConnector::new(Connector::new(settings, is_inside)))
 }
 
 #[derive(Debug)]
 struct Connector {
-    /// Why there is none, if there is none.
+    /// The client, or the reason why there is none.
     client: Result<reqwest::Client, String>,
     timeout: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! S3 and what speaks its protocol: MinIO, R2, B2, SeaweedFS, Garage, Ceph.
+//! S3 and services with its protocol: MinIO, R2, B2, SeaweedFS, Garage, Ceph.
 
 mod credentials;
 mod http;
@@ -26,7 +26,8 @@ use crate::store::options::Access;
 use crate::store::url::Bucket;
 
 const DEFAULT_REGION: &str = "us-east-1";
-/// As signatures have a bucket's name in a path: of what may be in one, Ceph's colon behind the tenant is the only sign.
+/// The characters to encode in a bucket's name, because signatures have the name in a path. Valid names have
+/// only two of them: Ceph's colon behind the tenant, and `$`.
 const IN_PATH: &AsciiSet = &CONTROLS.add(b':').add(b'$');
 const ACL_HEADER: HeaderName = HeaderName::from_static("x-amz-acl");
 const DIGEST_HEADER: &str = "x-amz-content-sha256";
@@ -37,7 +38,7 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
     let (endpoint, is_trusted) = find_endpoint(bucket, access, &named)?;
     let region = find_region(bucket, access, runtime, &profile)?;
     let path_style = is_in_path(bucket, access, endpoint.is_some())?;
-    // where requests go unsigned, nobody is asked for what makes a signature
+    // unsigned requests need no credentials, so no source is asked for them
     let chain = if is_trusted { runtime.block_on(Chain::find(access, &profile, &region))? } else { None };
     let is_anonymous = chain.is_none();
     let mut builder = AmazonS3Builder::new()
@@ -46,7 +47,7 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
         .with_virtual_hosted_style_request(!path_style)
         .with_allow_http(true)
         .with_skip_signature(is_anonymous)
-        // not every service knows deletes in bulk, and plain ones are free of charge
+        // not every service knows deletes in bulk, and single ones are free of charge
         .with_disable_bulk_delete(true)
         .with_retry(no_retries());
     let mut host = format!("s3.{region}.amazonaws.com");
@@ -55,7 +56,7 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
         builder = builder.with_endpoint(service_url(url, &bucket.name, path_style)?);
     }
     if endpoint.is_none() {
-        // a bucket with a default retention demands it; other services may not know it
+        // a bucket with a default retention demands a checksum; other services may not know it
         builder = builder.with_checksum_algorithm(Checksum::SHA256);
     }
     if let Some(key) = &access.sse_kms_key_id {
@@ -87,7 +88,7 @@ pub(super) fn open(bucket: &Bucket, access: &Access, runtime: &Handle) -> Result
     })
 }
 
-/// Where the service is, if not where AWS has it, and whether this user has named it.
+/// Returns the endpoint, if it isn't AWS's own. The bool is false if only the repository names it.
 fn find_endpoint(bucket: &Bucket, access: &Access, named: &[String]) -> Result<(Option<reqwest::Url>, bool)> {
     Ok(match (&access.endpoint, &bucket.endpoint) {
         (Some(text), _) => (Some(endpoint::check(text, access.allow_http)?), true),
@@ -102,7 +103,8 @@ fn find_endpoint(bucket: &Bucket, access: &Access, named: &[String]) -> Result<(
     })
 }
 
-/// Whether the bucket's name stands in the path; else it becomes a part of the host's name, and has to be fit for that.
+/// Returns true if the bucket's name stands in the path. Otherwise it becomes a part of the host's name;
+/// fails if it can't.
 fn is_in_path(bucket: &Bucket, access: &Access, has_endpoint: bool) -> Result<bool> {
     let path_style = access.path_style.or(bucket.path_style);
     // a name with dots in it fits no certificate
@@ -115,7 +117,7 @@ fn is_in_path(bucket: &Bucket, access: &Access, has_endpoint: bool) -> Result<bo
     Ok(path_style)
 }
 
-/// The endpoints that this user's environment and profile name, the first that counts first.
+/// Returns the endpoints that this user's environment and profile name. The first one takes precedence.
 fn endpoint_of_user(profile: &Profile) -> Vec<String> {
     if variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
         return Vec::new();
@@ -124,7 +126,7 @@ fn endpoint_of_user(profile: &Profile) -> Vec<String> {
     variables.chain(profile.endpoints()).collect()
 }
 
-/// The region, wherever it comes from: it becomes a part of hosts' names.
+/// Finds the region, and checks its form, because it becomes a part of host names.
 fn find_region(bucket: &Bucket, access: &Access, runtime: &Handle, profile: &Profile) -> Result<String> {
     let in_environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
     let region = access.region.clone().or(bucket.region.clone()).or_else(in_environment);
@@ -138,7 +140,8 @@ fn find_region(bucket: &Bucket, access: &Access, runtime: &Handle, profile: &Pro
     ))
 }
 
-/// The address of the service, or of the bucket at it if the bucket's name stands in the host's.
+/// Returns the address of the service. If the bucket's name stands in the host's name, returns the bucket's
+/// address.
 fn service_url(endpoint: &reqwest::Url, bucket: &str, path_style: bool) -> Result<String> {
     let mut url = endpoint.clone();
     if !path_style {
@@ -163,7 +166,8 @@ fn parse_acl(text: &str) -> Result<HeaderValue> {
     })
 }
 
-/// Adds the ACL to what stores something. It has to be signed, so the request is signed again.
+/// A connector that adds the ACL to requests that store an object. The ACL has to be signed, so these
+/// requests are signed again.
 #[derive(Clone, Debug)]
 struct WithAcl {
     wire: Wire,
@@ -186,7 +190,7 @@ struct Signer {
 }
 
 impl Signer {
-    /// Whether the request makes an object: a part of one takes no ACL, nor does completing it.
+    /// Returns true if the request makes an object. Storing a part and completing an upload take no ACL.
     fn stores(request: &HttpRequest) -> bool {
         let query = request.uri().query().unwrap_or_default();
         match *request.method() {
@@ -204,7 +208,7 @@ impl HttpService for Signer {
             request.headers_mut().insert(ACL_HEADER, self.with.acl.clone());
             let digest = request.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
             let digest = digest.and_then(|text| hex::decode(text).ok());
-            // unsigned requests stay so
+            // unsigned requests stay unsigned
             if request.headers_mut().remove(::http::header::AUTHORIZATION).is_some() {
                 let failed = |e| HttpError::new(HttpErrorKind::Unknown, e);
                 let credential = self.with.credentials.get_credential().await.map_err(failed)?;

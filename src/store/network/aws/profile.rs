@@ -1,4 +1,4 @@
-//! The user's AWS configuration files: where they say that the service is, and in which region.
+//! The user's AWS configuration files, which may name the service's endpoint and the region.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -13,15 +13,15 @@ use aws_types::os_shim_internal::{Env, Fs};
 use crate::store::network::variable;
 use crate::store::options::Access;
 
-/// What editors on Windows put in front of a text.
+/// The mark that editors on Windows put in front of a text.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// The configuration files, and the profile that counts.
+/// The configuration files, and the profile in use.
 pub(super) struct Profile {
     pub files: EnvConfigFiles,
-    /// The one that is named; else it is `default`.
+    /// The profile that the user has named. With none, it is `default`.
     pub name: Option<String>,
-    /// What was read; none if the files can't be understood, which is said where credentials are looked for.
+    /// The parsed files; none if they can't be understood. The search for credentials reports that.
     sections: Option<EnvConfigSections>,
 }
 
@@ -39,7 +39,8 @@ impl Profile {
         Self { files, name, sections }
     }
 
-    /// Where the service is: by the profile's section for services, and by the profile itself.
+    /// Returns the endpoints that the profile's section for services names, and then the one of the profile
+    /// itself.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = String> {
         let nothing = Env::from_slice(&[]);
         let find = |key: EnvConfigValue<'_>| {
@@ -59,8 +60,8 @@ impl Profile {
     }
 }
 
-/// AWS's own files, or those that the environment names. Of one that begins with a byte order mark, which no parser of these
-/// files knows, what is behind that.
+/// Returns AWS's own files, or those that the environment names. Leaves out a byte order mark at the
+/// beginning, because no parser of these files knows it.
 fn files() -> EnvConfigFiles {
     let mut builder = EnvConfigFiles::builder();
     for (kind, name, usual) in [
