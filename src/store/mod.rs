@@ -17,6 +17,7 @@ mod misspelt;
 mod names;
 mod network;
 mod options;
+mod place;
 pub mod probe;
 mod request;
 mod retry;
@@ -24,16 +25,16 @@ mod retry;
 mod tests;
 mod url;
 
-use std::fmt;
 use std::ops::Range;
 use std::path::Path as FilePath;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(test)]
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::try_join;
 use object_store::PutPayload;
 use object_store::path::Path;
-use tokio::runtime::Handle;
 
 pub use self::carried::InSegment;
 pub use self::create::Creation;
@@ -44,6 +45,7 @@ use self::network::endpoint;
 #[doc(hidden)]
 pub use self::network::read_refusal;
 pub use self::options::{Access, ChosenBy, Intent};
+use self::place::{Place, directory_files, find};
 pub use self::request::{Moved, Pending};
 use self::request::{OwnRuntime, runtime, stopped};
 pub use self::url::{SCHEME, StoreUrl, is_same_endpoint};
@@ -71,13 +73,6 @@ pub struct FirstLook {
     pub segments: Result<Vec<(SegmentId, u64)>>,
     /// The result of [`Store::list_condemned`].
     pub condemned: Result<Vec<(CondemnedId, u64)>>,
-}
-
-/// The place of a store: a directory, or a service on a network.
-#[derive(Clone)]
-enum Place {
-    Directory(directory::Place),
-    Network(Arc<network::Place>),
 }
 
 /// The parameters for reading and writing blocks that fit the store's place.
@@ -430,70 +425,6 @@ impl Store {
         self.prepare_writing()?;
         self.runtime.block_on(probe::run(&self.files))
     }
-}
-
-impl Place {
-    fn is_read_only(&self) -> bool {
-        matches!(self, Self::Network(place) if place.is_read_only())
-    }
-
-    /// Makes sure that the folder of `path` is there. Services have no folders.
-    fn provide_folder_of(&self, path: &Path) -> Result<()> {
-        match self {
-            Self::Directory(place) => place.provide_folder_of(path),
-            Self::Network(_) => Ok(()),
-        }
-    }
-
-    /// Returns true if a folder is there. Fails if more than an empty folder is lost.
-    fn has_folder(&self, folder: &str) -> Result<bool> {
-        match self {
-            Self::Directory(place) => place.has_folder(folder),
-            Self::Network(_) => Ok(true),
-        }
-    }
-
-    /// Explains a final error to the user.
-    fn explain(&self, doing: &str, error: object_store::Error) -> Error {
-        match self {
-            Self::Directory(place) => place.explain(doing, error),
-            Self::Network(place) => place.explain(doing, &error).0,
-        }
-    }
-
-    fn no_store(&self) -> Error {
-        match self {
-            Self::Directory(place) => place.no_store(),
-            Self::Network(place) => place.no_store(),
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory(place) => place.fmt(f),
-            Self::Network(place) => f.write_str(&place.location),
-        }
-    }
-}
-
-/// Finds the place that `url` names. A directory must exist; a service isn't asked yet.
-fn find(url: &StoreUrl, top: &FilePath, access: &Access, runtime: &Handle) -> Result<Files> {
-    match url.directory(top) {
-        Some(path) => directory_files(directory::Place::find(path)?),
-        None => {
-            let (objects, place) = network::open(url, access, runtime)?;
-            Ok(Files { objects, place: Place::Network(Arc::new(place)), conditions: Conditions::new(false) })
-        }
-    }
-}
-
-/// Returns the files of a directory store. They are written without conditions: names are unique, and plain
-/// puts are renames, so nothing is overwritten.
-fn directory_files(place: directory::Place) -> Result<Files> {
-    let objects = place.backend()?;
-    Ok(Files { objects, place: Place::Directory(place), conditions: Conditions::new(false) })
 }
 
 async fn read_description(files: &Files) -> Result<StoreDescription> {
