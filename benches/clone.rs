@@ -21,9 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use git_lfs_cdc::engine::Engine;
-use git_lfs_cdc::engine::Settings;
-use git_lfs_cdc::engine::Transfer;
+use git_lfs_cdc::engine::{Engine, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
 use git_lfs_cdc::progress::Progress;

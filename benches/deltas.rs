@@ -9,10 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use corpus::{Reads, files_under, reads, versions_of};
-use git_lfs_cdc::engine::DeltaRule;
-use git_lfs_cdc::engine::Engine;
-use git_lfs_cdc::engine::Settings;
-use git_lfs_cdc::engine::Transfer;
+use git_lfs_cdc::engine::{DeltaRule, Engine, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::limit;
 use git_lfs_cdc::local::lfs_objects;

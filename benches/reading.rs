@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corpus::{Reads, files_under, reads, versions_of};
-use git_lfs_cdc::engine::Engine;
-use git_lfs_cdc::engine::Settings;
-use git_lfs_cdc::engine::Transfer;
+use git_lfs_cdc::engine::{Engine, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};

@@ -98,7 +98,8 @@ TMPDIR=$stores cargo test --release --locked --lib --bins --test '[!e]*'
 cargo test --release --locked --doc
 
 export GIT_LFS_CDC_CORPORA=$cache/corpora
-# end_to_end WITH ARGUMENT...: the end-to-end tests. They wait for servers and processes, so there are more than cores.
+# end_to_end WITH ARGUMENT...: the end-to-end tests. They wait for servers and processes, so more of them run than there
+# are cores.
 end_to_end() {
   step "The end-to-end tests, with $1"
   cargo test --release --locked --test e2e -- --test-threads $((2 * $(nproc 2>/dev/null || echo 2))) "${@:2}"
@@ -106,7 +107,7 @@ end_to_end() {
 end_to_end "$(git-lfs version)"
 # these choose their stores themselves, so that once is enough
 once=(--skip network_faults:: --skip proxy:: --skip web:: --skip credentials::)
-# that each kind of store is tortured once is enough, too: the long form takes ten minutes
+# each kind of store is tortured once, because the long form takes ten minutes
 calm=("${once[@]}" --skip torture::)
 # the corpora are the same for each kind of store
 [ $full = yes ] || once+=(--skip corpora::)

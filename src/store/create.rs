@@ -126,7 +126,8 @@ async fn put_description(files: &Files, description: &StoreDescription) -> Resul
     let path = Path::from(layout::STORE_JSON);
     let bytes = PutPayload::from(description.write()?);
     let mut retry = Retry::new(&files.place, format!("writing {path}"));
-    let (mut mode, mut untrue) = (files.conditions.mode(), 0);
+    let mut mode = files.conditions.mode();
+    let mut untrue = 0;
     if mode == PutMode::Overwrite && files.size(&path).await?.is_some() {
         return Ok(());
     }

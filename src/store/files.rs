@@ -86,7 +86,9 @@ impl Files {
         let size_bytes = payload.content_length() as u64;
         let mut mode = self.conditions.mode();
         let mut parts = self.in_parts(size_bytes);
-        let (mut broken, mut untrue, mut is_first) = (0, 0, true);
+        let mut broken = 0;
+        let mut untrue = 0;
+        let mut is_first = true;
         loop {
             if let Some((network, way)) = &parts
                 && (broken >= limit::BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))

@@ -108,7 +108,8 @@ pub(super) async fn refuses_conditions(files: &Files) -> Result<bool> {
 /// Writes a probe. Tries again after errors that may pass.
 async fn put(files: &Files, path: &Path, mode: PutMode) -> Result<()> {
     let doing = format!("writing {path}");
-    let (mut retry, mut untrue) = (Retry::new(&files.place, &doing), 0);
+    let mut retry = Retry::new(&files.place, &doing);
+    let mut untrue = 0;
     loop {
         let error = match files.objects.put_opts(path, CONTENT.into(), files.options(mode.clone())).await {
             Ok(_) => return Ok(()),
