@@ -23,8 +23,8 @@ use std::time::Instant;
 
 use git_lfs_cdc::engine::{Engine, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::limit;
 use git_lfs_cdc::progress::Progress;
+use git_lfs_cdc::regular_file::READ_BYTES;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing, summary};
 use sha2::{Digest, Sha256};
@@ -138,7 +138,7 @@ fn pull(engine: &Engine, oids: &[Oid], bytes: usize, threads: usize) {
 
 fn hash(path: &Path) -> Oid {
     let (mut file, mut hash) = (File::open(path).expect("a file"), Sha256::new());
-    let mut buffer = vec![0; limit::READ_BYTES];
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         match file.read(&mut buffer).expect("a readable file") {
             0 => return Oid(hash.finalize().into()),

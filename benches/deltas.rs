@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use corpus::{Reads, files_under, reads, versions_of};
+use git_lfs_cdc::config;
 use git_lfs_cdc::engine::{DeltaRule, Engine, Settings, Transfer};
+use git_lfs_cdc::format::limits;
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::limit;
 use git_lfs_cdc::local::lfs_objects;
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
@@ -25,7 +26,7 @@ fn main() {
     let (options, folders): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
     let rules: &[(u8, u8)] = match options.iter().any(|option| option == "--default") {
-        true => &[(limit::DELTA_SAVES_PERCENT, limit::DELTA_DEPTH)],
+        true => &[(config::DELTA_SAVES_PERCENT, limits::DELTA_DEPTH)],
         false => &ALL,
     };
     println!(

@@ -23,9 +23,9 @@ use std::time::Instant;
 
 use git_lfs_cdc::engine::{Engine, Settings, Transfer};
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::limit;
 use git_lfs_cdc::maintain::compact;
 use git_lfs_cdc::progress::Progress;
+use git_lfs_cdc::regular_file::READ_BYTES;
 use git_lfs_cdc::repo::Direction;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use proxy::{Proxy, Thing};
@@ -213,7 +213,7 @@ fn pull(engine: &Engine, count: usize) {
 /// Without holding it.
 fn hash(path: &Path) -> Oid {
     let (mut file, mut hash) = (std::fs::File::open(path).expect("a file"), Sha256::new());
-    let mut buffer = vec![0; limit::READ_BYTES];
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         match std::io::Read::read(&mut file, &mut buffer).expect("a readable file") {
             0 => return Oid(hash.finalize().into()),

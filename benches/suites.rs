@@ -17,11 +17,12 @@ use git_lfs_cdc::error::Result;
 use git_lfs_cdc::format::block::{Builder, Chunk, Directory, Summary};
 use git_lfs_cdc::format::chunking::{Suite, chunk_id};
 use git_lfs_cdc::format::frame::Encoder;
+use git_lfs_cdc::format::limits;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use git_lfs_cdc::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
 use git_lfs_cdc::id::{ChunkId, CommitId, ContentHash, Nonce, Oid, ShardId};
-use git_lfs_cdc::limit::{self, KIB};
+use git_lfs_cdc::units::KIB;
 
 const LEVEL: i32 = 3;
 const REPOSITORY: &str = "corpus-0a1b2c";
@@ -143,12 +144,12 @@ impl<'s> Commit<'s> {
         }
         let number = self.store.known.len();
         self.store.known.insert(id, number);
-        if self.content.len() + bytes.len() > limit::FRAME_CONTENT_BYTES {
+        if self.content.len() + bytes.len() > limits::FRAME_CONTENT_BYTES {
             self.flush()?;
         }
         self.content.extend_from_slice(bytes);
         self.pending.push(Chunk { id, bytes: bytes.len() as u32 });
-        if number.is_multiple_of(limit::KEY_STRIDE) {
+        if number.is_multiple_of(limits::KEY_STRIDE) {
             self.keys.push(id);
         }
         Ok(number)
@@ -231,7 +232,7 @@ impl<'s> Commit<'s> {
             let follows = |t: &&mut Term| {
                 t.block == place.block
                     && t.first_chunk + t.chunk_count == place.chunk
-                    && (t.content_bytes + bytes) as usize <= limit::TERM_CONTENT_BYTES
+                    && (t.content_bytes + bytes) as usize <= limits::TERM_CONTENT_BYTES
             };
             if let Some(term) = terms.last_mut().filter(follows) {
                 term.chunk_count += 1;
@@ -284,7 +285,7 @@ impl<'s> Commit<'s> {
             let mut chunks = 0;
             let fit = rest.iter().take_while(|(summary, _)| {
                 chunks += summary.chunk_count as usize;
-                chunks <= limit::SHARD_CHUNKS
+                chunks <= limits::SHARD_CHUNKS
             });
             let behind = rest.split_off(fit.count());
             let written = if behind.is_empty() { std::mem::take(&mut recipes) } else { Recipes::default() };

@@ -13,9 +13,9 @@ use std::time::Instant;
 use git_lfs_cdc::engine::{Engine, Settings, Transfer};
 use git_lfs_cdc::format::chunking::{GEAR_16K, chunk_id};
 use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame};
+use git_lfs_cdc::format::limits;
 use git_lfs_cdc::format::recipe::term_checksum;
 use git_lfs_cdc::id::{ContentHash, Oid};
-use git_lfs_cdc::limit::FRAME_CONTENT_BYTES;
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
@@ -94,8 +94,10 @@ fn measure(file: &Path, folder: &Path, cores: usize) {
     let oid = Oid(Sha256::digest(&data).into());
     let lengths = cuts(&data);
     let mut encoder = Encoder::new(3).expect("zstd");
-    let frames: Vec<Vec<u8>> =
-        data.chunks(FRAME_CONTENT_BYTES).map(|c| encoder.encode(c).expect("a frame").stored).collect();
+    let frames: Vec<Vec<u8>> = data
+        .chunks(limits::FRAME_CONTENT_BYTES)
+        .map(|c| encoder.encode(c).expect("a frame").stored)
+        .collect();
     let stored: usize = frames.iter().map(Vec::len).sum();
     println!(
         "\n{}: {:.1} MB, {} chunks, {:.1} MB in frames",
@@ -211,7 +213,7 @@ fn hash_chunks(data: &[u8], lengths: &[usize]) {
 
 fn encode_all(data: &[u8]) {
     let mut encoder = Encoder::new(3).expect("zstd");
-    for content in data.chunks(FRAME_CONTENT_BYTES) {
+    for content in data.chunks(limits::FRAME_CONTENT_BYTES) {
         black_box(encoder.encode(content).expect("a frame"));
     }
 }

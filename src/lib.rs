@@ -5,8 +5,8 @@
 //!
 //! | rank | modules | knows |
 //! | --- | --- | --- |
-//! | 0 | [`id`], [`limit`], [`text`], [`error`], [`modes`], [`regular_file`] | typed ids, every size with its unit, text that may be shown, the error kinds; modes of new files, opening files that others can replace |
-//! | 1 | [`threads`] | starting threads |
+//! | 0 | [`id`], [`units`], [`text`], [`error`], [`modes`], [`regular_file`] | typed ids, units of sizes, text that may be shown, the error kinds; modes of new files, opening files that others can replace |
+//! | 1 | [`config`], [`threads`] | defaults of settings; starting threads |
 //! | 1 | [`mod@format`] | bytes ↔ values |
 //! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
 //! | 3 | [`progress`], `parallel` | progress of an object; results in the order of their work |
@@ -22,6 +22,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod config;
 pub mod coordinator;
 pub mod download;
 pub mod engine;
@@ -29,7 +30,6 @@ pub mod error;
 pub mod format;
 pub mod id;
 pub mod index;
-pub mod limit;
 pub mod local;
 pub mod maintain;
 pub mod modes;
@@ -42,4 +42,5 @@ pub mod store;
 mod test_data;
 pub mod text;
 pub mod threads;
+pub mod units;
 pub mod upload;

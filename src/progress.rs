@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::{Error, Result};
 use super::store::Moved;
 
+/// Least time between two reports of progress.
+pub(crate) const PROGRESS_INTERVAL_MS: u64 = 100;
+
 /// The progress of one transfer. Several threads may use it at once.
 #[derive(Debug, Default)]
 pub struct Progress {

@@ -1,9 +1,13 @@
 //! Regular files in folders that others can write to. A FIFO, a device, a folder or a link in place of a file
 //! is refused. So no reader waits for it or reads without end.
 
+use crate::units::MIB;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
+
+/// Bytes that are read from an object at a time.
+pub const READ_BYTES: usize = MIB;
 
 /// The treatment of a symbolic link in place of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

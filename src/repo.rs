@@ -9,8 +9,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::limit;
 use crate::modes::Modes;
+
+/// Time in which a program has to answer with its version.
+const VERSION_SECONDS: u64 = 5;
 
 /// The direction in which objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,7 @@ pub fn version_of(program: &str) -> Result<String> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
-    let deadline = Instant::now() + Duration::from_secs(limit::VERSION_SECONDS);
+    let deadline = Instant::now() + Duration::from_secs(VERSION_SECONDS);
     while child.try_wait().map_err(failed)?.is_none() {
         if Instant::now() > deadline {
             let _ = child.kill();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// Modules know lower ranks only, and equal ranks don't know each other.
 const RANKS: &[(&str, u32)] = &[
     ("id", 0),
-    ("limit", 0),
+    ("units", 0),
+    ("config", 1),
     ("text", 0),
     ("error", 0),
     ("modes", 0),

@@ -8,8 +8,8 @@ use std::{fs, io};
 
 use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::limit;
 use git_lfs_cdc::store::Store;
+use git_lfs_cdc::store::io_profile::{NETWORK_FETCH_BYTES, NETWORK_FETCH_GAP_BYTES};
 
 /// All files below a folder, in order.
 pub fn files_under(directory: &Path) -> Vec<PathBuf> {
@@ -60,8 +60,8 @@ pub fn reads(store: &Store, oids: &[Oid]) -> Reads {
             for (start, end) in ranges {
                 match &mut open {
                     Some((first, last))
-                        if start <= last.saturating_add(limit::NETWORK_FETCH_GAP_BYTES)
-                            && end - *first <= limit::NETWORK_FETCH_BYTES =>
+                        if start <= last.saturating_add(NETWORK_FETCH_GAP_BYTES)
+                            && end - *first <= NETWORK_FETCH_BYTES =>
                     {
                         *last = end.max(*last);
                     }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::message::{Answered, Asked};
+use crate::agent::inbox::PROTOCOL_LINE_BYTES;
 use crate::error::Result;
 use crate::id::Oid;
-use crate::limit;
 use crate::progress::Progress;
 use crate::repo::Direction;
 
@@ -102,7 +102,7 @@ impl<R: Read, W: Write> Client<R, W> {
 
     /// Reads the next line. Returns None if it is not here yet.
     fn hear(&mut self) -> io::Result<Option<Answered>> {
-        let left = (limit::PROTOCOL_LINE_BYTES + 1).saturating_sub(self.line.len()) as u64;
+        let left = (PROTOCOL_LINE_BYTES + 1).saturating_sub(self.line.len()) as u64;
         match self.input.by_ref().take(left).read_until(b'\n', &mut self.line) {
             Ok(_) if self.line.ends_with(b"\n") => {
                 let answered = serde_json::from_slice(&self.line);

@@ -8,9 +8,12 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::error::Result;
-use crate::limit;
 use crate::local::partial_download;
 use crate::threads;
+use crate::units::MIB;
+
+/// Most bytes of a line of the protocol; a longer line is refused. git-lfs's own are below 10 KiB.
+pub(crate) const PROTOCOL_LINE_BYTES: usize = MIB;
 
 /// An event of a session.
 pub(super) enum Event {
@@ -136,7 +139,7 @@ impl Drop for Reader {
 /// Reads the next line, or the end.
 fn read_event(input: &mut impl BufRead) -> Event {
     let mut line = Vec::new();
-    let limit = limit::PROTOCOL_LINE_BYTES as u64;
+    let limit = PROTOCOL_LINE_BYTES as u64;
     let read = input.by_ref().take(limit + 1).read_until(b'\n', &mut line);
     match line.last() {
         _ if !matches!(read, Ok(1..)) => Event::End,

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use super::inbox::{Download, Event, Inbox};
 use super::message::{self, Complete, Failure, Init, Reply, Request};
+use crate::agent::inbox::PROTOCOL_LINE_BYTES;
 use crate::engine::Transfer;
 use crate::error::{Error, Result};
 use crate::id::Oid;
-use crate::limit;
-use crate::progress::Progress;
+use crate::progress::{PROGRESS_INTERVAL_MS, Progress};
 use crate::repo::Direction;
 use crate::threads;
 
@@ -140,7 +140,7 @@ where
                     Err(error) => self.reject(&Request::oid_of(&line), &error)?,
                 },
                 Event::Oversized => {
-                    let limit = limit::PROTOCOL_LINE_BYTES;
+                    let limit = PROTOCOL_LINE_BYTES;
                     let error = Error::invalid(format!("git-lfs sent a line of more than {limit} bytes"));
                     self.reject("", &error)?;
                 }
@@ -265,7 +265,7 @@ where
     ) -> std::io::Result<Option<Result<Option<Download>>>> {
         let mut said = Ok(());
         while said.is_ok() {
-            let soon = Instant::now() + Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
+            let soon = Instant::now() + Duration::from_millis(PROGRESS_INTERVAL_MS);
             match self.inbox.next_before(soon) {
                 Some(Event::Done(done)) => return Ok(Some(done)),
                 Some(Event::End) => break,
@@ -344,7 +344,7 @@ impl Reported {
     fn advance(&mut self, bytes: u64) -> Option<Reply<'_>> {
         let bytes = bytes.min(self.size_bytes);
         let since = bytes.checked_sub(self.bytes).filter(|since| *since > 0)?;
-        let soon = self.at.elapsed() < Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
+        let soon = self.at.elapsed() < Duration::from_millis(PROGRESS_INTERVAL_MS);
         if soon && self.bytes > 0 && bytes < self.size_bytes {
             return None;
         }

@@ -8,12 +8,14 @@ use serde::Serialize;
 
 use super::{Outcome, print, settings};
 use crate::error::{Error, Result};
-use crate::limit;
 use crate::local::cache_admin::{self, Files, KeptStore};
 use crate::local::quota::{RANGES, Room};
 use crate::maintain::cache_report::{KeptObject, kept_objects};
 use crate::repo::Config;
 use crate::store::SCHEME;
+
+/// Days without use after which `cache prune` removes kept data.
+const CACHE_UNUSED_DAYS: u64 = 30;
 
 /// Show or remove what this machine keeps of stores
 ///
@@ -48,7 +50,7 @@ enum Action {
     /// Remove what was not used for a while, what is beyond lfs-cdc.cacheSize, and what killed processes left
     Prune {
         /// Days after which what was not used is removed; of a store that was not used at all, everything
-        #[arg(long, value_name = "DAYS", default_value_t = limit::CACHE_UNUSED_DAYS)]
+        #[arg(long, value_name = "DAYS", default_value_t = CACHE_UNUSED_DAYS)]
         unused_for: u64,
     },
     /// Remove everything that is kept, or all that is of one store

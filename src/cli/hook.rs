@@ -5,9 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::limit;
 use crate::repo::{Repo, git};
 use crate::text::shell_word;
+use crate::units::MIB;
+
+/// Most bytes of a git hook; a larger file was not written by hand.
+const HOOK_BYTES: u64 = MIB as u64;
 
 /// Where a repository's hook is, and what stands there.
 pub(super) struct PrePush {
@@ -92,7 +95,7 @@ fn examine(path: &Path) -> Found {
 
 /// Whether a line of the file, comments aside, names git-lfs's command, or lefthook, which runs it by itself.
 fn runs_git_lfs(file: &Path) -> bool {
-    if !fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= limit::HOOK_BYTES) {
+    if !fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= HOOK_BYTES) {
         return false;
     }
     let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();

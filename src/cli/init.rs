@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::hook::PrePush;
 use super::{Outcome, install, print, settings};
+use crate::config;
 use crate::error::{Error, Result};
+use crate::format::limits::REPOSITORY_NAME_BYTES;
 use crate::id::Nonce;
 use crate::index::manifest;
-use crate::limit;
 use crate::local::limits;
 use crate::repo::{Direction, Repo, git};
 use crate::store::{ChosenBy, Creation, Intent, Sharing, Store, StoreUrl, UNSYNCED};
@@ -143,7 +144,7 @@ impl Init {
             .trim_end_matches(".git")
             .chars()
             .map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' })
-            .take(limit::REPOSITORY_NAME_BYTES / 8)
+            .take(REPOSITORY_NAME_BYTES / 8)
             .collect();
         let nonce = Nonce::random()?.to_string();
         url.with_repository(&format!("{readable}-{}", &nonce[..6]))
@@ -171,11 +172,11 @@ fn set_transfers(repo: &Repo) -> Result<()> {
     match repo.config.get(settings::TRANSFERS) {
         Some(set) => print::line(format!("{} is {set}, as it was", settings::TRANSFERS)),
         None => {
-            let fewer = limits::agents(limit::TRANSFERS);
-            let transfers = fewer.as_ref().map_or(limit::TRANSFERS, |(fits, _)| *fits).to_string();
+            let fewer = limits::agents(config::TRANSFERS);
+            let transfers = fewer.as_ref().map_or(config::TRANSFERS, |(fits, _)| *fits).to_string();
             git(&["config", "--local", settings::TRANSFERS, &transfers])?;
             let why = match fewer {
-                Some((_, limit)) => format!("not {}, because {} is low", limit::TRANSFERS, limit.by),
+                Some((_, limit)) => format!("not {}, because {} is low", config::TRANSFERS, limit.by),
                 None => "many small objects are pushed by few requests".to_owned(),
             };
             print::line(format!("{} is {transfers} in this clone: {why}", settings::TRANSFERS));

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config;
 use crate::engine::{DeltaRule, Settings};
 use crate::error::{Error, Result};
-use crate::limit;
 use crate::local::clones::Clones;
 use crate::local::limits::{self, Limit};
 use crate::repo::{Config, Direction, Repo};
@@ -62,7 +62,7 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
         sources: of.paths("source", repo.base()),
         clones: Clones::of_user(),
         writes_manifest: of.yes_or_no("httpManifest")?.unwrap_or(usual.writes_manifest),
-        memory_bytes: match of.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)? {
+        memory_bytes: match of.bytes("memory", config::MEMORY_AT_LEAST_BYTES)? {
             Some(set) => set,
             None => usual_memory(limits::memory())?,
         },
@@ -73,20 +73,20 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
 
 /// What blocks and buffers may take unless it is set: less than usual where the memory is limited.
 fn usual_memory(limit: Option<Limit>) -> Result<u64> {
-    let Some(Limit { amount, by }) = limit else { return Ok(limit::MEMORY_BYTES) };
+    let Some(Limit { amount, by }) = limit else { return Ok(config::MEMORY_BYTES) };
     let mib = amount >> 20;
-    if amount < limit::MEMORY_OF_COMMAND_BYTES {
-        let least = limit::MEMORY_OF_COMMAND_BYTES >> 20;
+    if amount < config::MEMORY_OF_COMMAND_BYTES {
+        let least = config::MEMORY_OF_COMMAND_BYTES >> 20;
         return Err(Error::invalid(format!(
             "{by} is {mib} MiB; a push or a pull takes {least} MiB at least"
         ))
         .remedy("allow more, or set lfs-cdc.memory to 48m and lfs.concurrenttransfers to 1 and see"));
     }
-    let share = (amount / limit::MEMORY_SHARE).max(limit::MEMORY_AT_LEAST_BYTES);
-    if share < limit::MEMORY_BYTES {
+    let share = (amount / config::MEMORY_SHARE).max(config::MEMORY_AT_LEAST_BYTES);
+    if share < config::MEMORY_BYTES {
         tracing::info!("blocks and buffers take {} MiB, because {by} is {mib} MiB", share >> 20);
     }
-    Ok(share.min(limit::MEMORY_BYTES))
+    Ok(share.min(config::MEMORY_BYTES))
 }
 
 /// Where the store is taken from if its path is relative. Fails where that is needed and not known.
@@ -102,7 +102,7 @@ pub(super) fn top<'r>(repo: &'r Repo, url: &StoreUrl) -> Result<&'r Path> {
 }
 
 fn cache_bytes_of(of: &Of<'_>) -> Result<u64> {
-    Ok(of.bytes("cacheSize", 0)?.unwrap_or(limit::CACHE_BYTES))
+    Ok(of.bytes("cacheSize", 0)?.unwrap_or(config::CACHE_BYTES))
 }
 
 /// What ranges of blocks may take on this machine, whatever store they are of.
@@ -147,8 +147,8 @@ pub(super) fn hurried_access(
 ) -> Result<Access> {
     let mut access = access(config, configured, chosen_by, intent)?;
     if (Of { config, store: configured }).text("retryTime").is_none() {
-        access.retry_time = Duration::from_secs(limit::HURRIED_RETRY_SECONDS);
-        access.stall_time = Some(Duration::from_secs(limit::HURRIED_STALL_SECONDS));
+        access.retry_time = Duration::from_secs(config::HURRIED_RETRY_SECONDS);
+        access.stall_time = Some(Duration::from_secs(config::HURRIED_STALL_SECONDS));
     }
     Ok(access)
 }
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn less_memory_is_taken_where_it_is_limited_and_too_little_is_an_error_that_says_how_much_is_needed() {
         let usual = |mib: u64| usual_memory(Some(Limit { amount: mib << 20, by: "the limit" }));
-        assert_eq!(usual_memory(None).unwrap(), limit::MEMORY_BYTES);
+        assert_eq!(usual_memory(None).unwrap(), config::MEMORY_BYTES);
         for (mib, taken) in [(160, 48), (384, 96), (1000, 250), (2048, 512), (64_000, 512)] {
             assert_eq!(usual(mib).unwrap() >> 20, taken, "{mib}");
         }
@@ -333,7 +333,7 @@ mod tests {
     fn a_size_is_read_as_git_writes_it_and_anything_else_is_an_error_that_says_what_is_right() {
         let read = |text: &str| {
             let config = Config::of(&[("lfs-cdc.memory", text)]);
-            Of { config: &config, store: "cdc::/store" }.bytes("memory", limit::MEMORY_AT_LEAST_BYTES)
+            Of { config: &config, store: "cdc::/store" }.bytes("memory", config::MEMORY_AT_LEAST_BYTES)
         };
         for (text, bytes) in
             [("201326592", 192 << 20), ("48M", 48 << 20), ("1g", 1 << 30), ("500000k", 512_000_000)]
@@ -349,7 +349,7 @@ mod tests {
         }
         let cache = |text: &str| cache_bytes(&Config::of(&[("lfs-cdc.cachesize", text)]));
         assert_eq!((cache("0").unwrap(), cache("20g").unwrap()), (0, 20 << 30));
-        assert_eq!(cache("").unwrap(), limit::CACHE_BYTES);
+        assert_eq!(cache("").unwrap(), config::CACHE_BYTES);
         let error = cache("much").unwrap_err().to_string();
         assert!(error.contains("lfs-cdc.cacheSize") && error.contains("such as 500m"), "{error}");
     }

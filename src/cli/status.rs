@@ -7,11 +7,13 @@ use serde::Serialize;
 
 use super::hook::PrePush;
 use super::{Outcome, install, print, settings};
+use crate::config;
 use crate::coordinator;
 use crate::error::{Error, Result};
-use crate::limit;
+use crate::index::merge_policy::SEGMENTS_STANDING;
 use crate::local::limits;
 use crate::maintain::check::{self, Health};
+use crate::maintain::compact::removal::SEGMENTS_REPLACED;
 use crate::repo::{Config, Direction, Repo, git, newest_lfs_url};
 use crate::store::{self, Access, Intent, SCHEME, Store, StoreUrl, UNSYNCED};
 use crate::text::{is_hidden, shell_word};
@@ -166,7 +168,7 @@ fn report(repo: &Repo, probe: bool) -> Result<Report> {
 /// What git-lfs makes of its setting.
 fn transfers(config: &Config) -> u32 {
     let set = config.get(settings::TRANSFERS).and_then(|text| text.parse().ok());
-    set.filter(|transfers| *transfers > 0).unwrap_or(limit::TRANSFERS_UNSET)
+    set.filter(|transfers| *transfers > 0).unwrap_or(config::TRANSFERS_UNSET)
 }
 
 impl Remote {
@@ -395,7 +397,7 @@ fn print(report: &Report) {
             let unsigned = if remote.anonymous == Some(true) { ", without credentials" } else { "" };
             print::line(format!("  store {store}, reachable{unsigned}, {segments} index segments"));
             let replaced = remote.replaced_segments.unwrap_or_default();
-            if segments >= limit::SEGMENTS_STANDING || replaced >= limit::SEGMENTS_REPLACED {
+            if segments >= SEGMENTS_STANDING || replaced >= SEGMENTS_REPLACED {
                 print::line(format!("    and {replaced} that were replaced: `git lfs-cdc compact` is due"));
             }
         }
@@ -425,13 +427,13 @@ fn print(report: &Report) {
 /// How many objects at a time would be better, if that is so.
 fn print_transfers(now: u32) {
     let name = settings::TRANSFERS;
-    match limits::agents(limit::TRANSFERS) {
+    match limits::agents(config::TRANSFERS) {
         Some((fits, limit)) if fits < now => print::line(format!(
             "  {} is low for so many; if transfers fail: `git config {name} {fits}` in this clone",
             limit.by
         )),
         fewer => {
-            let most = fewer.map_or(limit::TRANSFERS, |(fits, _)| fits);
+            let most = fewer.map_or(config::TRANSFERS, |(fits, _)| fits);
             if now < most {
                 print::line(format!(
                     "  many small ones are pushed faster with `git config {name} {most}` in this clone"

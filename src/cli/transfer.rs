@@ -11,8 +11,8 @@ use crate::agent::{self, Init};
 use crate::coordinator::{Member, Opened};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::local::limits::OPEN_FILES;
 #[cfg(unix)]
-use crate::limit;
 use crate::local::log;
 use crate::repo::{Direction, Repo};
 use crate::store::{Intent, SCHEME, Store, StoreUrl};
@@ -67,7 +67,7 @@ fn outlive_interrupts() -> Result<(), ctrlc::Error> {
 fn allow_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(limit::OPEN_FILES).min(limit::OPEN_FILES);
+    let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
     if limit.current.is_some_and(|current| current < wanted) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }

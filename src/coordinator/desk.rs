@@ -13,9 +13,13 @@ use super::follower;
 use super::leader::{Present, Shared};
 use crate::agent;
 use crate::error::Result;
-use crate::limit;
 use crate::local::limits;
+use crate::local::limits::OPEN_FILES;
+use crate::progress::PROGRESS_INTERVAL_MS;
 use crate::threads;
+
+/// Files that each agent may have open. So they bound the agents for which a coordinator works at a time.
+const FILES_OF_OBJECT: u64 = 4;
 
 /// The waiting agents, and the threads that serve them. While an agent waits, there is a thread.
 struct Desk {
@@ -40,8 +44,8 @@ struct Visitor {
 /// Serves all agents that connect, until this process ends.
 pub(super) fn open(listener: Listener, shared: &Arc<Shared>) -> Result<()> {
     // each agent has a connection, and files that are read or written
-    let files = limits::open_files().map_or(limit::OPEN_FILES, |limit| limit.amount.min(limit::OPEN_FILES));
-    let most = (files / limit::FILES_OF_OBJECT).max(1) as usize;
+    let files = limits::open_files().map_or(OPEN_FILES, |limit| limit.amount.min(OPEN_FILES));
+    let most = (files / FILES_OF_OBJECT).max(1) as usize;
     let desk = Arc::new(Desk { shared: shared.clone(), state: Mutex::default(), most });
     let take_in = move || {
         loop {
@@ -50,7 +54,7 @@ pub(super) fn open(listener: Listener, shared: &Arc<Shared>) -> Result<()> {
                 Err(e) => {
                     tracing::warn!("an agent of this command could not connect: {e}");
                     // for example, because too many files are open
-                    std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+                    std::thread::sleep(Duration::from_millis(PROGRESS_INTERVAL_MS));
                 }
             }
         }

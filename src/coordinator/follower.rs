@@ -10,8 +10,7 @@ use interprocess::local_socket::traits::Stream as _;
 
 use super::rendezvous::Meeting;
 use crate::agent::{Answer, Client, Object};
-use crate::limit;
-use crate::progress::Progress;
+use crate::progress::{PROGRESS_INTERVAL_MS, Progress};
 use crate::repo::Direction;
 
 /// One direction of a connection.
@@ -67,7 +66,7 @@ pub(super) fn greet(
     goes_on: impl Fn() -> bool,
 ) -> io::Result<Connection> {
     // where reads can't time out, a session that is not wanted any more ends with this process
-    let _ = connection.set_recv_timeout(Some(Duration::from_millis(limit::PROGRESS_INTERVAL_MS)));
+    let _ = connection.set_recv_timeout(Some(Duration::from_millis(PROGRESS_INTERVAL_MS)));
     let (input, output) = halves(Arc::new(connection));
     Client::begin(input, output, direction, goes_on)
 }

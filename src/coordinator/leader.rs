@@ -13,10 +13,12 @@ use crate::agent::Init;
 use crate::engine::{Engine, Transfer};
 use crate::error::{Error, Kind, Result};
 use crate::id::Oid;
-use crate::limit;
-use crate::progress::Progress;
+use crate::progress::{PROGRESS_INTERVAL_MS, Progress};
 use crate::repo::Direction;
 use crate::threads;
+
+/// Time for which a coordinator that ends waits for the other agents to end.
+const PARTING_MS: u64 = 400;
 
 /// The result of opening an engine.
 pub struct Opened {
@@ -145,7 +147,7 @@ impl Shared {
     pub(super) fn part(&self) {
         locked(&self.others).iter().for_each(|connection| follower::close(connection));
         locked(&self.moving).objects.iter().for_each(|progress| progress.cancel());
-        self.wait_for_others(Duration::from_millis(limit::PARTING_MS));
+        self.wait_for_others(Duration::from_millis(PARTING_MS));
     }
 
     /// Notes an object that is moved, and makes sure that its progress is reported.
@@ -169,7 +171,7 @@ fn may_pass(failure: &Error) -> bool {
 /// Reports the progress of objects now and again, until there are none.
 fn tell(moving: &Mutex<Moving>) {
     loop {
-        std::thread::sleep(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+        std::thread::sleep(Duration::from_millis(PROGRESS_INTERVAL_MS));
         let mut moving = locked(moving);
         let objects = moving.objects.clone();
         moving.is_told = !objects.is_empty();

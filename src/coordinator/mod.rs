@@ -28,10 +28,14 @@ use crate::agent::{Answer, Init, Object};
 use crate::engine::Transfer;
 use crate::error::{Error, Result};
 use crate::id::Oid;
-use crate::limit;
 use crate::local::partial_download::Finished;
 use crate::progress::Progress;
 use crate::repo::Direction;
+
+/// Most coordinators that an agent looks for and loses, for one object.
+const ELECTIONS: usize = 10;
+/// Time for which a coordinator without objects waits for those of the other agents.
+const LAST_OBJECTS_MS: u64 = 10_000;
 
 /// Fails if agents that this user's commands start here can't meet. The error names the reason.
 pub fn can_meet() -> Result<()> {
@@ -124,7 +128,7 @@ impl Member {
         progress: &Progress,
         here: impl Fn(&Shared) -> Result<Option<PathBuf>>,
     ) -> Result<Option<PathBuf>> {
-        for _ in 0..limit::ELECTIONS {
+        for _ in 0..ELECTIONS {
             progress.check()?;
             let relay = match self.role() {
                 Role::Serves(shared, _) => return here(&shared),
@@ -135,7 +139,7 @@ impl Member {
             }
             self.forget(&relay);
         }
-        let times = limit::ELECTIONS;
+        let times = ELECTIONS;
         Err(Error::busy(format!("the agent that worked for all of this command was lost {times} times"))
             .remedy("look whether something kills it, such as a lack of memory, and try again"))
     }
@@ -193,7 +197,7 @@ impl Transfer for Member {
     fn finish(&self) {
         let role = self.locked().clone();
         if let Some(Role::Serves(shared, _)) = role {
-            shared.wait_for_others(Duration::from_millis(limit::LAST_OBJECTS_MS));
+            shared.wait_for_others(Duration::from_millis(LAST_OBJECTS_MS));
             shared.finish();
         }
     }

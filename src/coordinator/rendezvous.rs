@@ -14,9 +14,14 @@ use interprocess::local_socket::{ConnectOptions, Listener, ListenerOptions, Name
 use super::command_id::Command;
 use super::follower::{self, Connection};
 use crate::error::{Error, Result};
-use crate::limit;
 use crate::local::lock::{self, Attempt};
+use crate::progress::PROGRESS_INTERVAL_MS;
 use crate::repo::Direction;
+
+/// Most bytes of a socket's path. Linux has room for 107 bytes, other systems for 103.
+const SOCKET_PATH_BYTES: usize = 103;
+/// Time for which an agent looks for its coordinator before it works alone.
+const MEETING_MS: u64 = 3000;
 
 /// The version of the agents' protocol. Agents of different versions don't meet.
 pub(super) const PROTOCOL: u32 = 1;
@@ -82,7 +87,7 @@ impl Meeting {
 
     /// Checks that its files can be made here.
     fn prepare(&self) -> Result<()> {
-        if self.socket.as_os_str().len() > limit::SOCKET_PATH_BYTES {
+        if self.socket.as_os_str().len() > SOCKET_PATH_BYTES {
             return Err(Error::invalid(format!("{} is too long", self.socket.display())));
         }
         prepare(&self.folder)?;
@@ -93,7 +98,7 @@ impl Meeting {
     /// Takes the seat if it is free, or connects to the process that has it. Stops early when `wanted`
     /// returns false.
     pub(super) fn join(&self, wanted: impl Fn() -> bool) -> Result<Outcome> {
-        let until = Instant::now() + Duration::from_millis(limit::MEETING_MS);
+        let until = Instant::now() + Duration::from_millis(MEETING_MS);
         let goes_on = || wanted() && Instant::now() < until;
         let mut pause = Duration::from_millis(1);
         // a process that has made the lock file takes the seat once, even if it leaves at once: then the file
@@ -112,7 +117,7 @@ impl Meeting {
                 return Err(Error::busy(format!("the coordinator at {place} does not answer: {refused}")));
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+            pause = (pause * 2).min(Duration::from_millis(PROGRESS_INTERVAL_MS));
         }
     }
 
@@ -139,7 +144,7 @@ impl Meeting {
     /// Connects, with a timeout. A stopped coordinator takes no connections, and without a timeout this would
     /// last until it goes on.
     fn connect(&self, name: Name<'_>, goes_on: impl Fn() -> bool) -> io::Result<Connection> {
-        let wait = ConnectWaitMode::Timeout(Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+        let wait = ConnectWaitMode::Timeout(Duration::from_millis(PROGRESS_INTERVAL_MS));
         let connection = ConnectOptions::new().name(name).wait_mode(wait).connect_sync()?;
         #[cfg(unix)]
         if connection.peer_creds()?.euid() != Some(rustix::process::geteuid().as_raw()) {

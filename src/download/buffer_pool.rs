@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::limit;
-use crate::progress::Progress;
+use crate::progress::{PROGRESS_INTERVAL_MS, Progress};
+use crate::units::MIB;
 
 /// Buffers that together take a bounded number of bytes. They are in use or kept for later use, because
 /// fresh memory costs more than a read.
@@ -41,7 +41,7 @@ pub(super) struct Share {
 /// Returns the capacity of a buffer. It is whole MiB, so that the buffer fits the next range too; small
 /// buffers are not kept.
 fn capacity(bytes: usize) -> usize {
-    if bytes < limit::MIB { bytes } else { bytes.next_multiple_of(limit::MIB) }
+    if bytes < MIB { bytes } else { bytes.next_multiple_of(MIB) }
 }
 
 impl Buffers {
@@ -80,7 +80,7 @@ impl Buffers {
             if is_next {
                 return Ok(self.grant(&mut state, bytes));
             }
-            let wait = Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
+            let wait = Duration::from_millis(PROGRESS_INTERVAL_MS);
             state = self.freed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -128,7 +128,7 @@ impl Share {
     /// Gives the share back with its buffer, so that others can use that buffer.
     pub(super) fn give_back(mut self, mut buffer: Vec<u8>) {
         let bytes = buffer.capacity() as u64;
-        if buffer.capacity() >= limit::MIB && bytes <= self.bytes {
+        if buffer.capacity() >= MIB && bytes <= self.bytes {
             buffer.clear();
             let mut state = self.buffers.state();
             state.used_bytes -= std::mem::take(&mut self.bytes);
@@ -148,8 +148,6 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MIB: usize = limit::MIB;
 
     #[test]
     fn whoever_waits_comes_before_whoever_only_tries() {

@@ -13,12 +13,18 @@ use super::spill::Spill;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::format::delta::Delta;
 use crate::format::frame::{Frame, Kind};
+use crate::format::limits;
 use crate::format::recipe::Term;
 use crate::id::BlockId;
-use crate::limit;
 use crate::local::block_cache::Kept;
 use crate::progress::Progress;
 use crate::store::{Moved, Store};
+use crate::units::MIB;
+
+/// Most bytes of unpacked base frames that are kept for the next delta frame.
+const DELTA_KEPT_BYTES: usize = 32 * MIB;
+/// Bytes that each of these frames takes beside its content.
+const DELTA_KEPT_COST_BYTES: usize = 256;
 
 /// The remedy for a damaged block.
 pub(super) const RESTORE_BLOCK: &str = "the block is damaged in the store: restore it from a backup";
@@ -33,7 +39,7 @@ struct Content {
 impl Content {
     /// Returns the memory that the frame costs, with a minimum for small content.
     fn cost_bytes(&self) -> usize {
-        self.bytes.len() + limit::DELTA_KEPT_COST_BYTES
+        self.bytes.len() + DELTA_KEPT_COST_BYTES
     }
 }
 
@@ -71,7 +77,7 @@ impl Unpacked {
         if let Some((before, _)) = kept.frames.insert(place, (content, now)) {
             kept.bytes -= before.cost_bytes();
         }
-        while kept.bytes > limit::DELTA_KEPT_BYTES
+        while kept.bytes > DELTA_KEPT_BYTES
             && let Some(oldest) =
                 kept.frames.iter().min_by_key(|(_, (_, used))| *used).map(|(place, _)| *place)
             && let Some((content, _)) = kept.frames.remove(&oldest)
@@ -137,7 +143,7 @@ impl<'a> Patcher<'a> {
 
     /// Returns the content of a delta frame.
     pub(super) fn unpack(&self, frame: &Frame<'_>) -> Result<Vec<u8>, Lost> {
-        self.content(frame, limit::DELTA_DEPTH + 1, &mut Effort::default())
+        self.content(frame, limits::DELTA_DEPTH + 1, &mut Effort::default())
     }
 
     /// Returns the content of a frame. The frame's depth must be less than `depth`.
@@ -235,7 +241,7 @@ impl<'a> Patcher<'a> {
             out.extend_from_slice(open.take(&content.bytes, position).map_err(|e| (Lost::Here(e), is_kept))?);
             position += content.stored_bytes;
             effort.frames.insert(place, content);
-            if effort.frames.len() > limit::DELTA_FRAMES {
+            if effort.frames.len() > limits::DELTA_FRAMES {
                 let error = Error::corrupt("a delta frame is made from too many others");
                 return Err((Lost::Below(error), false));
             }

@@ -19,17 +19,25 @@ use super::plan::{self, Extent, Fetch, Origin};
 use super::reuse::Reuse;
 use super::single_flight::{Arrival, Source, Wanted, Window, Windows};
 use super::spill::Spill;
+use crate::download::plan::FETCH_CONTENT_BYTES;
 use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::id::{BlockId, Oid};
 use crate::index::Found;
 use crate::index::placed::{self, Placed};
-use crate::limit;
 use crate::local::block_cache::Ranges;
 use crate::local::partial_download::ScratchFile;
 use crate::progress::{Moving, Progress};
 use crate::store::{Reach, Store};
 use crate::threads;
+use crate::units::MIB;
+
+/// Bytes of content in one piece of the delta frames that are unpacked together.
+const DELTA_FETCH_CONTENT_BYTES: u64 = MIB as u64;
+/// One part in this many of the memory is left to decoders, connections and the allocator.
+const MEMORY_RESERVE_SHARE: u64 = 8;
+/// One part in this many of the rest may hold parts of blocks that no download waits for.
+const WINDOWS_SHARE: u64 = 4;
 
 /// The state that all fetches of an engine share.
 pub(crate) struct Shared {
@@ -44,11 +52,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn new(store: &Store, settings: &Settings) -> Self {
         let reach = store.reach();
-        let memory_bytes = settings.memory_bytes - settings.memory_bytes / limit::MEMORY_RESERVE_SHARE;
+        let memory_bytes = settings.memory_bytes - settings.memory_bytes / MEMORY_RESERVE_SHARE;
         // As much as fills a link. More would be fetched again after an interruption.
         let on_its_way = reach.fetches_in_flight as u64 * u64::from(reach.fetch_bytes);
         let most_bytes = memory_bytes.min(on_its_way);
-        let windows = Windows::new(reach, most_bytes / limit::WINDOWS_SHARE);
+        let windows = Windows::new(reach, most_bytes / WINDOWS_SHARE);
         let ranges = match store.is_directory() {
             // a copy of a block that is on a disk already saves nothing
             true => Ranges::none(),
@@ -101,10 +109,10 @@ pub(super) fn fetch(
         kept_bytes,
         fetched_bytes,
     };
-    job.fetch(others, limit::FETCH_CONTENT_BYTES)?;
+    job.fetch(others, FETCH_CONTENT_BYTES)?;
     // A little of each block after the other, in the order of the object, because neighbours in an object
     // often have the same bases.
-    job.fetch(dependent, limit::DELTA_FETCH_CONTENT_BYTES)?;
+    job.fetch(dependent, DELTA_FETCH_CONTENT_BYTES)?;
     tracing::debug!(
         "object {}: {} bytes of blocks were kept on this machine, {} came from the store, {} for delta frames alone",
         job.oid(),

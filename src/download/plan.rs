@@ -8,9 +8,13 @@ use crate::format::block::Summary;
 use crate::id::BlockId;
 use crate::index::Found;
 use crate::index::placed::Placed;
-use crate::limit;
 use crate::local::block_cache::Kept;
 use crate::store::Reach;
+use crate::store::io_profile::DIRECTORY_FETCH_BYTES;
+use crate::units::MIB;
+
+/// Bytes of content from which a fetch is closed, even if it spans little of the block.
+pub(crate) const FETCH_CONTENT_BYTES: u64 = 32 * MIB as u64;
 
 /// One request: a range of a block, and the terms that it serves.
 pub(super) struct Fetch {
@@ -44,13 +48,13 @@ impl Extent {
     /// Returns the bounds of a fetch from the store.
     pub(super) fn of(reach: Reach) -> Self {
         let Reach { fetch_gap_bytes, fetch_bytes, .. } = reach;
-        Self { gap_bytes: fetch_gap_bytes, bytes: fetch_bytes, content_bytes: limit::FETCH_CONTENT_BYTES }
+        Self { gap_bytes: fetch_gap_bytes, bytes: fetch_bytes, content_bytes: FETCH_CONTENT_BYTES }
     }
 
     /// Returns the bounds of a fetch from this machine. Its gap is 0, because reading a gap costs more than
     /// it saves.
     pub(super) fn of_kept() -> Self {
-        let (bytes, content_bytes) = (limit::DIRECTORY_FETCH_BYTES, limit::FETCH_CONTENT_BYTES);
+        let (bytes, content_bytes) = (DIRECTORY_FETCH_BYTES, FETCH_CONTENT_BYTES);
         Self { gap_bytes: 0, bytes, content_bytes }
     }
 }

@@ -15,13 +15,19 @@ use crate::format::chunking::Suite;
 use crate::format::recipe::{Term, term_checksum};
 use crate::id::{BlockId, Oid};
 use crate::index::Found;
-use crate::index::local_file::LocalFile;
+use crate::index::local_file::{
+    LocalFile, REUSE_FAR_BYTES, REUSE_FAR_OBJECTS, REUSE_OBJECT_BYTES, REUSE_OBJECTS, REUSE_TERMS,
+};
 use crate::index::placed::{self, Placed};
-use crate::limit;
 use crate::local::lfs_objects;
 use crate::local::partial_download::ScratchFile;
 use crate::progress::Progress;
 use crate::threads;
+use crate::units::MIB;
+
+/// Bytes that a command has to fetch before a download looks for other objects on this machine that share
+/// content with it.
+const REUSE_AFTER_BYTES: u64 = MIB as u64;
 
 /// The local objects that an engine knows.
 #[derive(Debug, Default)]
@@ -73,7 +79,7 @@ impl Reuse {
     ) -> Result<Vec<Placed>> {
         let bytes: u64 = missing.iter().map(|placed| u64::from(placed.term.content_bytes)).sum();
         let wanted_bytes = self.wanted_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if found.record.size_bytes < limit::REUSE_OBJECT_BYTES || wanted_bytes < limit::REUSE_AFTER_BYTES {
+        if found.record.size_bytes < REUSE_OBJECT_BYTES || wanted_bytes < REUSE_AFTER_BYTES {
             return Ok(missing);
         }
         let (plans, mut missing) = self.plan(engine, found, missing, wanted_bytes);
@@ -157,7 +163,7 @@ impl Reuse {
     /// Adds an object without a known recipe.
     pub(super) fn add_whole(&self, engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) {
         let mut known = self.known();
-        if known.unasked.len() < limit::REUSE_OBJECTS {
+        if known.unasked.len() < REUSE_OBJECTS {
             known.unasked.extend(in_making(engine, oid, size_bytes, path));
         }
     }
@@ -187,15 +193,15 @@ impl Known {
             let own = &engine.settings.lfs_storage;
             let clones = engine.downloads.sources(&engine.settings).clones();
             for storage in std::iter::once(own).chain(clones) {
-                let left = limit::REUSE_OBJECTS.saturating_sub(self.unasked.len());
-                let listed = lfs_objects::newest(&storage.join("objects"), limit::REUSE_OBJECT_BYTES, left);
+                let left = REUSE_OBJECTS.saturating_sub(self.unasked.len());
+                let listed = lfs_objects::newest(&storage.join("objects"), REUSE_OBJECT_BYTES, left);
                 self.unasked.extend(listed.into_iter().map(LocalFile::from));
             }
         }
         let index = engine.view.lock().unwrap_or_else(PoisonError::into_inner).index.clone();
         let mut unasked = std::mem::take(&mut self.unasked);
         if index.is_far() {
-            let worth = (wanted_bytes / limit::REUSE_FAR_BYTES).min(limit::REUSE_FAR_OBJECTS) as usize;
+            let worth = (wanted_bytes / REUSE_FAR_BYTES).min(REUSE_FAR_OBJECTS) as usize;
             let most = worth.saturating_sub(self.asked_far).min(unasked.len());
             self.asked_far += most;
             self.unasked = unasked.split_off(most);
@@ -205,7 +211,7 @@ impl Known {
         }
         let count = unasked.len();
         for file in unasked {
-            if self.seen.len() < limit::REUSE_OBJECTS && !self.seen.contains(&file.oid) {
+            if self.seen.len() < REUSE_OBJECTS && !self.seen.contains(&file.oid) {
                 let found = index.find(&engine.store, &engine.cache, &file.oid).found;
                 self.add(Arc::new(file), &found);
             }
@@ -219,7 +225,7 @@ impl Known {
     /// Adds an object's runs of blocks, by each of its records.
     fn add(&mut self, file: Arc<LocalFile>, found: &[Found]) {
         let count = found.iter().map(|found| found.record.terms.len()).sum::<usize>();
-        if !self.seen.insert(file.oid) || self.terms + count > limit::REUSE_TERMS {
+        if !self.seen.insert(file.oid) || self.terms + count > REUSE_TERMS {
             return;
         }
         self.terms += count;
@@ -238,7 +244,7 @@ impl Known {
 fn in_making(engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) -> Option<LocalFile> {
     let later = lfs_objects::path_in(&engine.settings.lfs_storage.join("objects"), oid);
     let paths = vec![path.to_owned(), later];
-    (size_bytes >= limit::REUSE_OBJECT_BYTES).then(|| LocalFile::in_one_of(*oid, size_bytes, paths))
+    (size_bytes >= REUSE_OBJECT_BYTES).then(|| LocalFile::in_one_of(*oid, size_bytes, paths))
 }
 
 /// Finds the ends of chunks in all local runs that are not taken whole. Reads each run once, on all cores.

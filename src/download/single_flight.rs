@@ -12,9 +12,20 @@ use super::buffer_pool::Share;
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
 use crate::id::{BlockId, Oid};
-use crate::limit;
-use crate::progress::Progress;
+use crate::progress::{PROGRESS_INTERVAL_MS, Progress};
 use crate::store::{Moved, Reach};
+use crate::units::{KIB, MIB};
+
+/// Unused bytes that read-ahead may read at first. Each saved request adds [`NETWORK_FETCH_GAP_BYTES`], the
+/// cost of a request.
+const READ_AHEAD_CREDIT_BYTES: u64 = 16 * MIB as u64;
+/// Credit from which the first small object of a block is reason enough to read ahead. It shows that small
+/// objects are wanted together.
+const READ_AHEAD_PLENTY_BYTES: u64 = 32 * MIB as u64;
+/// Most credit that read-ahead ever has, however many requests it has saved.
+const READ_AHEAD_CREDIT_AT_MOST_BYTES: u64 = 48 * MIB as u64;
+/// Least bytes that a kept part of a block counts, so that there are never many.
+const WINDOW_COST_BYTES: u64 = 64 * KIB as u64;
 
 /// A part of a block, which one request fetches for all downloads that wait for it.
 pub(super) struct Window {
@@ -53,7 +64,7 @@ impl Window {
         let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
         while self.answer.get().is_none() {
             progress.check()?;
-            let wait = Duration::from_millis(limit::PROGRESS_INTERVAL_MS);
+            let wait = Duration::from_millis(PROGRESS_INTERVAL_MS);
             arriving = self.arrived.wait_timeout(arriving, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(arriving);
@@ -78,7 +89,7 @@ impl Window {
 
     /// Returns the cost of keeping the window, with a minimum that also bounds the number of kept windows.
     fn cost_bytes(&self) -> u64 {
-        self.share.as_ref().map_or(0, Share::bytes).max(limit::WINDOW_COST_BYTES)
+        self.share.as_ref().map_or(0, Share::bytes).max(WINDOW_COST_BYTES)
     }
 }
 
@@ -163,7 +174,7 @@ pub(super) enum Source {
 
 impl Windows {
     pub(super) fn new(reach: Reach, most_bytes: u64) -> Self {
-        let credit_bytes = limit::READ_AHEAD_CREDIT_BYTES;
+        let credit_bytes = READ_AHEAD_CREDIT_BYTES;
         let state = State { blocks: HashMap::new(), kept_bytes: 0, uses: 0, credit_bytes };
         Self { reach, most_bytes, state: Mutex::new(state) }
     }
@@ -225,7 +236,7 @@ impl State {
                 known.last_use = self.uses;
                 if known.opened_for != wanted.object && known.kept.is_some() {
                     let earned = self.credit_bytes + u64::from(reach.fetch_gap_bytes);
-                    self.credit_bytes = earned.min(limit::READ_AHEAD_CREDIT_AT_MOST_BYTES);
+                    self.credit_bytes = earned.min(READ_AHEAD_CREDIT_AT_MOST_BYTES);
                 }
                 return Some(window);
             }
@@ -242,7 +253,7 @@ impl State {
         }
         let block = self.blocks.entry(wanted.block.id).or_default();
         let first = *block.asked_for.get_or_insert(wanted.object);
-        if first == wanted.object && self.credit_bytes < limit::READ_AHEAD_PLENTY_BYTES {
+        if first == wanted.object && self.credit_bytes < READ_AHEAD_PLENTY_BYTES {
             return range;
         }
         let frames_end = wanted.block.frames_bytes.max(range.end);
@@ -303,14 +314,15 @@ mod tests {
     use super::*;
     use crate::download::buffer_pool::Buffers;
     use crate::id::{ContentHash, Nonce};
+    use crate::store::io_profile::{NETWORK_FETCH_BYTES, NETWORK_FETCH_GAP_BYTES, NETWORK_READ_AHEAD_BYTES};
 
-    const MIB: u32 = limit::MIB as u32;
+    const MIB: u32 = crate::units::MIB as u32;
     const SMALL: u32 = 10_000;
     const REACH: Reach = Reach {
-        fetch_gap_bytes: limit::NETWORK_FETCH_GAP_BYTES,
-        fetch_bytes: limit::NETWORK_FETCH_BYTES,
+        fetch_gap_bytes: NETWORK_FETCH_GAP_BYTES,
+        fetch_bytes: NETWORK_FETCH_BYTES,
         fetches_in_flight: 6,
-        read_ahead_bytes: limit::NETWORK_READ_AHEAD_BYTES,
+        read_ahead_bytes: NETWORK_READ_AHEAD_BYTES,
         blocks_in_flight: 3,
         first_block_bytes: 1,
         carried_bytes: 0,
@@ -391,7 +403,7 @@ mod tests {
                 extra_bytes += if is_new { window.range.len() as u64 - u64::from(SMALL) } else { 0 };
             }
         }
-        assert!(extra_bytes > 0 && extra_bytes <= limit::READ_AHEAD_CREDIT_BYTES, "{extra_bytes}");
+        assert!(extra_bytes > 0 && extra_bytes <= READ_AHEAD_CREDIT_BYTES, "{extra_bytes}");
     }
 
     #[test]

@@ -9,12 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::id::Oid;
-use crate::limit;
 use crate::local::partial_download::{Scratch, ScratchFile};
 use crate::local::whole_files::Sources;
 use crate::progress::Progress;
 use crate::regular_file;
-use crate::regular_file::Links;
+use crate::regular_file::{Links, READ_BYTES};
 
 /// Returns the object from the first source that has the right content. Warns of a file that is damaged or
 /// can't be read, and skips it. Fails if the object can't be written, or if the download is cancelled.
@@ -53,10 +52,10 @@ fn take(
         Err(e) => return Ok(Err(failed(e))),
     };
     let shares = file.share(&open);
-    let (mut digest, mut buffer, mut done) = (Sha256::new(), vec![0; limit::READ_BYTES], 0);
+    let (mut digest, mut buffer, mut done) = (Sha256::new(), vec![0; READ_BYTES], 0);
     while done < size_bytes {
         progress.check()?;
-        let part = &mut buffer[..(size_bytes - done).min(limit::READ_BYTES as u64) as usize];
+        let part = &mut buffer[..(size_bytes - done).min(READ_BYTES as u64) as usize];
         if shares {
             // the shared bytes are the ones to verify
             file.read_at(part, done)?;

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::config;
 use crate::download;
 use crate::download::Downloads;
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{BlockId, Oid};
 use crate::index::condemned::CondemnedNames;
 use crate::index::{Index, manifest};
-use crate::limit;
 use crate::local::clones::Clones;
 use crate::local::journal::Journal;
 use crate::local::metadata_cache::Cache;
@@ -30,6 +31,10 @@ use crate::upload::delta_bases::Candidates;
 pub use crate::upload::delta_bases::DeltaRule;
 use crate::upload::load::Learned;
 use crate::upload::thread_pools::Threads;
+
+/// Bytes of the memory for each known chunk, in a store with too many chunks to know them all. A known chunk
+/// takes some 50 bytes.
+pub(crate) const MEMORY_BYTES_PER_CHUNK: u64 = 256;
 
 /// Moves objects to and from a store, one or several at a time. Any thread may call it.
 pub trait Transfer: Send + Sync {
@@ -96,25 +101,25 @@ impl Settings {
             delta: Some(DeltaRule::default()),
             lfs_storage,
             modes: Modes::default(),
-            shard_cache_bytes: limit::SHARD_CACHE_BYTES,
+            shard_cache_bytes: config::SHARD_CACHE_BYTES,
             guards_reading: true,
             sources: Vec::new(),
             clones: Clones::none(),
             writes_manifest: true,
-            memory_bytes: limit::MEMORY_BYTES,
+            memory_bytes: config::MEMORY_BYTES,
             cache_bytes: 0,
         }
     }
 
     /// Returns how many chunks may be known at a time, where a store has too many to know all.
     pub(crate) fn sparse_chunks(&self) -> usize {
-        (self.memory_bytes / limit::MEMORY_BYTES_PER_CHUNK) as usize
+        (self.memory_bytes / MEMORY_BYTES_PER_CHUNK) as usize
     }
 
     /// Returns the size at which a block is closed. With little memory a block is closed before it is full,
     /// so that the next one can be filled while it is in flight.
     pub(crate) fn block_bytes(&self) -> usize {
-        (self.memory_bytes / 3).min(limit::BLOCK_BYTES as u64) as usize
+        (self.memory_bytes / 3).min(limits::BLOCK_BYTES as u64) as usize
     }
 
     /// Returns how many blocks fit into the memory, beside the open block and the chunks that are read and

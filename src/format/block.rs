@@ -10,8 +10,8 @@ use super::cursor::{Cursor, Put};
 use super::delta::{self, FrameNeeds};
 use super::frame::{Encoded, Frame, Kind, SKIPPABLE_HEADER_BYTES};
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{BlockId, ChunkId, ContentHash, Nonce};
-use crate::limit;
 
 const MAGIC: &[u8; 8] = b"CDCblock";
 const DIRECTORY_MAGIC: u32 = 0x184D_2A5D;
@@ -126,9 +126,9 @@ impl Summary {
             content_bytes: cursor.u32()?,
             chunk_count: cursor.u32()?,
         };
-        let sound = summary.size_bytes as usize <= limit::BLOCK_BYTES
+        let sound = summary.size_bytes as usize <= limits::BLOCK_BYTES
             && summary.frames_bytes < summary.size_bytes
-            && summary.chunk_count as usize <= limit::BLOCK_CHUNKS;
+            && summary.chunk_count as usize <= limits::BLOCK_CHUNKS;
         if sound {
             Ok(summary)
         } else {
@@ -186,8 +186,8 @@ impl Directory {
             let sound = !own.is_empty()
                 && own.iter().all(|c| c.bytes > 0)
                 && content == u64::from(frame.content_bytes)
-                && (1..=limit::FRAME_STORED_BYTES).contains(&(frame.stored_bytes as usize))
-                && content <= limit::FRAME_CONTENT_BYTES as u64;
+                && (1..=limits::FRAME_STORED_BYTES).contains(&(frame.stored_bytes as usize))
+                && content <= limits::FRAME_CONTENT_BYTES as u64;
             if !sound {
                 return Err(disagree());
             }
@@ -195,7 +195,7 @@ impl Directory {
             chunks = rest;
         }
         let listed = stored == frames_bytes && self.needs.len() == self.delta_count();
-        if !chunks.is_empty() || !listed || self.chunks.len() > limit::BLOCK_CHUNKS {
+        if !chunks.is_empty() || !listed || self.chunks.len() > limits::BLOCK_CHUNKS {
             return Err(disagree());
         }
         Ok(())
@@ -259,7 +259,7 @@ pub(crate) fn read_all<T>(
 /// block.
 fn locate(block_end: &[u8], block_bytes: usize) -> Result<(usize, &[u8])> {
     let torn = || Error::corrupt("a block's seek table is damaged");
-    if block_bytes > limit::BLOCK_BYTES {
+    if block_bytes > limits::BLOCK_BYTES {
         return Err(Error::corrupt(format!("a block is {block_bytes} bytes long")));
     }
     let before = block_bytes.checked_sub(block_end.len()).ok_or_else(torn)?;
@@ -335,9 +335,9 @@ impl Builder {
         // a grouped frame has at most nine Zstandard frames, each with a seek entry
         let directory = CHUNK_WIDTH * chunks + FRAME_WIDTH * (self.directory.frames.len() + 1) + needs;
         let seek = self.seek.len() + 9 * SEEK_ENTRY_BYTES;
-        chunks <= limit::BLOCK_CHUNKS
+        chunks <= limits::BLOCK_CHUNKS
             && self.frames_bytes + frame.stored.len() + directory + seek + OVERHEAD_BYTES
-                <= limit::BLOCK_BYTES
+                <= limits::BLOCK_BYTES
     }
 
     /// Adds a frame and its chunks. Panics if the frame doesn't fit.
@@ -388,7 +388,7 @@ impl Builder {
         tail.put_u32(SEEKABLE_MAGIC);
         self.append(tail);
         let size_bytes = self.pieces.iter().map(Bytes::len).sum::<usize>();
-        assert!(size_bytes <= limit::BLOCK_BYTES);
+        assert!(size_bytes <= limits::BLOCK_BYTES);
         let hash = ContentHash(*self.hasher.finalize().as_bytes());
         let summary = self.directory.summary(BlockId { hash, nonce }, size_bytes as u32);
         Sealed { summary, pieces: self.pieces, directory: self.directory }

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cursor::{Cursor, Put};
 use crate::error::{Error, Result};
-use crate::limit;
+use crate::format::limits;
 
 /// The version that this program writes. It is also the newest version that it reads.
 pub const VERSION: u16 = 1;
@@ -57,7 +57,7 @@ pub(crate) fn write(magic: &[u8; 8], features: Features, sections: &[Section]) -
 
 /// Writes the head of a container, which stands before the bytes of the sections: header and section table.
 pub(crate) fn head(magic: &[u8; 8], features: Features, sections: &[Section]) -> Vec<u8> {
-    debug_assert!(sections.len() <= limit::SECTIONS);
+    debug_assert!(sections.len() <= limits::SECTIONS);
     let mut offset = HEADER_BYTES + ENTRY_BYTES * sections.len();
     let total = offset + sections.iter().map(|s| s.bytes.len()).sum::<usize>();
     let mut out = Vec::with_capacity(offset);
@@ -132,7 +132,7 @@ impl Container {
             Features { ignorable: header.u32()?, read_only: header.u32()?, incompatible: header.u32()? };
         let total = header.u64()?;
         let expected = header.u64()?;
-        if count > limit::SECTIONS {
+        if count > limits::SECTIONS {
             return Err(Error::corrupt(format!("{what} claims {count} sections")));
         }
         let table = header.bytes(ENTRY_BYTES * count)?;

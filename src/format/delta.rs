@@ -10,8 +10,8 @@ use super::block::Summary;
 use super::cursor::{Cursor, Put};
 use super::recipe::{TERM_WIDTH, Term};
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{BlockId, ContentHash, Nonce};
-use crate::limit;
 
 /// The bytes of kind, depth, number of blocks, number of bases, a reserved field and content length.
 const HEAD_BYTES: usize = 12;
@@ -32,7 +32,7 @@ pub struct Needed {
 pub struct FrameNeeds {
     /// The number of delta frames that may follow on each other, including the frame itself.
     pub depth: u8,
-    /// The frames, by block and place, each once. They are at most [`limit::DELTA_FRAMES`].
+    /// The frames, by block and place, each once. They are at most [`limits::DELTA_FRAMES`].
     pub frames: Vec<Needed>,
 }
 
@@ -43,7 +43,7 @@ pub struct Bases {
     pub blocks: Vec<BlockId>,
     /// The bases, in their order.
     pub terms: Vec<Term>,
-    /// The contents of the bases, one after the other. They have at most [`limit::DELTA_BASE_BYTES`].
+    /// The contents of the bases, one after the other. They have at most [`limits::DELTA_BASE_BYTES`].
     pub content: Vec<u8>,
     /// All frames that a reader has to unpack before the delta frame.
     pub needs: FrameNeeds,
@@ -53,7 +53,7 @@ pub struct Bases {
 /// the content, except for the rest of the first and last frame. Otherwise a forged term could make a reader
 /// fetch 16 MiB for one byte.
 pub fn may_be_base(term: &Term) -> bool {
-    let most = 2 * limit::FRAME_STORED_BYTES + 2 * term.content_bytes as usize;
+    let most = 2 * limits::FRAME_STORED_BYTES + 2 * term.content_bytes as usize;
     !term.is_base() && term.frames_bytes as usize <= most
 }
 
@@ -96,10 +96,10 @@ impl<'a> Delta<'a> {
             delta.bases.push(Term::read(&mut lists, delta.blocks.len())?);
         }
         delta.packed = cursor.bytes(cursor.remaining())?;
-        let sound = (1..=limit::DELTA_DEPTH).contains(&depth)
+        let sound = (1..=limits::DELTA_DEPTH).contains(&depth)
             && !delta.bases.is_empty()
             && delta.bases.iter().all(may_be_base)
-            && delta.base_bytes() <= limit::DELTA_BASE_BYTES;
+            && delta.base_bytes() <= limits::DELTA_BASE_BYTES;
         if sound { Ok(delta) } else { Err(Error::corrupt("a delta frame has impossible bases")) }
     }
 
@@ -204,8 +204,8 @@ pub(crate) fn read_needs(cursor: &mut Cursor<'_>, frames: usize) -> Result<Vec<F
             frames.push(read_needed(&mut listed, &blocks)?);
         }
         let sorted = frames.is_sorted_by(|a, b| (a.block.id, a.range.start) < (b.block.id, b.range.start));
-        if !(1..=limit::DELTA_DEPTH).contains(&depth)
-            || !(1..=limit::DELTA_FRAMES).contains(&count)
+        if !(1..=limits::DELTA_DEPTH).contains(&depth)
+            || !(1..=limits::DELTA_FRAMES).contains(&count)
             || !sorted
         {
             return Err(Error::corrupt("what a delta frame is made from is impossible"));
@@ -220,7 +220,7 @@ fn read_needed(cursor: &mut Cursor<'_>, blocks: &[Arc<Summary>]) -> Result<Neede
     let outside = || Error::corrupt("a delta frame is made from a frame that can't be");
     let block = blocks.get(block).ok_or_else(outside)?.clone();
     let end = start.checked_add(bytes).filter(|end| *end <= block.frames_bytes).ok_or_else(outside)?;
-    if bytes == 0 || bytes as usize > limit::FRAME_STORED_BYTES {
+    if bytes == 0 || bytes as usize > limits::FRAME_STORED_BYTES {
         return Err(outside());
     }
     Ok(Needed { block, range: start..end })

@@ -11,7 +11,12 @@ use super::byte_grouping;
 use super::cursor::{Cursor, Put};
 use super::delta::{self, Bases, Delta, FrameNeeds};
 use crate::error::{Error, Result};
-use crate::limit;
+use crate::format::limits;
+use crate::units::KIB;
+
+/// A delta frame that takes no more than one part in this many of its content is kept. No other encoding is
+/// tried then.
+const DELTA_PLAIN_SHARE: usize = 50;
 
 /// The magic of an ordinary Zstandard frame.
 const ZSTD_MAGIC: u32 = 0xFD2F_B528;
@@ -20,7 +25,7 @@ const KIND_MAGIC: u32 = 0x184D_2A5C;
 /// The bytes of a skippable frame's magic and length.
 pub(crate) const SKIPPABLE_HEADER_BYTES: usize = 8;
 /// The bytes of the largest raw block of a Zstandard frame (RFC 8878, 3.1.1.2.3).
-const RAW_BLOCK_BYTES: usize = 128 * limit::KIB;
+const RAW_BLOCK_BYTES: usize = 128 * KIB;
 /// The level that is tried on content that looks random, before it is kept raw. It is so fast that it is
 /// nearly free.
 const PROBE_LEVEL: i32 = -7;
@@ -55,7 +60,7 @@ pub struct Frame<'a> {
     pub kind: Kind,
     /// The whole frame, in its stored form.
     pub stored: &'a [u8],
-    /// Bytes of content; at most [`limit::FRAME_CONTENT_BYTES`].
+    /// Bytes of content; at most [`limits::FRAME_CONTENT_BYTES`].
     pub content_bytes: usize,
     /// Bytes of one number of a grouped frame; 1 for the other kinds.
     width: usize,
@@ -117,8 +122,8 @@ impl<'a> Frame<'a> {
     }
 
     fn checked(self) -> Result<Self> {
-        let sound = (1..=limit::FRAME_CONTENT_BYTES).contains(&self.content_bytes)
-            && self.stored.len() <= limit::FRAME_STORED_BYTES;
+        let sound = (1..=limits::FRAME_CONTENT_BYTES).contains(&self.content_bytes)
+            && self.stored.len() <= limits::FRAME_STORED_BYTES;
         if sound { Ok(self) } else { Err(corrupt()) }
     }
 
@@ -148,7 +153,7 @@ fn zstd_frame(bytes: &[u8]) -> Result<(usize, usize)> {
     }
     let stored = zstd_safe::find_frame_compressed_size(bytes).map_err(|_| corrupt())?;
     match zstd_safe::get_frame_content_size(bytes) {
-        Ok(Some(content)) if content <= limit::FRAME_CONTENT_BYTES as u64 && stored <= bytes.len() => {
+        Ok(Some(content)) if content <= limits::FRAME_CONTENT_BYTES as u64 && stored <= bytes.len() => {
             Ok((stored, content as usize))
         }
         _ => Err(corrupt()),
@@ -195,11 +200,11 @@ impl Encoder {
         })
     }
 
-    /// Compresses `content` (1 to [`limit::FRAME_CONTENT_BYTES`] bytes), plain or grouped by a cheap test.
+    /// Compresses `content` (1 to [`limits::FRAME_CONTENT_BYTES`] bytes), plain or grouped by a cheap test.
     /// Keeps it raw if compression doesn't help.
     pub fn encode(&mut self, content: &[u8]) -> Result<Encoded> {
-        assert!((1..=limit::FRAME_CONTENT_BYTES).contains(&content.len()));
-        let mut stored = Vec::with_capacity(content.len() + limit::KIB);
+        assert!((1..=limits::FRAME_CONTENT_BYTES).contains(&content.len()));
+        let mut stored = Vec::with_capacity(content.len() + KIB);
         let Some(width) = self.width(content)? else {
             self.append(content, &mut stored)?;
             // without this, a block of well compressed frames would hold several times its size
@@ -228,7 +233,7 @@ impl Encoder {
         let payload = delta::encode(Kind::Delta as u8, self.level_number, content, &bases)?;
         let stored_bytes = SKIPPABLE_HEADER_BYTES + payload.len();
         // other kinds are not tried if they could hardly be smaller
-        if stored_bytes > content.len() / limit::DELTA_PLAIN_SHARE {
+        if stored_bytes > content.len() / DELTA_PLAIN_SHARE {
             let other = self.encode(content)?;
             if stored_bytes * 100 > other.stored.len() * (100 - saves_percent.min(100)) {
                 return Ok(other);
@@ -246,7 +251,7 @@ impl Encoder {
     fn width(&mut self, content: &[u8]) -> Result<Option<usize>> {
         take_sample(content, &mut self.sample);
         let Some(width) = byte_grouping::likely_width(&self.sample) else { return Ok(None) };
-        let part = &content[..content.len().min(64 * limit::KIB)];
+        let part = &content[..content.len().min(64 * KIB)];
         let plain = self.compressed(part)?;
         let mut grouped = std::mem::take(&mut self.grouped);
         let ends = byte_grouping::group(part, width, &mut grouped);
@@ -296,7 +301,7 @@ fn compress(
 /// Takes sixteen pieces from all parts of the content. Each begins at a multiple of 8.
 fn take_sample(content: &[u8], sample: &mut Vec<u8>) {
     const PIECES: usize = 16;
-    const PIECE_BYTES: usize = 2 * limit::KIB;
+    const PIECE_BYTES: usize = 2 * KIB;
     sample.clear();
     if content.len() <= PIECES * PIECE_BYTES {
         sample.extend_from_slice(content);

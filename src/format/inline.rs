@@ -9,8 +9,8 @@ use super::container::Container;
 use super::cursor::{Cursor, Put};
 use super::segment::{CARRIED, CARRIED_BYTES};
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{BlockId, ContentHash, Nonce, ShardId};
-use crate::limit;
 
 /// The bytes of a table entry: kind, length, hash, nonce.
 const ENTRY_BYTES: usize = 4 + 4 + 32 + 8;
@@ -81,7 +81,7 @@ pub(super) fn read(
     if !container.has(CARRIED) {
         return Ok(Vec::new());
     }
-    if segment_bytes > limit::CARRIER_BYTES {
+    if segment_bytes > limits::CARRIER_BYTES {
         return Err(Error::corrupt(format!("an index segment of {segment_bytes} bytes carries files")));
     }
     let (table, place) = (container.section(start, CARRIED)?, container.paged_section(CARRIED_BYTES)?);

@@ -14,8 +14,22 @@ use super::recipe::{Record, Term};
 use super::segment::{self, BLOCKS, BlockEntry, DEPENDENCIES, KEYS, Key, RECORDS, SHARDS, ShardEntry, TERMS};
 use super::sparse_index::Fence;
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{CommitId, Oid, SegmentId};
-use crate::limit;
+use crate::units::MIB;
+
+/// Pages of a table that are read at a time: 4 MiB.
+const TABLE_PART_PAGES: usize = 1024;
+/// Most records that a look-up reads to find those of one object. Records are sorted, and the place is known
+/// to within some 400.
+const RECORDS_LOOKED_AT: usize = 128 * 1024;
+/// Most terms of all records that a look-up finds. An object of 16 TB has so many, or one of 256 GB that
+/// changed everywhere.
+const TERMS_LOOKED_AT: usize = 4 * MIB;
+/// Entries of blocks before that of an object's first term that are read with it.
+const BLOCKS_BEFORE: usize = 32;
+/// Entries of blocks from that one on that are read with it. They often belong to the same object.
+const BLOCKS_BEHIND: usize = 224;
 
 /// A place that holds the bytes of a segment.
 pub trait Source {
@@ -83,7 +97,7 @@ impl Head {
     /// whole segment.
     pub fn bytes(start: &[u8], segment_bytes: usize) -> Result<usize> {
         match segment::container(start, segment_bytes)?.plain_end() {
-            bytes if bytes <= limit::HEAD_AT_MOST_BYTES => Ok(bytes),
+            bytes if bytes <= limits::HEAD_AT_MOST_BYTES => Ok(bytes),
             bytes => Err(Error::corrupt(format!("the head of an index segment would have {bytes} bytes"))),
         }
     }
@@ -126,7 +140,7 @@ impl Head {
         read: impl Fn(&[u8]) -> Result<T>,
     ) -> Result<Vec<T>> {
         let (section, count) = (self.container.paged_section(layout.kind)?, self.count(layout)?);
-        if section.len() > limit::TABLE_BYTES {
+        if section.len() > limits::TABLE_BYTES {
             let bytes = section.len();
             return Err(Error::corrupt(format!(
                 "table {} of an index segment has {bytes} bytes",
@@ -135,7 +149,7 @@ impl Head {
         }
         // the exact capacity, because there may be millions of entries
         let mut table = Vec::with_capacity(count);
-        let step = limit::TABLE_PART_PAGES * layout.entries_per_page();
+        let step = TABLE_PART_PAGES * layout.entries_per_page();
         for start in (0..count).step_by(step) {
             let entries = start..count.min(start + step);
             let part = source.read(&[span(&section, layout, &entries)])?;
@@ -170,9 +184,9 @@ impl Head {
         let firsts = rows.iter().filter_map(|row| row.record.terms.first());
         let near = |term: &Term| {
             let first = term.block as usize;
-            first.saturating_sub(limit::BLOCKS_BEFORE)..blocks.min(first + limit::BLOCKS_BEHIND)
+            first.saturating_sub(BLOCKS_BEFORE)..blocks.min(first + BLOCKS_BEHIND)
         };
-        let near: Vec<Range<usize>> = join(firsts.map(near).collect(), limit::BLOCKS_BEHIND);
+        let near: Vec<Range<usize>> = join(firsts.map(near).collect(), BLOCKS_BEHIND);
         let spans = rows.iter().map(|row| span(&terms, TERMS, &row.rest));
         let table = self.container.paged_section(BLOCKS.kind)?;
         let spans: Vec<_> = spans.chain(near.iter().map(|range| span(&table, BLOCKS, range))).collect();
@@ -209,7 +223,7 @@ impl Head {
                 continue;
             }
             looked_at += look.len();
-            if looked_at > limit::RECORDS_LOOKED_AT {
+            if looked_at > RECORDS_LOOKED_AT {
                 return Err(Error::corrupt(format!(
                     "the records of an index segment are not in order at {oid}"
                 )));
@@ -241,7 +255,7 @@ impl Head {
         let mut terms = 0;
         let kept = rows.iter().rev().take_while(|row| {
             terms += row.rest.len();
-            terms <= limit::TERMS_LOOKED_AT
+            terms <= TERMS_LOOKED_AT
         });
         let left_out = rows.len() - kept.count();
         if left_out == rows.len() && !rows.is_empty() {
@@ -307,7 +321,7 @@ impl Head {
     fn add_blocks(&self, source: &dyn Source, blocks: &mut BlockRows, mut numbers: Vec<u32>) -> Result<()> {
         numbers.retain(|number| !blocks.contains_key(number));
         let single = |number: u32| number as usize..number as usize + 1;
-        let ranges = join(numbers.into_iter().map(single).collect(), limit::BLOCKS_BEHIND);
+        let ranges = join(numbers.into_iter().map(single).collect(), BLOCKS_BEHIND);
         if ranges.is_empty() {
             return Ok(());
         }
@@ -385,7 +399,7 @@ impl Head {
 /// Reads the bytes of these ranges. Fails if they are more than any look-up needs.
 fn read_spans<'s>(source: &'s dyn Source, spans: &[Range<usize>]) -> Result<Vec<Cow<'s, [u8]>>> {
     let bytes: usize = spans.iter().map(Range::len).sum();
-    if bytes > limit::SPANS_BYTES {
+    if bytes > limits::SPANS_BYTES {
         return Err(Error::corrupt(format!("an entry of an index segment would take {bytes} bytes to read")));
     }
     source.read(spans)

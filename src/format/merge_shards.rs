@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::block::{Directory, Summary};
 use super::shard::{Recipes, Shard, ShardRecipe};
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{BlockId, Oid};
-use crate::limit;
 
 /// The blocks and recipes of several shards together.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl MergeShards {
     /// about a block, or the recipes would be too many for one shard. Then nothing was added.
     pub fn add(&mut self, shard: Shard, recipes: Recipes) -> Result<()> {
         let recipe_bytes = self.recipe_bytes + recipes.size_bytes();
-        if recipe_bytes > limit::SHARD_READ_BYTES {
+        if recipe_bytes > limits::SHARD_READ_BYTES {
             return Err(Error::corrupt(format!("the recipes would take {recipe_bytes} bytes")));
         }
         for block in &shard.blocks {

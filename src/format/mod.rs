@@ -10,6 +10,7 @@ mod cursor;
 pub mod delta;
 pub mod frame;
 pub mod inline;
+pub mod limits;
 pub mod lookup;
 pub mod manifest;
 pub mod merge;

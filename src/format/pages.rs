@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cursor::Put;
 use crate::error::{Error, Result};
-use crate::limit::PAGE_BYTES;
+use crate::format::limits::PAGE_BYTES;
 
 const CHECKSUM_BYTES: usize = 8;
 

@@ -6,8 +6,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cursor::{Cursor, Put};
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{CommitId, Oid};
-use crate::limit;
 
 /// The bytes of a stored term.
 pub(crate) const TERM_WIDTH: usize = 32;
@@ -64,14 +64,14 @@ impl Term {
             true => term == Self::of_base(term.block, term.frames_offset..end.min(u32::MAX.into()) as u32),
             false => {
                 term.chunk_count > 0
-                    && chunks <= limit::BLOCK_CHUNKS
-                    && (term.skip_bytes as usize) < limit::FRAME_CONTENT_BYTES
-                    && term.content_bytes as usize <= limit::TERM_CONTENT_BYTES
+                    && chunks <= limits::BLOCK_CHUNKS
+                    && (term.skip_bytes as usize) < limits::FRAME_CONTENT_BYTES
+                    && term.content_bytes as usize <= limits::TERM_CONTENT_BYTES
             }
         };
         let sound = (term.block as usize) < blocks
-            && (1..=limit::TERM_FRAMES_BYTES).contains(&(term.frames_bytes as usize))
-            && end <= limit::BLOCK_BYTES as u64
+            && (1..=limits::TERM_FRAMES_BYTES).contains(&(term.frames_bytes as usize))
+            && end <= limits::BLOCK_BYTES as u64
             && content;
         if !sound {
             return Err(Error::corrupt(format!("a recipe has an impossible term ({term:?})")));

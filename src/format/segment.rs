@@ -12,8 +12,8 @@ use super::pages::Layout;
 use super::recipe::{Record, TERM_WIDTH};
 use super::sparse_index::Fence;
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
-use crate::limit;
 
 pub(super) const MAGIC: &[u8; 8] = b"CDCindex";
 pub(super) const RECORDS: Layout = Layout { kind: 1, width: RECORD_HEAD_WIDTH + TERM_WIDTH };
@@ -358,7 +358,7 @@ pub(super) fn read_shard(entry: &[u8]) -> Result<ShardEntry> {
     let mut cursor = Cursor::new(entry, "a shard entry");
     let id = ShardId { hash: ContentHash(cursor.array()?), nonce: Nonce(cursor.array()?) };
     let (size_bytes, recipe_bytes, chunk_count) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
-    if size_bytes as usize > limit::SHARD_READ_BYTES || recipe_bytes > size_bytes {
+    if size_bytes as usize > limits::SHARD_READ_BYTES || recipe_bytes > size_bytes {
         return Err(Error::corrupt(format!("shard {id} has impossible sizes")));
     }
     Ok(ShardEntry { id, size_bytes, recipe_bytes, chunk_count })

@@ -6,8 +6,8 @@ use super::container::{self, Container, Features, Section};
 use super::cursor::{Cursor, Put};
 use super::delta;
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{BlockId, ContentHash, Nonce, Oid};
-use crate::limit;
 
 const MAGIC: &[u8; 8] = b"CDCshard";
 const SECTION_BLOCKS: u32 = 1;
@@ -184,7 +184,7 @@ impl Recipes {
                 out.put_u64(term.checksum);
             }
         }
-        if out.len() > limit::SHARD_READ_BYTES {
+        if out.len() > limits::SHARD_READ_BYTES {
             return Err(Error::internal(format!("the recipes of one shard take {} bytes", out.len())));
         }
         zstd::bulk::compress(&out, RECIPE_LEVEL)
@@ -197,7 +197,7 @@ impl Recipes {
         let packed = container.section(shard, SECTION_RECIPES)?;
         let damaged = || Error::corrupt("a shard's recipes are damaged");
         let size = match zstd::zstd_safe::get_frame_content_size(packed) {
-            Ok(Some(size)) if size <= limit::SHARD_READ_BYTES as u64 => size as usize,
+            Ok(Some(size)) if size <= limits::SHARD_READ_BYTES as u64 => size as usize,
             _ => return Err(damaged()),
         };
         let bytes = zstd::bulk::decompress(packed, size).map_err(|_| damaged())?;

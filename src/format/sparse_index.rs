@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::cursor::{Cursor, Put};
 use crate::error::{Error, Result};
-use crate::limit;
+
+/// Most posts in the fence of a table. With 10 million entries, some 50 KB are read to find one.
+const FENCE_POSTS: usize = 1024;
 
 /// The first bytes of every `step`th entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(crate) struct Stretch {
 impl Fence {
     /// Makes the fence of a table of `count` entries, `per_page` to a page. Posts stand where pages begin.
     pub(crate) fn of(count: usize, per_page: usize, hash: impl Fn(usize) -> u64) -> Self {
-        let step = count.div_ceil(per_page).div_ceil(limit::FENCE_POSTS).max(1) * per_page;
+        let step = count.div_ceil(per_page).div_ceil(FENCE_POSTS).max(1) * per_page;
         Self { step, posts: (0..count).step_by(step).map(hash).collect() }
     }
 
@@ -96,7 +98,7 @@ mod tests {
             let fence = Fence::of(count, 39, |n| table[n]);
             let read = Fence::read(&fence.write()).unwrap();
             assert_eq!(read, fence);
-            assert!(read.posts.len() <= limit::FENCE_POSTS);
+            assert!(read.posts.len() <= FENCE_POSTS);
             let (mut right, mut tried) = (0, 0);
             for hash in table.iter().step_by(1 + count / 500).copied() {
                 let all = table.partition_point(|h| *h < hash)..table.partition_point(|h| *h <= hash);

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::chunking::{self, Suite};
 use super::container::Features;
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::StoreId;
-use crate::limit;
 
 const FORMAT: &str = "git-lfs-cdc store";
 const VERSION: u32 = 1;
@@ -89,7 +89,7 @@ impl StoreDescription {
     /// Reads `store.json`. Refuses a newer version, an unknown suite and unknown incompatible features.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let damaged = |why: String| Error::corrupt(format!("store.json is damaged: {why}"));
-        if bytes.len() > limit::STORE_JSON_BYTES {
+        if bytes.len() > limits::STORE_JSON_BYTES {
             return Err(damaged(format!("{} bytes", bytes.len())));
         }
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;

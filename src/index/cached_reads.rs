@@ -8,9 +8,14 @@ use bytes::Bytes;
 use crate::error::{Error, Kind, Result};
 use crate::format::segment::ShardEntry;
 use crate::id::{ContentHash, ShardId};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Pending, Store};
+use crate::units::MIB;
+
+/// Most files of the index, and shards, that are read at a time.
+pub(crate) const COPIES_IN_FLIGHT: usize = 16;
+/// Most bytes of these files that are read at a time. A larger file is read alone.
+const COPIES_IN_FLIGHT_BYTES: u64 = 64 * MIB as u64;
 
 /// A file that is being read.
 pub(crate) struct Copying<'s> {
@@ -64,9 +69,9 @@ pub(crate) fn copies<'s, N: Copy + Display>(
     let mut coming: VecDeque<(N, u64, Copying<'s>)> = VecDeque::new();
     let mut coming_bytes = 0u64;
     std::iter::from_fn(move || {
-        while coming.len() < limit::COPIES_IN_FLIGHT
+        while coming.len() < COPIES_IN_FLIGHT
             && let Some((name, size_bytes)) = names.next_if(|(_, size_bytes)| {
-                coming.is_empty() || coming_bytes.saturating_add(*size_bytes) <= limit::COPIES_IN_FLIGHT_BYTES
+                coming.is_empty() || coming_bytes.saturating_add(*size_bytes) <= COPIES_IN_FLIGHT_BYTES
             })
         {
             let begin = || begin(&name, size_bytes);

@@ -7,9 +7,13 @@ use super::cached_reads::copies;
 use crate::error::{Error, Result};
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::id::{BlockId, CondemnedId};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
+use crate::units::MIB;
+
+/// Most bytes of all condemned lists together. So many name some three million blocks, and take up to three
+/// times as much memory.
+const CONDEMNED_ALL_BYTES: u64 = 128 * MIB as u64;
 
 /// All condemned blocks and records that this process has seen. The set only grows, because no condemnation
 /// is lifted.
@@ -38,7 +42,7 @@ impl CondemnedNames {
         let listed = listed.unwrap_or_else(|| store.list_condemned())?;
         // no list can be left out: the blocks that it names may be gone tomorrow
         let all_bytes = listed.iter().fold(0u64, |sum, (_, size_bytes)| sum.saturating_add(*size_bytes));
-        if all_bytes > limit::CONDEMNED_ALL_BYTES {
+        if all_bytes > CONDEMNED_ALL_BYTES {
             return Err(Error::corrupt(format!(
                 "the condemned lists have {all_bytes} bytes, which is too much"
             ))

@@ -7,6 +7,19 @@ use crate::id::Oid;
 use crate::local::lfs_objects::Object;
 use crate::regular_file;
 use crate::regular_file::Links;
+use crate::units::{KIB, MIB};
+
+/// Least size of the objects in which a download looks for shared content.
+pub(crate) const REUSE_OBJECT_BYTES: u64 = 64 * KIB as u64;
+/// Most objects in which a command looks for shared content, the newest ones. It looks up each in the index
+/// once.
+pub(crate) const REUSE_OBJECTS: usize = 500;
+/// Bytes to fetch for each object that is looked up, where parts of the index are not on this machine.
+pub(crate) const REUSE_FAR_BYTES: u64 = 8 * MIB as u64;
+/// Most objects that are looked up there, one after the other.
+pub(crate) const REUSE_FAR_OBJECTS: u64 = 8;
+/// Most terms of all these objects. Each takes about 40 bytes of memory.
+pub(crate) const REUSE_TERMS: usize = 500_000;
 
 /// A file that holds, or probably holds, an object.
 #[derive(Debug)]

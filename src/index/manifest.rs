@@ -6,8 +6,11 @@ use crossbeam_channel::Receiver;
 
 use crate::error::{Error, Result};
 use crate::id::SegmentId;
-use crate::limit;
 use crate::store::Store;
+
+/// Times that a process writes the manifest at most. It writes it again because others have committed
+/// meanwhile.
+const MANIFEST_ATTEMPTS: usize = 3;
 
 /// Writes the manifest of all segments, and returns their number. After each write it lists again, and writes
 /// again if others have committed meanwhile. They may have written their manifest before this one. So the
@@ -22,7 +25,7 @@ pub(crate) fn write_without(store: &Store, gone: &HashSet<SegmentId>) -> Result<
         Ok(store.list_segments()?.into_iter().filter(|(id, _)| !gone.contains(id)).collect())
     };
     let mut listed = list()?;
-    for _ in 0..limit::MANIFEST_ATTEMPTS {
+    for _ in 0..MANIFEST_ATTEMPTS {
         store.put_manifest(&listed)?;
         let now = list()?;
         if now == listed {

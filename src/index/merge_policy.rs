@@ -10,12 +10,26 @@ use super::shard_merge::{self, MovedShards};
 use super::{Index, Standing};
 use crate::error::{Error, Result};
 use crate::format::inline::CarriedName;
+use crate::format::limits;
 use crate::format::merge::Merge;
 use crate::format::segment::Segment;
 use crate::id::{CommitId, ContentHash, SegmentId, ShardId, now_milliseconds};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Pending, Store};
+use crate::units::MIB;
+
+/// When so many segments stand, a commit merges some. At most 32 are to stand, and other pushes may commit
+/// meanwhile.
+pub(crate) const SEGMENTS_STANDING: usize = 24;
+/// When so many segments stand, a commit merges some even if they are large.
+const SEGMENTS_AT_MOST: usize = 30;
+/// Most bytes of segments that a commit merges, unless [`SEGMENTS_AT_MOST`] stand. The pushing process
+/// uploads the merged segment and holds it in memory.
+pub(crate) const MERGED_BYTES: u64 = 32 * MIB as u64;
+/// Fewest segments that a commit merges.
+const FEWEST_MERGED: usize = 4;
+/// Most bytes of segments that become one merged segment. Merging takes about as much memory.
+pub(crate) const COMPACTED_BYTES: u64 = 512 * MIB as u64;
 
 /// The segment of a commit.
 pub(crate) struct OfCommit {
@@ -79,7 +93,7 @@ fn merged(
         return Ok(None);
     }
     let bytes = match merge.finish() {
-        Ok(segment) if segment.size_bytes() <= limit::SEGMENT_READ_BYTES => segment.into_bytes(),
+        Ok(segment) if segment.size_bytes() <= limits::SEGMENT_READ_BYTES => segment.into_bytes(),
         // no reader could read it
         Ok(_) => return Ok(None),
         Err(e) => {
@@ -162,12 +176,12 @@ pub(crate) fn sizes(index: &Index) -> Vec<(SegmentId, u64)> {
 /// compact`, because a pushing process has to upload a merged segment. If very many stand, a commit merges
 /// some all the same.
 fn due(sizes: Vec<(SegmentId, u64)>) -> Vec<SegmentId> {
-    let chosen = choose(sizes.clone(), limit::SEGMENTS_STANDING, limit::MERGED_BYTES);
-    if !chosen.is_empty() || sizes.len() < limit::SEGMENTS_AT_MOST {
+    let chosen = choose(sizes.clone(), SEGMENTS_STANDING, MERGED_BYTES);
+    if !chosen.is_empty() || sizes.len() < SEGMENTS_AT_MOST {
         return chosen;
     }
     tracing::warn!("many large index segments stand in the store: run `git lfs-cdc compact`");
-    smallest(sizes, limit::SEGMENTS_AT_MOST / 4, limit::COMPACTED_BYTES)
+    smallest(sizes, SEGMENTS_AT_MOST / 4, COMPACTED_BYTES)
 }
 
 /// Chooses the smallest segments that have at most `most_bytes` together, but no more than `most`. Chooses
@@ -215,7 +229,7 @@ fn choose(mut sizes: Vec<(SegmentId, u64)>, standing: usize, most_bytes: u64) ->
         sum += bytes;
         chosen.push(id);
     }
-    if chosen.len() < limit::FEWEST_MERGED.min(half) {
+    if chosen.len() < FEWEST_MERGED.min(half) {
         return Vec::new();
     }
     chosen.sort();
@@ -249,7 +263,7 @@ mod tests {
         let (mut standing, mut copied, mut most) = (Vec::new(), 0, 0);
         let commits = 10_000;
         for number in 0..commits {
-            let chosen = choose(standing.clone(), limit::SEGMENTS_STANDING, u64::MAX);
+            let chosen = choose(standing.clone(), SEGMENTS_STANDING, u64::MAX);
             let (merged, rest): (Vec<_>, Vec<_>) =
                 standing.into_iter().partition(|(id, _)| chosen.contains(id));
             let sum: u64 = merged.iter().map(|(_, bytes)| bytes).sum();
@@ -258,7 +272,7 @@ mod tests {
             standing.push((id(number), sum + 1000));
             most = most.max(standing.len());
         }
-        assert!(most <= limit::SEGMENTS_STANDING, "{most} stand");
+        assert!(most <= SEGMENTS_STANDING, "{most} stand");
         let times = copied as f64 / (1000 * commits) as f64;
         assert!(times < 6.0, "each byte was copied {times} times");
     }
@@ -278,7 +292,7 @@ mod tests {
             standing.push((id(number), sum + own));
             most = most.max(standing.len());
         }
-        assert!(most <= limit::SEGMENTS_AT_MOST, "{most} stand");
+        assert!(most <= SEGMENTS_AT_MOST, "{most} stand");
         let times = copied as f64 / (30_000_000 * commits) as f64;
         assert!(times < 2.0, "each byte was copied {times} times");
     }

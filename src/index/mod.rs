@@ -9,7 +9,7 @@ pub(crate) mod placed;
 pub mod reachable;
 pub(crate) mod relied;
 mod replaced_segments;
-mod segment;
+pub(crate) mod segment;
 pub(crate) mod shard_merge;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -24,10 +24,15 @@ use crate::error::{Error, Kind, Result};
 pub(crate) use crate::format::lookup::Found;
 use crate::format::segment::{Key, ShardEntry};
 use crate::id::{CommitId, Oid, SegmentId, ShardId};
-use crate::limit;
+use crate::index::cached_reads::COPIES_IN_FLIGHT;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
 use crate::threads;
+
+/// Lists of the index at most. It is listed again if a segment vanished while it was read.
+const LIST_ATTEMPTS: usize = 10;
+/// Pause before the third list. Each further pause is twice as long, so all take half a minute.
+const LIST_PAUSE_MS: u64 = 100;
 
 /// A listener for progress: it gets each step that may take long, in a few words.
 pub type Watch<'w> = &'w dyn Fn(String);
@@ -70,7 +75,7 @@ impl Index {
         store: &Store,
         cache: &Cache,
     ) -> Result<()> {
-        for attempt in 0..limit::LIST_ATTEMPTS {
+        for attempt in 0..LIST_ATTEMPTS {
             pause_before(store, attempt);
             let listed = listed.take().unwrap_or_else(|| store.list_segments())?;
             if self.read_listed(listed, store, cache)?.is_some() {
@@ -86,7 +91,7 @@ impl Index {
     /// listed segment was read or is replaced by one that was read.
     pub(crate) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
         let mut before = None;
-        for _ in 0..limit::LIST_ATTEMPTS {
+        for _ in 0..LIST_ATTEMPTS {
             let listed = self.read_listed(store.list_segments()?, store, cache)?;
             if listed.is_some() && listed == before {
                 return Ok(());
@@ -131,7 +136,7 @@ impl Index {
             listed.iter().rev().copied().filter(|(id, _)| !seen(id)).collect();
         loop {
             left.retain(|(id, _)| !replaced.contains(id));
-            while coming.len() < limit::COPIES_IN_FLIGHT
+            while coming.len() < COPIES_IN_FLIGHT
                 && let Some(place) = next_to_read(&coming, &left)
             {
                 let (id, size_bytes) = left.remove(place);
@@ -317,7 +322,7 @@ fn next_to_read(coming: &VecDeque<(SegmentId, u64, Coming<'_>)>, left: &[(Segmen
 /// on showing an old state of a folder, with segments that were merged and deleted since.
 fn pause_before(store: &Store, attempt: usize) {
     if let Some(doublings) = attempt.checked_sub(2).filter(|_| !store.is_read_only()) {
-        std::thread::sleep(Duration::from_millis(limit::LIST_PAUSE_MS << doublings));
+        std::thread::sleep(Duration::from_millis(LIST_PAUSE_MS << doublings));
     }
 }
 

@@ -5,7 +5,12 @@ use super::condemned::CondemnedNames;
 use crate::format::block::Summary;
 use crate::format::condemned::CondemnedRecord;
 use crate::id::now_milliseconds;
-use crate::limit;
+
+/// Age up to which a push relies on a record: 7 days. For an older one it commits a fresh record.
+pub(crate) const RECORD_FRESH_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Time that a record may be dated ahead. A push does not rely on one further ahead, because some clock is
+/// wrong.
+const RECORD_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The basis of an acknowledgement: nothing in it may be condemned at that moment.
 pub(crate) struct Relied {
@@ -29,7 +34,7 @@ impl Relied {
     /// ever.
     pub(crate) fn is_fresh(&self) -> bool {
         let now = now_milliseconds();
-        let fresh_times = now.saturating_sub(limit::RECORD_FRESH_MS)..=now + limit::RECORD_AHEAD_MS;
+        let fresh_times = now.saturating_sub(RECORD_FRESH_MS)..=now + RECORD_AHEAD_MS;
         fresh_times.contains(&self.record.commit.milliseconds())
     }
 

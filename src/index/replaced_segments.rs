@@ -7,9 +7,12 @@ use std::sync::Arc;
 use super::segment::{Coming, Standing};
 use super::{Index, Lookup, find_in};
 use crate::id::{Oid, SegmentId};
-use crate::limit;
+use crate::index::cached_reads::COPIES_IN_FLIGHT;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
+
+/// Most replaced segments, the newest ones, that a pull reads when it misses an object.
+const REPLACED_READ: usize = 256;
 
 impl Index {
     /// Returns the replaced segments that stood at the last LIST, each with the segments that replace it.
@@ -26,11 +29,11 @@ impl Index {
     /// Reads replaced segments that still stand, the newest first. Their number is bounded. Skips those that
     /// can't be read.
     pub(crate) fn read_replaced(&mut self, store: &Store) {
-        let newest = self.replaced_by().into_keys().rev().take(limit::REPLACED_READ);
+        let newest = self.replaced_by().into_keys().rev().take(REPLACED_READ);
         let left: Vec<SegmentId> = newest.filter(|id| !self.replaced_read.contains_key(id)).collect();
         // they are read only once, so no copy is kept
         let cache = Cache::at(None);
-        for part in left.chunks(limit::COPIES_IN_FLIGHT) {
+        for part in left.chunks(COPIES_IN_FLIGHT) {
             let begin = |id: &SegmentId| {
                 let size_bytes = self.listed.get(id).copied().unwrap_or_default();
                 (*id, size_bytes, Coming::begin(store, &cache, *id, size_bytes))

@@ -14,12 +14,21 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::format::inline::CarriedName;
+use crate::format::limits;
 use crate::format::lookup::{Found, Head, Source};
 use crate::format::segment::{Key, Segment, ShardEntry};
 use crate::id::{ContentHash, Oid, SegmentId};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{InSegment, Pending, Store};
+use crate::units::{KIB, MIB};
+
+/// A segment no larger than this is fetched whole, because several requests for parts would cost more.
+pub(crate) const WHOLE_SEGMENT_BYTES: u64 = limits::CARRIER_BYTES as u64;
+/// Bytes that are fetched first of a larger segment. They mostly hold all that is needed to read parts of the
+/// segment.
+const HEAD_BYTES: u64 = 64 * KIB as u64;
+/// Bytes of each part in which a copy of a large segment is fetched.
+const SEGMENT_PART_BYTES: u64 = 16 * MIB as u64;
 
 /// A segment that stands in the store.
 pub(crate) struct Standing {
@@ -57,9 +66,9 @@ impl<'s> Coming<'s> {
             return Self::Here(Box::new(copy));
         }
         // the store refuses a segment that is larger than any may be
-        match size_bytes <= limit::WHOLE_SEGMENT_BYTES || size_bytes > limit::SEGMENT_READ_BYTES as u64 {
+        match size_bytes <= WHOLE_SEGMENT_BYTES || size_bytes > limits::SEGMENT_READ_BYTES as u64 {
             true => Self::Whole(store.get_segment(&id, size_bytes)),
-            false => Self::Start(store.get_segment_range(&id, 0..limit::HEAD_BYTES)),
+            false => Self::Start(store.get_segment_range(&id, 0..HEAD_BYTES)),
         }
     }
 
@@ -117,7 +126,7 @@ impl Standing {
     /// Opens the user's copy of a segment, if there is a sound one.
     fn from_copy(cache: &Cache, id: SegmentId, size_bytes: u64) -> Option<Self> {
         let name = id.to_string();
-        if size_bytes <= limit::WHOLE_SEGMENT_BYTES {
+        if size_bytes <= WHOLE_SEGMENT_BYTES {
             let copy = cache.find(Kept::Index, &name, &id.hash)?;
             return Self::from_memory(id, copy).ok().filter(|standing| standing.size_bytes == size_bytes);
         }
@@ -125,7 +134,7 @@ impl Standing {
         // that can write there
         let copy = cache.open(Kept::Index, &name, size_bytes, &id.hash)?;
         let from_file = |mut file: File| {
-            let start = read_at(&mut file, 0..limit::HEAD_BYTES.min(size_bytes) as usize)?;
+            let start = read_at(&mut file, 0..HEAD_BYTES.min(size_bytes) as usize)?;
             let needed = Head::bytes(&start, size_bytes as usize)?;
             let head = Head::parse(&read_at(&mut file, 0..needed)?, size_bytes as usize)?;
             Ok(Self::new(id, size_bytes, head, Place::File(Arc::new(Mutex::new(file)))))
@@ -265,7 +274,7 @@ impl Iterator for Parts<'_> {
     type Item = Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let range = self.next..self.end.min(self.next + limit::SEGMENT_PART_BYTES);
+        let range = self.next..self.end.min(self.next + SEGMENT_PART_BYTES);
         self.next = range.end;
         (!range.is_empty()).then(|| self.store.get_segment_range(self.id, range).wait())
     }

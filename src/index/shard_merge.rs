@@ -7,13 +7,17 @@ use bytes::Bytes;
 use super::cached_reads::shard_copies;
 use super::{Index, Watch};
 use crate::error::{Error, Kind, Result};
+use crate::format::limits;
 use crate::format::merge_shards::MergeShards;
 use crate::format::segment::ShardEntry;
 use crate::format::shard::{self, Recipes, Shard};
 use crate::id::{ContentHash, Nonce, SegmentId, ShardId};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::Store;
+use crate::units::MIB;
+
+/// Most bytes of a merged shard. Shards of at least half as many are left alone.
+const SHARD_MERGED_BYTES: u32 = 4 * MIB as u32;
 
 /// The place of each merged shard's content: in a new shard, or nowhere if the shard was gone.
 pub(crate) type MovedShards = HashMap<ShardId, Option<ShardEntry>>;
@@ -76,7 +80,7 @@ fn shards_of(store: &Store, cache: &Cache, index: &Index, group: &[SegmentId]) -
 }
 
 fn is_small(shard: &ShardEntry) -> bool {
-    shard.size_bytes < limit::SHARD_MERGED_BYTES / 2 && (shard.chunk_count as usize) < limit::SHARD_CHUNKS / 2
+    shard.size_bytes < SHARD_MERGED_BYTES / 2 && (shard.chunk_count as usize) < limits::SHARD_CHUNKS / 2
 }
 
 /// Returns groups of shards that are worth merging, one for each new shard. Full shards are left alone.
@@ -87,9 +91,7 @@ fn runs(shards: &[ShardEntry]) -> Vec<Vec<ShardEntry>> {
         bytes += shard.size_bytes;
         chunks += shard.chunk_count as usize;
         match runs.last_mut() {
-            Some(run) if bytes <= limit::SHARD_MERGED_BYTES && chunks <= limit::SHARD_CHUNKS => {
-                run.push(*shard)
-            }
+            Some(run) if bytes <= SHARD_MERGED_BYTES && chunks <= limits::SHARD_CHUNKS => run.push(*shard),
             _ => {
                 (bytes, chunks) = (shard.size_bytes, shard.chunk_count as usize);
                 runs.push(vec![*shard]);
@@ -174,7 +176,7 @@ mod tests {
             let shards: Vec<_> = shards.iter().copied().map(shard).collect();
             runs(&shards).iter().map(|run| run.iter().map(|shard| shard.size_bytes).collect()).collect()
         };
-        let most = limit::SHARD_MERGED_BYTES;
+        let most = SHARD_MERGED_BYTES;
         assert_eq!(sizes(&[(1000, 1), (2000, 1)]), [[1000, 2000]]);
         assert_eq!(sizes(&[(1000, 1), (most / 2, 1), (2000, 1)]), [[1000, 2000]], "half a full one stays");
         assert_eq!(sizes(&[(1000, 1), (1000, 50_000)]), [[0; 0]; 0], "as does one of many chunks");

@@ -11,8 +11,14 @@ use super::metadata_cache;
 use super::quota::{self, RANGES, folders, is_part, listed};
 use crate::error::{Error, Result};
 use crate::id::StoreId;
-use crate::limit;
+use crate::local::journal::JOURNAL_SECONDS;
 use crate::regular_file::{self, Links};
+use crate::units::KIB;
+
+/// Most bytes of the note that names the store of a cache folder.
+const CACHE_STORE_BYTES: u64 = 64 * KIB as u64;
+/// Least time between two renewals of the date of its store.
+const CACHE_STORE_DATED_SECONDS: u64 = 60 * 60;
 
 /// The name of the file that says which store a folder belongs to.
 const STORE: &str = "store";
@@ -33,8 +39,7 @@ pub(super) fn note(folder: &Path, id: &StoreId, location: &str) {
     let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
     let noted = match found.and_then(|found| found.modified().ok()) {
         Some(dated) => {
-            let is_old =
-                dated.elapsed().unwrap_or_default() > Duration::from_secs(limit::CACHE_STORE_DATED_SECONDS);
+            let is_old = dated.elapsed().unwrap_or_default() > Duration::from_secs(CACHE_STORE_DATED_SECONDS);
             if is_old { date_anew(&path) } else { Ok(()) }
         }
         None => {
@@ -127,7 +132,7 @@ pub fn stores(root: &Path) -> Vec<KeptStore> {
 
 fn read(folder: PathBuf) -> KeptStore {
     let note = folder.join(STORE);
-    let json = regular_file::read(&note, Links::Refused, limit::CACHE_STORE_BYTES);
+    let json = regular_file::read(&note, Links::Refused, CACHE_STORE_BYTES);
     let whose = json.ok().and_then(|json| serde_json::from_slice::<Whose>(&json).ok());
     let (id, location) = whose.map(|whose| (whose.id, whose.location)).unzip();
     let last_use = fs::symlink_metadata(&note).and_then(|note| note.modified()).ok().map(seconds);
@@ -191,7 +196,7 @@ pub fn clear(store: &KeptStore) -> Result<()> {
 /// processes have left. If the store itself was not used since `before`, removes all its files except the
 /// journal.
 pub fn prune(store: &KeptStore, before: SystemTime) -> Result<()> {
-    let stale = SystemTime::now() - Duration::from_secs(limit::JOURNAL_SECONDS);
+    let stale = SystemTime::now() - Duration::from_secs(JOURNAL_SECONDS);
     let is_older = |metadata: &fs::Metadata, than| metadata.modified().is_ok_and(|modified| modified < than);
     remove_files(&store.folder.join(JOURNAL), &|_, metadata| is_older(metadata, stale))?;
     if store.last_use.is_none_or(|last_use| last_use < seconds(before)) {
@@ -231,7 +236,7 @@ fn remove(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::MIB;
+    use crate::units::MIB;
 
     /// Keeps a copy, a range and an entry of the journal for a store below `root`, all used `days` days ago.
     fn keep(root: &Path, number: u8, days: u64) -> PathBuf {

@@ -6,8 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::metadata_cache;
-use crate::limit;
 use crate::regular_file::{self, Links};
+
+/// Most clones that are remembered, the last used ones.
+const CLONES: usize = 16;
+/// Time after which an unused clone is forgotten.
+const CLONE_SECONDS: u64 = 90 * 24 * 60 * 60;
+/// Most bytes of a clone's path.
+const CLONE_PATH_BYTES: u64 = 4096;
 
 /// The number of hash digits in a note's name.
 const NAME_DIGITS: usize = 32;
@@ -53,14 +59,14 @@ impl Clones {
     }
 
     /// Lists the LFS storages of the clones, the one that was used last first. They may be gone. Forgets
-    /// clones that were not used for long, and those beyond [`limit::CLONES`].
+    /// clones that were not used for long, and those beyond [`CLONES`].
     pub fn list(&self) -> Vec<PathBuf> {
         let listed = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok());
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
         for file in listed.into_iter().flatten().flatten() {
             let Some(used) = file.metadata().ok().filter(fs::Metadata::is_file) else { continue };
             let Ok(used) = used.modified() else { continue };
-            if used.elapsed().unwrap_or_default() > Duration::from_secs(limit::CLONE_SECONDS) {
+            if used.elapsed().unwrap_or_default() > Duration::from_secs(CLONE_SECONDS) {
                 let _ = fs::remove_file(file.path());
             } else if file.file_name().len() == NAME_DIGITS {
                 // files with other names are being written
@@ -70,7 +76,7 @@ impl Clones {
         files.sort_by(|a, b| b.cmp(a));
         let mut clones = Vec::new();
         for (_, file) in files {
-            match read(&file).filter(|_| clones.len() < limit::CLONES) {
+            match read(&file).filter(|_| clones.len() < CLONES) {
                 Some(path) => clones.push(path),
                 None => drop(fs::remove_file(file)),
             }
@@ -85,7 +91,7 @@ fn name(path: &str) -> String {
 
 /// Reads the path in a file. Returns `None` if it can't be a path.
 fn read(file: &Path) -> Option<PathBuf> {
-    parse(regular_file::read(file, Links::Refused, limit::CLONE_PATH_BYTES).ok()?)
+    parse(regular_file::read(file, Links::Refused, CLONE_PATH_BYTES).ok()?)
 }
 
 /// Parses the bytes of a file as a path; public for fuzzing.
@@ -115,16 +121,15 @@ mod tests {
     fn the_clones_used_last_are_remembered_and_no_others() {
         let (_folder, clones) = clones();
         assert!(clones.list().is_empty());
-        let paths: Vec<String> =
-            (0..limit::CLONES + 3).map(|number| format!("/clones/{number}/lfs")).collect();
+        let paths: Vec<String> = (0..CLONES + 3).map(|number| format!("/clones/{number}/lfs")).collect();
         for (number, path) in paths.iter().enumerate() {
             clones.remember(Path::new(path));
             age(&clones, path, 10 * number as u64 + 10);
         }
-        let expected: Vec<PathBuf> = paths[..limit::CLONES].iter().map(PathBuf::from).collect();
+        let expected: Vec<PathBuf> = paths[..CLONES].iter().map(PathBuf::from).collect();
         assert_eq!(clones.list(), expected);
-        assert_eq!(fs::read_dir(clones.folder.as_ref().unwrap()).unwrap().count(), limit::CLONES);
-        age(&clones, &paths[0], limit::CLONE_SECONDS + 10);
+        assert_eq!(fs::read_dir(clones.folder.as_ref().unwrap()).unwrap().count(), CLONES);
+        age(&clones, &paths[0], CLONE_SECONDS + 10);
         clones.forget(Path::new(&paths[1]));
         clones.remember(Path::new(&paths[3]));
         assert_eq!(clones.list()[..3], [&expected[3], &expected[2], &expected[4]].map(PathBuf::clone));

@@ -12,8 +12,16 @@ use super::metadata_cache;
 use crate::error::{Error, Result};
 use crate::format::block::{SUMMARY_WIDTH, Summary};
 use crate::id::{BlockId, StoreId};
-use crate::limit;
 use crate::regular_file::{self, Links};
+use crate::units::MIB;
+
+/// Most bytes of the directory and seek table of a block in a journal. A push uses no block with more.
+const DIRECTORY_READ_BYTES: u64 = MIB as u64;
+/// Most bytes of block directories that are read for a journal. A push of some 50 GB that doesn't shrink
+/// leaves so many.
+const JOURNAL_BYTES: u64 = 128 * MIB as u64;
+/// Time for which entries of a journal are used. After it, a collector may have deleted their blocks.
+pub(crate) const JOURNAL_SECONDS: u64 = 3 * 24 * 60 * 60;
 
 /// The journal's folder. It has one file for each block, with the block's name. The file holds the block's
 /// summary. Any number of processes may write, read and remove the same entries at the same time.
@@ -56,7 +64,7 @@ impl Journal {
         }
     }
 
-    /// Reads the entries, newest first, until their directories have [`limit::JOURNAL_BYTES`]. Removes
+    /// Reads the entries, newest first, until their directories have [`JOURNAL_BYTES`]. Removes
     /// entries that are too old or damaged, and files that killed processes have left.
     pub fn read(&self) -> Vec<Summary> {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else {
@@ -64,7 +72,7 @@ impl Journal {
         };
         let mut files: Vec<_> = listed.flatten().filter_map(|file| fresh(&file)).collect();
         files.sort_by(|a, b| b.cmp(a));
-        let (mut entries, mut left) = (Vec::new(), limit::JOURNAL_BYTES);
+        let (mut entries, mut left) = (Vec::new(), JOURNAL_BYTES);
         for (_, block, path) in files {
             match read_entry(&path, &block) {
                 Ok(Some(entry)) => match left.checked_sub(entry.directory_bytes()) {
@@ -90,7 +98,7 @@ fn fresh(file: &DirEntry) -> Option<(SystemTime, BlockId, PathBuf)> {
     // the metadata of the file itself, because links are not followed
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let modified = metadata.modified().ok()?;
-    if modified.elapsed().unwrap_or_default() > Duration::from_secs(limit::JOURNAL_SECONDS) {
+    if modified.elapsed().unwrap_or_default() > Duration::from_secs(JOURNAL_SECONDS) {
         let _ = fs::remove_file(file.path());
         return None;
     }
@@ -106,7 +114,7 @@ fn read_entry(path: &Path, block: &BlockId) -> Result<Option<Summary>> {
     };
     let entry = Summary::parse(&bytes)?;
     match entry.id == *block {
-        true if entry.directory_bytes() <= limit::DIRECTORY_READ_BYTES => Ok(Some(entry)),
+        true if entry.directory_bytes() <= DIRECTORY_READ_BYTES => Ok(Some(entry)),
         true => Err(Error::corrupt("its directory is too large")),
         false => Err(Error::corrupt("it is another block's")),
     }
@@ -119,6 +127,7 @@ mod tests {
     use super::*;
     use crate::format::block::{Builder, Chunk};
     use crate::format::frame::Encoder;
+    use crate::format::limits;
     use crate::id::{ChunkId, Nonce};
 
     fn block(number: u8) -> Summary {
@@ -164,7 +173,7 @@ mod tests {
         blocks.iter().for_each(|block| journal.note(block));
         let path = |number: usize| path(&journal, &blocks[number]);
         let bytes = fs::read(path(1)).unwrap();
-        age(&path(0), limit::JOURNAL_SECONDS + 10);
+        age(&path(0), JOURNAL_SECONDS + 10);
         fs::write(path(1), &bytes[..bytes.len() / 2]).unwrap();
         fs::write(path(2), b"").unwrap();
         // the name, and where the directory begins
@@ -178,7 +187,7 @@ mod tests {
         endless.set_len(1 << 40).unwrap();
         let killed = path(0).with_file_name(".tmpab12");
         fs::write(&killed, &bytes).unwrap();
-        age(&killed, limit::JOURNAL_SECONDS + 10);
+        age(&killed, JOURNAL_SECONDS + 10);
         #[cfg(unix)]
         {
             fs::remove_file(path(7)).unwrap();
@@ -228,6 +237,6 @@ mod tests {
     fn the_directory_of_the_largest_block_is_read() {
         // each chunk in a frame of its own
         let listed = crate::format::block::CHUNK_WIDTH + crate::format::block::FRAME_WIDTH + 8;
-        assert!((limit::BLOCK_CHUNKS * listed + 4096) as u64 <= limit::DIRECTORY_READ_BYTES);
+        assert!((limits::BLOCK_CHUNKS * listed + 4096) as u64 <= DIRECTORY_READ_BYTES);
     }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::id::Oid;
-use crate::limit;
+
+/// Most folders of git-lfs's objects that are looked through, the last changed ones.
+const OBJECT_FOLDERS: usize = 4096;
 
 /// An object in a folder of git-lfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub fn newest(objects: &Path, at_least_bytes: u64, count: usize) -> Vec<Object> 
     let firsts = folders(objects).into_iter();
     let mut seconds: Vec<(SystemTime, PathBuf)> = firsts.flat_map(|(_, first)| folders(&first)).collect();
     seconds.sort_by(|a, b| b.cmp(a));
-    seconds.truncate(limit::OBJECT_FOLDERS);
+    seconds.truncate(OBJECT_FOLDERS);
     let files = seconds.iter().flat_map(|(_, folder)| entries(folder));
     let mut found: Vec<(SystemTime, Object)> = files.filter_map(object).collect();
     found.retain(|(_, object)| object.size_bytes >= at_least_bytes);

@@ -1,10 +1,32 @@
 //! The system's limits for this user: processes, open files, memory. A limit is `None` if the system doesn't
 //! report it.
 
+use crate::units::MIB;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::limit;
+/// Most processes and threads for an agent: a shell, three threads of its own, one of the coordinator, and
+/// one of git-lfs. This last one waits for the end of the agent.
+const PROCESSES_OF_AGENT: u64 = 6;
+/// Processes and threads of git, git-lfs and the coordinator.
+const PROCESSES_BESIDE_AGENTS: u64 = 60;
+/// Files that git-lfs has open for an agent.
+const FILES_OF_AGENT: u64 = 4;
+/// Files that git-lfs has open beside those for agents.
+const FILES_BESIDE_AGENTS: u64 = 56;
+/// Memory of an agent and its shell that they share with no other process.
+const MEMORY_OF_AGENT_BYTES: u64 = 3 * MIB as u64;
+/// Memory beside that of the agents: git, git-lfs, and the coordinator with the least memory that it can work
+/// with.
+const MEMORY_BESIDE_AGENTS_BYTES: u64 = 256 * MIB as u64;
+/// Address space that git-lfs takes for each agent: the stack of a thread that waits for the end of the
+/// agent.
+const ADDRESSES_OF_AGENT: u64 = 9 * MIB as u64;
+/// Address space beside that for agents.
+const ADDRESSES_BESIDE_AGENTS: u64 = 880 * MIB as u64;
+/// Most files and connections that an agent opens, if the system allows it. Some systems refuse more, even if
+/// they report a higher limit.
+pub(crate) const OPEN_FILES: u64 = 10_240;
 
 /// A limit, and its name for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +78,10 @@ pub fn agents(wanted: u32) -> Option<(u32, Limit)> {
         (fits < u64::from(wanted)).then_some((fits.max(1) as u32, limit))
     };
     let all = [
-        fits(processes(), limit::PROCESSES_BESIDE_AGENTS, limit::PROCESSES_OF_AGENT),
-        fits(open_files(), limit::FILES_BESIDE_AGENTS, limit::FILES_OF_AGENT),
-        fits(common_memory(), limit::MEMORY_BESIDE_AGENTS_BYTES, limit::MEMORY_OF_AGENT_BYTES),
-        fits(address_space(), limit::ADDRESSES_BESIDE_AGENTS, limit::ADDRESSES_OF_AGENT),
+        fits(processes(), PROCESSES_BESIDE_AGENTS, PROCESSES_OF_AGENT),
+        fits(open_files(), FILES_BESIDE_AGENTS, FILES_OF_AGENT),
+        fits(common_memory(), MEMORY_BESIDE_AGENTS_BYTES, MEMORY_OF_AGENT_BYTES),
+        fits(address_space(), ADDRESSES_BESIDE_AGENTS, ADDRESSES_OF_AGENT),
     ];
     all.into_iter().flatten().min_by_key(|(fits, _)| *fits)
 }

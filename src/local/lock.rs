@@ -6,8 +6,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-use crate::limit;
 use crate::regular_file::{self, Links};
+
+/// Tries to lock the file at a path, where others may put another file there meanwhile.
+const LOCK_TRIES: usize = 10;
+/// Age from which a file in the making counts as abandoned, where nothing can be locked.
+pub(crate) const UNLOCKED_STALE_SECONDS: u64 = 24 * 60 * 60;
 
 /// The result of trying to lock a file.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ fn try_lock_while(
     path: &Path,
     is_at: impl Fn(&File, &Path) -> bool,
 ) -> io::Result<Attempt> {
-    for _ in 0..limit::LOCK_TRIES {
+    for _ in 0..LOCK_TRIES {
         let file = regular_file::open_with(options, path, Links::Refused)?;
         match file.try_lock() {
             Ok(()) => {}

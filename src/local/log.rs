@@ -15,10 +15,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::{Error, Result};
-use crate::limit;
 use crate::modes::Modes;
 use crate::regular_file::{self, Links};
 use crate::text;
+use crate::units::MIB;
+
+/// Size beyond which the agent's log is rotated. One older file is kept.
+const LOG_BYTES: u64 = MIB as u64;
 
 /// The variable that sets how much is logged, in tracing's syntax (`debug`, `git_lfs_cdc=trace`).
 pub const LEVEL_VARIABLE: &str = "GIT_LFS_CDC_LOG";
@@ -93,10 +96,10 @@ impl LogFile {
     /// Begins a new file if this one is full. The agents of one command share the file, and one of them
     /// renames it. The others still have the old file open. They notice its size and open the new one.
     fn rotate(&mut self) -> io::Result<()> {
-        if self.file.metadata()?.len() < limit::LOG_BYTES {
+        if self.file.metadata()?.len() < LOG_BYTES {
             return Ok(());
         }
-        if fs::metadata(&self.path).is_ok_and(|m| m.len() >= limit::LOG_BYTES) {
+        if fs::metadata(&self.path).is_ok_and(|m| m.len() >= LOG_BYTES) {
             fs::rename(&self.path, self.path.with_extension("old"))?;
         }
         *self = Self::open(self.path.clone(), self.modes)?;
@@ -182,12 +185,12 @@ mod tests {
             .map(|_| LogWriter(Arc::new(Mutex::new(LogFile::open(path.clone(), Modes::default()).unwrap()))))
             .collect();
         let line = [b'x'; 1024];
-        for _ in 0..2 * limit::LOG_BYTES / 1024 {
+        for _ in 0..2 * LOG_BYTES / 1024 {
             writers.iter_mut().for_each(|w| w.write_all(&line).unwrap());
         }
         let sizes: Vec<u64> =
             fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(sizes.len(), 2);
-        assert!(sizes.iter().all(|s| *s <= limit::LOG_BYTES + 1024), "{sizes:?}");
+        assert!(sizes.iter().all(|s| *s <= LOG_BYTES + 1024), "{sizes:?}");
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::cache_admin;
 use super::quota::listed;
 use crate::error::{Error, Result};
+use crate::format::limits;
 use crate::id::{ContentHash, StoreId};
-use crate::limit;
 use crate::regular_file::{self, Links};
 
 /// The kinds of metadata that are copied.
@@ -38,9 +38,9 @@ impl Kept {
     /// Returns the most bytes that a copy may have.
     fn most_bytes(self) -> u64 {
         let most = match self {
-            Self::Index => limit::SEGMENT_READ_BYTES,
-            Self::Shards => limit::SHARD_READ_BYTES,
-            Self::Condemned => limit::CONDEMNED_READ_BYTES,
+            Self::Index => limits::SEGMENT_READ_BYTES,
+            Self::Shards => limits::SHARD_READ_BYTES,
+            Self::Condemned => limits::CONDEMNED_READ_BYTES,
         };
         most as u64
     }

@@ -15,7 +15,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::lock::{self, Attempt};
 use crate::error::{Error, Kind, Result};
-use crate::limit;
+use crate::local::lock::UNLOCKED_STALE_SECONDS;
+use crate::units::{KIB, MIB};
+
+/// Bytes of a page of a file system. File systems give out whole pages.
+const CACHE_PAGE_BYTES: u64 = 4096;
+/// Least bytes that a kept range counts, so that there are never many: some 65,000 in the default size.
+const CACHE_RANGE_COST_BYTES: u64 = 64 * KIB as u64;
+/// One part in this many of the room becomes free when ranges are removed, so that the next removal is not
+/// soon.
+const CACHE_SLACK_SHARE: u64 = 16;
+/// One part in this many of a disk stays free of kept ranges.
+const CACHE_RESERVE_SHARE: u64 = 20;
+/// Most bytes that stay free of kept ranges on a disk.
+const CACHE_RESERVE_AT_MOST_BYTES: u64 = 2 * 1024 * MIB as u64;
+/// Bytes of kept ranges that are removed at a time for objects, where the disk is full. If one part in
+/// [`CACHE_SLACK_SHARE`] is more, that much is removed.
+pub(crate) const CACHE_GIVES_WAY_BYTES: u64 = 8 * MIB as u64;
+/// Longest wait for the lock of other processes that make room there.
+const CACHE_LOCK_MS: u64 = 1000;
 
 /// The folder of kept ranges, in the cache folder of a store.
 pub const RANGES: &str = "ranges";
@@ -44,7 +62,7 @@ struct Entry {
 
 /// Returns the bytes that a file of `bytes` counts as.
 pub fn cost_bytes(bytes: u64) -> u64 {
-    bytes.next_multiple_of(limit::CACHE_PAGE_BYTES).max(limit::CACHE_RANGE_COST_BYTES)
+    bytes.next_multiple_of(CACHE_PAGE_BYTES).max(CACHE_RANGE_COST_BYTES)
 }
 
 impl Room {
@@ -103,7 +121,7 @@ impl Room {
         let mut ledger = self.lock()?;
         let entries = self.entries();
         let before = total(&entries);
-        let part = (before / limit::CACHE_SLACK_SHARE).max(limit::CACHE_GIVES_WAY_BYTES);
+        let part = (before / CACHE_SLACK_SHARE).max(CACHE_GIVES_WAY_BYTES);
         let total = evict(entries, before.saturating_sub(part));
         ledger.write(total).map_err(failed)?;
         Ok(before - total)
@@ -135,7 +153,7 @@ impl Room {
                 }
                 Attempt::Taken => {}
             }
-            if begun.elapsed() > Duration::from_millis(limit::CACHE_LOCK_MS) {
+            if begun.elapsed() > Duration::from_millis(CACHE_LOCK_MS) {
                 return Err(Error::busy(format!("{} is locked by another process", path.display())));
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -164,15 +182,15 @@ impl Room {
         if total + cost_bytes <= allowed {
             return Ok((total, allowed));
         }
-        let target = (allowed - allowed / limit::CACHE_SLACK_SHARE).saturating_sub(cost_bytes);
+        let target = (allowed - allowed / CACHE_SLACK_SHARE).saturating_sub(cost_bytes);
         Ok((evict(entries, target), allowed))
     }
 
     /// Returns the bytes that may be kept if `total` is kept now. A reserve of the disk stays free.
     fn allowed(&self, total: u64) -> io::Result<u64> {
         let disk = fs4::statvfs(&self.root)?;
-        let reserve = disk.total_space() / limit::CACHE_RESERVE_SHARE;
-        let reserve = reserve.min(limit::CACHE_RESERVE_AT_MOST_BYTES);
+        let reserve = disk.total_space() / CACHE_RESERVE_SHARE;
+        let reserve = reserve.min(CACHE_RESERVE_AT_MOST_BYTES);
         Ok(self.most_bytes.min(total.saturating_add(disk.available_space()).saturating_sub(reserve)))
     }
 
@@ -241,7 +259,7 @@ fn is_abandoned(path: &Path, written: SystemTime) -> bool {
     match lock::try_lock(File::options().read(true).write(true), path) {
         Ok(Attempt::Held(_)) => true,
         Ok(Attempt::NoLocks(_)) => {
-            written.elapsed().unwrap_or_default() >= Duration::from_secs(limit::UNLOCKED_STALE_SECONDS)
+            written.elapsed().unwrap_or_default() >= Duration::from_secs(UNLOCKED_STALE_SECONDS)
         }
         Ok(Attempt::Taken) | Err(_) => false,
     }

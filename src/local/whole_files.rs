@@ -9,8 +9,12 @@ use std::time::Duration;
 use super::clones::Clones;
 use super::lfs_objects;
 use crate::id::Oid;
-use crate::limit;
 use crate::threads;
+
+/// Most folders of one source: as many repositories of a Hugging Face cache.
+const SOURCE_FOLDERS: usize = 1000;
+/// Time in which a source has to answer, or it is skipped. Its file server may be gone.
+const SOURCES_MS: u64 = 5000;
 
 /// The layout of the files in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ impl Sources {
         }
         let mut sources = Self::default();
         loop {
-            match received.recv_timeout(Duration::from_millis(limit::SOURCES_MS)) {
+            match received.recv_timeout(Duration::from_millis(SOURCES_MS)) {
                 Ok((folders, clone)) => {
                     sources.folders.extend(folders);
                     sources.clones.extend(clone);
@@ -139,13 +143,13 @@ fn folders_of(place: &Path) -> Vec<Folder> {
     let blobs = repositories.map(|repository| repository.path()).chain([place.to_owned()]);
     folders.extend(blobs.map(|repository| folder(repository.join("blobs"), Layout::Flat)));
     folders.retain(|folder| folder.path.is_dir());
-    if folders.len() > limit::SOURCE_FOLDERS {
+    if folders.len() > SOURCE_FOLDERS {
         tracing::warn!(
             "the source {} has more than {} folders: the others are not used",
             place.display(),
-            limit::SOURCE_FOLDERS
+            SOURCE_FOLDERS
         );
-        folders.truncate(limit::SOURCE_FOLDERS);
+        folders.truncate(SOURCE_FOLDERS);
     }
     tracing::debug!("source {}: {} folders", place.display(), folders.len());
     folders

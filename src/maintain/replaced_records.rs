@@ -13,12 +13,20 @@ use crate::format::inline::CarriedName;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::Segment;
 use crate::id::{BlockId, ContentHash, Oid, SegmentId};
+use crate::index::cached_reads::COPIES_IN_FLIGHT;
 use crate::index::condemned::CondemnedNames;
 use crate::index::{Found, Index, Standing};
-use crate::limit;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 use crate::threads;
+use crate::units::MIB;
+
+/// Replaced segments that a check of the index reads for each segment that replaces others.
+pub(crate) const REPLACED_CHECKED: usize = 4;
+/// Most bytes of a replaced segment that such a check reads.
+const REPLACED_CHECKED_BYTES: u64 = MIB as u64;
+/// Records of each replaced segment that such a check looks for.
+const RECORDS_CHECKED: usize = 4;
 
 /// Fails if `find` misses a record of a replaced segment. A condemned record may be missing, because a
 /// collector drops it and no push relies on it. At most `most` records are looked for, evenly spread.
@@ -66,7 +74,7 @@ pub(crate) fn look(
     condemned: &CondemnedNames,
 ) -> Result<Vec<Error>> {
     let mut findings = Vec::new();
-    for part in chosen(index).chunks(limit::COPIES_IN_FLIGHT) {
+    for part in chosen(index).chunks(COPIES_IN_FLIGHT) {
         let checked: Vec<Result<()>> = std::thread::scope(|scope| {
             let begin = |replaced| {
                 let work = move || check(store, cache, replaced, condemned);
@@ -98,8 +106,7 @@ struct Replaced {
 /// Chooses, for each segment that replaces others, the newest and the oldest of these and some between them.
 fn chosen(index: &Index) -> Vec<Replaced> {
     let mut replaced = index.replaced_by();
-    let is_small =
-        |id: &SegmentId| index.listed().get(id).is_some_and(|b| *b <= limit::REPLACED_CHECKED_BYTES);
+    let is_small = |id: &SegmentId| index.listed().get(id).is_some_and(|b| *b <= REPLACED_CHECKED_BYTES);
     replaced.retain(|id, _| is_small(id));
     let mut chosen = BTreeMap::new();
     for segment in index.segments() {
@@ -107,7 +114,7 @@ fn chosen(index: &Index) -> Vec<Replaced> {
         named.retain(|id| replaced.contains_key(id));
         named.sort();
         let last = named.len().saturating_sub(1);
-        let spread = (0..limit::REPLACED_CHECKED).map(|n| n * last / (limit::REPLACED_CHECKED - 1));
+        let spread = (0..REPLACED_CHECKED).map(|n| n * last / (REPLACED_CHECKED - 1));
         let spread = spread.filter_map(|place| named.get(place));
         chosen.extend(spread.filter_map(|id| Some((*id, replaced.get(id)?.clone()))));
     }
@@ -137,7 +144,7 @@ fn check(
         let found = by.iter().map(|segment| segment.find(store, cache, oid));
         Ok(found.collect::<Result<Vec<_>>>()?.concat())
     };
-    check_said(&segment, limit::RECORDS_CHECKED, find, condemned).map_err(hidden)?;
+    check_said(&segment, RECORDS_CHECKED, find, condemned).map_err(hidden)?;
     for (name, bytes) in segment.carried() {
         if let CarriedName::Block(block) = name
             && !condemned.has_block(&block)

@@ -11,9 +11,12 @@ use crate::format::shard::Shard;
 use crate::id::BlockId;
 use crate::index::Index;
 use crate::index::cached_reads::{shard_copies, skip_shard};
-use crate::limit;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
+use crate::units::MIB;
+
+/// Most bytes of all shards of a store for which `stats` reads them to count delta frames.
+const STATS_SHARDS_BYTES: u64 = 256 * MIB as u64;
 
 /// The figures of a store. The names are part of the command line's contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -100,7 +103,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
     stats.metadata_bytes_per_chunk = ratio(directories + shard_bytes - recipes, stats.chunks);
     stats.metadata_bytes_per_term = ratio(recipes + segment_bytes, stats.terms);
     stats.delta_blocks = dependent.len() as u64;
-    if shard_bytes <= limit::STATS_SHARDS_BYTES || dependent.is_empty() {
+    if shard_bytes <= STATS_SHARDS_BYTES || dependent.is_empty() {
         let deltas = count_deltas((store, &cache), dependent, shards.into_values())?;
         stats.delta_frames = Some(deltas.frames);
         stats.delta_content_bytes = Some(deltas.content_bytes);

@@ -12,8 +12,8 @@ use super::files::Files;
 use super::{Moved, Pending, Place, Store, layout, stopped};
 use crate::error::{Error, Kind, Result};
 use crate::format::inline::CarriedName;
+use crate::format::limits;
 use crate::id::{BlockId, SegmentId, ShardId};
-use crate::limit;
 
 /// A file that stands inside a segment. The segment is small, so each reader of the index has these bytes.
 /// They match the file's name.
@@ -75,7 +75,7 @@ impl Store {
     pub fn get_shard(&self, id: &ShardId, size_bytes: u32) -> Pending<'_, Bytes> {
         match self.in_segment(CarriedName::Shard(*id)) {
             Some(InSegment { bytes, .. }) => self.begin(async move { Ok(bytes) }),
-            None => self.get(layout::shard(id), size_bytes.into(), limit::SHARD_READ_BYTES),
+            None => self.get(layout::shard(id), size_bytes.into(), limits::SHARD_READ_BYTES),
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{Kind, Result};
 use crate::format::store_json::StoreDescription;
-use crate::limit;
+use crate::store::files::FREE_NAMES_CALLED_TAKEN;
 
 /// The options of a new store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -140,7 +140,7 @@ async fn put_description(files: &Files, description: &StoreDescription) -> Resul
         }
         let is_without_links = matches!(&files.place, Place::Directory(_));
         untrue += usize::from(is_taken(&error));
-        let is_refused = may_refuse_conditions(&error) || untrue == limit::FREE_NAMES_CALLED_TAKEN;
+        let is_refused = may_refuse_conditions(&error) || untrue == FREE_NAMES_CALLED_TAKEN;
         if mode == PutMode::Create && (is_without_links || is_refused) {
             // some file systems have no hard links; reading back decides between two processes that write at
             // once

@@ -13,7 +13,10 @@ use super::retry::Retry;
 use super::{Moved, Pending, Place, Store, layout};
 use crate::error::Result;
 use crate::id::{BlockId, ContentHash, SegmentId, ShardId};
-use crate::limit;
+use crate::store::io_profile::NETWORK_FETCH_BYTES;
+
+/// Files that are deleted at a time.
+const DELETES_IN_FLIGHT: usize = 32;
 
 impl Store {
     /// Removes index segments. A segment that is gone already is no error. When this returns, the removal is
@@ -36,7 +39,7 @@ impl Store {
         let files = &self.files;
         let removed = futures::stream::iter(paths)
             .map(|path| async move { files.remove(&path).await })
-            .buffer_unordered(limit::DELETES_IN_FLIGHT)
+            .buffer_unordered(DELETES_IN_FLIGHT)
             .try_collect::<()>();
         self.runtime.block_on(removed)?;
         if let Place::Directory(place) = &files.place {
@@ -77,7 +80,7 @@ impl Files {
     async fn hash(&self, path: &Path, size_bytes: u64, moved: &Moved) -> Result<ContentHash> {
         let (mut hasher, mut buffer, mut start) = (blake3::Hasher::new(), Vec::new(), 0);
         while start < size_bytes {
-            let end = size_bytes.min(start + u64::from(limit::NETWORK_FETCH_BYTES));
+            let end = size_bytes.min(start + u64::from(NETWORK_FETCH_BYTES));
             buffer = self.get_range(path, start..end, buffer, &Moved::default()).await?;
             hasher.update(&buffer);
             moved.reached(end);

@@ -17,7 +17,18 @@ use object_store::{
 use super::retry::Retry;
 use super::{Moved, Place, directory, network};
 use crate::error::{Error, Kind, Result};
-use crate::limit;
+use crate::regular_file::READ_BYTES;
+use crate::units::{KIB, MIB};
+
+/// Bytes that are handed to a connection at a time.
+pub(crate) const SEND_BYTES: usize = 64 * KIB;
+/// Bytes of a part of a block that is stored in parts.
+const PART_BYTES: usize = 8 * MIB;
+/// Broken PUTs of a block after which it is stored in parts.
+const BROKEN_PUTS: usize = 2;
+/// Free names that a service may call taken before it is written to without conditions. Once or twice it may
+/// say so because it still carries out a lost request.
+pub(crate) const FREE_NAMES_CALLED_TAKEN: usize = 3;
 
 /// The files of a store.
 #[derive(Clone)]
@@ -91,7 +102,7 @@ impl Files {
         let mut is_first = true;
         loop {
             if let Some((network, way)) = &parts
-                && (broken >= limit::BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))
+                && (broken >= BROKEN_PUTS || network.prefers_parts.load(Ordering::Relaxed))
             {
                 match self.put_in_parts(network, way, path, &payload, moved).await {
                     // an access key that must not overwrite may be denied this too
@@ -130,7 +141,7 @@ impl Files {
                     }
                     Err(ObjectError::NotFound { .. }) if is_taken(&error) => {
                         untrue += 1;
-                        if untrue == limit::FREE_NAMES_CALLED_TAKEN {
+                        if untrue == FREE_NAMES_CALLED_TAKEN {
                             // no other process uses the name
                             mode = PutMode::Overwrite;
                             continue;
@@ -174,7 +185,7 @@ impl Files {
     /// Returns the service that stores a file of this size in parts, if there is one.
     fn in_parts(&self, size_bytes: u64) -> Option<(Arc<network::Place>, Arc<dyn network::Service>)> {
         let Place::Network(network) = &self.place else { return None };
-        let way = network.parts.clone().filter(|_| size_bytes > limit::PART_BYTES as u64)?;
+        let way = network.parts.clone().filter(|_| size_bytes > PART_BYTES as u64)?;
         Some((network.clone(), way))
     }
 
@@ -199,8 +210,8 @@ impl Files {
             }
         };
         let mut stored = Vec::new();
-        for (number, part) in divide(payload, limit::PART_BYTES).into_iter().enumerate() {
-            moved.reached((number * limit::PART_BYTES) as u64);
+        for (number, part) in divide(payload, PART_BYTES).into_iter().enumerate() {
+            moved.reached((number * PART_BYTES) as u64);
             let mut retry = Retry::new(&self.place, format!("writing part {number} of {path}"));
             stored.push(loop {
                 match way.put_part(&full, &id, number, part.clone()).await {
@@ -248,7 +259,7 @@ impl Files {
                             .map(Bytes::from);
                     }
                     GetResultPayload::Stream(stream) => {
-                        let mut buffer = Vec::with_capacity(most.min(limit::READ_BYTES as u64) as usize);
+                        let mut buffer = Vec::with_capacity(most.min(READ_BYTES as u64) as usize);
                         match collect(stream, &mut buffer, most, &Moved::default()).await {
                             Ok(()) if size.is(buffer.len() as u64) => return Ok(buffer.into()),
                             Ok(()) => return Err(self.has_other_size(path, buffer.len() as u64, size)),
@@ -326,7 +337,7 @@ impl Files {
                     let before = buffer.len();
                     let read = collect(stream, &mut buffer, range.end - range.start, moved).await;
                     // with a few bytes each time, the tries would never end
-                    if buffer.len() - before >= limit::SEND_BYTES {
+                    if buffer.len() - before >= SEND_BYTES {
                         retry.progressed();
                     }
                     if let Err(error) = read {

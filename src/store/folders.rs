@@ -12,8 +12,8 @@ use super::directory::{Place, set_folder_mode};
 use super::layout;
 use super::local_files::read_at_most;
 use crate::error::{Error, Kind, Result};
+use crate::format::limits;
 use crate::format::store_json::StoreDescription;
-use crate::limit;
 
 impl Place {
     /// Returns true if a folder of the store is there. A folder that is not there has no files. Fails if more
@@ -122,7 +122,7 @@ impl Place {
     /// Returns true if `store.json` names the store that was opened.
     fn is_still_there(&self) -> Result<bool> {
         let Some(opened) = self.description() else { return Ok(true) };
-        match read_at_most(&self.root().join(layout::STORE_JSON), limit::STORE_JSON_BYTES) {
+        match read_at_most(&self.root().join(layout::STORE_JSON), limits::STORE_JSON_BYTES) {
             Ok(bytes) => Ok(StoreDescription::parse(&bytes)?.id == opened.id),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
             Err(e) => Err(self.unread(&e)),

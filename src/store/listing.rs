@@ -8,9 +8,17 @@ use super::files::{Files, Size};
 use super::retry::Retry;
 use super::{FirstLook, Place, layout, network};
 use crate::error::{Error, Kind, Result};
-use crate::format::manifest;
+use crate::format::{limits, manifest};
 use crate::id::{CondemnedId, SegmentId};
-use crate::limit;
+
+/// Most names in one folder of the index: a hundred commits a day for five years, with no replaced segment
+/// deleted. A push lists them all, twice. They take some 50 MB of memory. `compact` is due from
+/// 1,000 replaced segments on.
+pub(crate) const LIST_NAMES: usize = 200_000;
+/// Most pages of the listing of one folder. A page has up to 1,000 names, and may have fewer.
+const LIST_PAGES: usize = 1_000;
+/// Most names of other programs' files that are shown.
+pub(crate) const FOREIGN_NAMES: usize = 3;
 
 /// Lists index segments and condemned lists at the same time.
 pub(super) async fn look(files: &Files) -> FirstLook {
@@ -42,7 +50,7 @@ pub(super) async fn list_segments(files: &Files) -> Result<Vec<(SegmentId, u64)>
 pub(super) async fn read_manifest(files: &Files) -> Result<Vec<(SegmentId, u64)>> {
     let path = layout::manifest();
     let bytes =
-        files.get(&path, Size::AtMost(limit::MANIFEST_READ_BYTES as u64)).await.map_err(|e| {
+        files.get(&path, Size::AtMost(limits::MANIFEST_READ_BYTES as u64)).await.map_err(|e| {
             match e.kind() {
         Kind::NotFound => Error::not_found(format!("the store {} has no {path}", files.place)).remedy(
             "without it a store can't be read over HTTP; write it with `git lfs-cdc manifest BUCKET_URL`",
@@ -95,7 +103,7 @@ pub(super) async fn foreign_names(files: &Files) -> Result<Vec<String>> {
     ] {
         files
             .list(folder, |name, _| {
-                if !is_ours(name) && !name.starts_with('.') && foreign.len() < limit::FOREIGN_NAMES {
+                if !is_ours(name) && !name.starts_with('.') && foreign.len() < FOREIGN_NAMES {
                     foreign.push(format!("{folder}/{name}"));
                 }
             })
@@ -106,7 +114,7 @@ pub(super) async fn foreign_names(files: &Files) -> Result<Vec<String>> {
 
 /// Returns the error for a listing that doesn't end. A service may send one by mistake or on purpose.
 pub(super) fn endless(folder: &str) -> Error {
-    Error::corrupt(format!("the listing of {folder}/ doesn't end after {} names", limit::LIST_NAMES))
+    Error::corrupt(format!("the listing of {folder}/ doesn't end after {} names", LIST_NAMES))
         .remedy("check that this is the store that is meant; `git lfs-cdc compact` removes what was replaced")
 }
 
@@ -194,7 +202,7 @@ impl Files {
                 None => return Ok(()),
                 // the service would send the same page for ever
                 again if again == token => return Err(endless(&name)),
-                _ if folder.is_some() && (names > limit::LIST_NAMES || pages > limit::LIST_PAGES) => {
+                _ if folder.is_some() && (names > LIST_NAMES || pages > LIST_PAGES) => {
                     return Err(endless(&name));
                 }
                 next => token = next,

@@ -23,8 +23,8 @@ use tempfile::TempPath;
 use super::directory::Place;
 use crate::error::{Error, Kind};
 use crate::id::Nonce;
-use crate::limit;
 use crate::regular_file::{self, Links};
+use crate::store::listing::LIST_NAMES;
 
 const STORE: &str = "directory";
 /// The levels of folders: the root, the folders in it, and the 256 folders in two of those.
@@ -69,7 +69,7 @@ impl LocalFiles {
                         continue;
                     }
                     found.push(meta(folder.clone().join(name.as_str()), &metadata));
-                    if found.len() > limit::LIST_NAMES {
+                    if found.len() > LIST_NAMES {
                         return Err(generic(super::listing::endless(folder.as_ref())));
                     }
                 }
@@ -234,7 +234,7 @@ fn entries(folder: &FilePath) -> io::Result<Vec<(String, fs::Metadata)>> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        if entries.len() > limit::LIST_NAMES {
+        if entries.len() > LIST_NAMES {
             break;
         }
     }

@@ -10,6 +10,7 @@ mod directory;
 pub(crate) mod faulty;
 mod files;
 mod folders;
+pub mod io_profile;
 mod layout;
 mod listing;
 mod local_files;
@@ -50,10 +51,14 @@ pub use self::request::{Moved, Pending};
 use self::request::{OwnRuntime, runtime, stopped};
 pub use self::url::{SCHEME, StoreUrl, is_same_endpoint};
 use crate::error::{Error, Kind, Result};
-use crate::format::manifest;
 use crate::format::store_json::StoreDescription;
+use crate::format::{limits, manifest};
 use crate::id::{BlockId, CondemnedId, SegmentId, ShardId};
-use crate::limit;
+use crate::store::io_profile::{
+    CARRIED_BYTES, DIRECTORY_BLOCKS_IN_FLIGHT, DIRECTORY_FETCH_BYTES, DIRECTORY_FETCH_GAP_BYTES,
+    DIRECTORY_FETCHES_IN_FLIGHT, NETWORK_BLOCKS_IN_FLIGHT, NETWORK_FETCH_BYTES, NETWORK_FETCH_GAP_BYTES,
+    NETWORK_FETCHES_IN_FLIGHT, NETWORK_FIRST_BLOCK_BYTES, NETWORK_READ_AHEAD_BYTES,
+};
 
 /// An open store. Cheap to share between threads. Requests block the calling thread unless they return a
 /// [`Pending`].
@@ -131,7 +136,7 @@ impl Store {
         let carried_bytes = match &files.place {
             // a directory has no round trips to save
             Place::Directory(_) => 0,
-            Place::Network(_) => limit::CARRIED_BYTES,
+            Place::Network(_) => CARRIED_BYTES,
         };
         Self { files, runtime, description, first_look, carriers, carried_bytes }
     }
@@ -145,7 +150,7 @@ impl Store {
     /// Makes the store use small commits like a bucket.
     #[cfg(test)]
     pub(crate) fn carrying(mut self) -> Self {
-        self.carried_bytes = limit::CARRIED_BYTES;
+        self.carried_bytes = CARRIED_BYTES;
         self
     }
 
@@ -212,22 +217,22 @@ impl Store {
     pub fn reach(&self) -> Reach {
         match &self.files.place {
             Place::Directory(_) => Reach {
-                fetch_gap_bytes: limit::DIRECTORY_FETCH_GAP_BYTES,
-                fetch_bytes: limit::DIRECTORY_FETCH_BYTES,
-                fetches_in_flight: limit::DIRECTORY_FETCHES_IN_FLIGHT,
+                fetch_gap_bytes: DIRECTORY_FETCH_GAP_BYTES,
+                fetch_bytes: DIRECTORY_FETCH_BYTES,
+                fetches_in_flight: DIRECTORY_FETCHES_IN_FLIGHT,
                 // the system's own read-ahead is enough
                 read_ahead_bytes: 0,
-                blocks_in_flight: limit::DIRECTORY_BLOCKS_IN_FLIGHT,
-                first_block_bytes: limit::BLOCK_BYTES,
+                blocks_in_flight: DIRECTORY_BLOCKS_IN_FLIGHT,
+                first_block_bytes: limits::BLOCK_BYTES,
                 carried_bytes: self.carried_bytes,
             },
             Place::Network(_) => Reach {
-                fetch_gap_bytes: limit::NETWORK_FETCH_GAP_BYTES,
-                fetch_bytes: limit::NETWORK_FETCH_BYTES,
-                fetches_in_flight: limit::NETWORK_FETCHES_IN_FLIGHT,
-                read_ahead_bytes: limit::NETWORK_READ_AHEAD_BYTES,
-                blocks_in_flight: limit::NETWORK_BLOCKS_IN_FLIGHT,
-                first_block_bytes: limit::NETWORK_FIRST_BLOCK_BYTES,
+                fetch_gap_bytes: NETWORK_FETCH_GAP_BYTES,
+                fetch_bytes: NETWORK_FETCH_BYTES,
+                fetches_in_flight: NETWORK_FETCHES_IN_FLIGHT,
+                read_ahead_bytes: NETWORK_READ_AHEAD_BYTES,
+                blocks_in_flight: NETWORK_BLOCKS_IN_FLIGHT,
+                first_block_bytes: NETWORK_FIRST_BLOCK_BYTES,
                 carried_bytes: self.carried_bytes,
             },
         }
@@ -311,7 +316,7 @@ impl Store {
 
     /// Begins to read a whole index segment. `size_bytes` is the size in the store's listing.
     pub fn get_segment(&self, id: &SegmentId, size_bytes: u64) -> Pending<'_, Bytes> {
-        self.get(layout::segment(id), size_bytes, limit::SEGMENT_READ_BYTES)
+        self.get(layout::segment(id), size_bytes, limits::SEGMENT_READ_BYTES)
     }
 
     /// Begins to read a byte range of an index segment.
@@ -321,7 +326,7 @@ impl Store {
 
     /// Begins to read a whole condemned list. `size_bytes` is the size in the store's listing.
     pub fn get_condemned(&self, id: &CondemnedId, size_bytes: u64) -> Pending<'_, Bytes> {
-        self.get(layout::condemned(id), size_bytes, limit::CONDEMNED_READ_BYTES)
+        self.get(layout::condemned(id), size_bytes, limits::CONDEMNED_READ_BYTES)
     }
 
     /// Begins to read a whole file of `size_bytes`. Fails without a request if that is more than
@@ -429,7 +434,7 @@ impl Store {
 
 async fn read_description(files: &Files) -> Result<StoreDescription> {
     let bytes =
-        files.get(&Path::from(layout::STORE_JSON), Size::AtMost(limit::STORE_JSON_BYTES as u64)).await;
+        files.get(&Path::from(layout::STORE_JSON), Size::AtMost(limits::STORE_JSON_BYTES as u64)).await;
     let bytes = bytes.map_err(|e| match e.kind() {
         Kind::NotFound => files.place.no_store(),
         _ => e,

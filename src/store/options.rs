@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::limit;
+/// Time for which a failed request to a service is tried again, unless the user sets another one.
+const RETRY_SECONDS: u64 = 120;
+/// Time over which a transfer must not be slower than 512 bytes a second; otherwise it is given up.
+const STALL_SECONDS: u64 = 30;
 
 /// The person that has chosen the URL of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Default for Access {
             profile: None,
             concurrency: None,
             allow_http: false,
-            retry_time: Duration::from_secs(limit::RETRY_SECONDS),
+            retry_time: Duration::from_secs(RETRY_SECONDS),
             stall_time: None,
             sse_kms_key_id: None,
             storage_class: None,
@@ -85,7 +88,7 @@ impl Access {
     /// Returns the length of the window for stalls. A transfer is given up if too little moves within it.
     pub(super) fn stall_window(&self) -> Duration {
         let part = self.retry_time / 4;
-        let part = part.clamp(Duration::from_secs(1), Duration::from_secs(limit::STALL_SECONDS));
+        let part = part.clamp(Duration::from_secs(1), Duration::from_secs(STALL_SECONDS));
         self.stall_time.unwrap_or(part)
     }
 }

@@ -10,7 +10,7 @@ use super::retry::Retry;
 use super::{Moved, layout};
 use crate::error::{Error, Kind, Result};
 use crate::id::Nonce;
-use crate::limit;
+use crate::store::files::FREE_NAMES_CALLED_TAKEN;
 
 const CONTENT: &[u8] = b"git-lfs-cdc looks whether this can be written and read; it may be deleted";
 
@@ -94,7 +94,7 @@ pub(super) async fn refuses_conditions(files: &Files) -> Result<bool> {
         };
         let is_untrue = is_taken(&error) && matches!(files.size(&path).await, Ok(None));
         untrue += usize::from(is_untrue);
-        if may_refuse_conditions(&error) || untrue == limit::FREE_NAMES_CALLED_TAKEN {
+        if may_refuse_conditions(&error) || untrue == FREE_NAMES_CALLED_TAKEN {
             break write(PutMode::Overwrite).await.is_ok();
         }
         if !is_untrue {
@@ -121,7 +121,7 @@ async fn put(files: &Files, path: &Path, mode: PutMode) -> Result<()> {
                 return Ok(());
             }
             untrue += 1;
-            if untrue == limit::FREE_NAMES_CALLED_TAKEN {
+            if untrue == FREE_NAMES_CALLED_TAKEN {
                 return Err(files.place.explain(&doing, error));
             }
         }

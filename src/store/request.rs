@@ -9,8 +9,10 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::{Error, Result};
-use crate::limit;
 use crate::threads;
+
+/// Most requests to a folder, or for the address of a host, that are under way at a time. Each has a thread.
+const BLOCKING_REQUESTS: usize = 32;
 
 /// A runtime with an end that no thread waits for, because a write that hangs must not keep the process from
 /// ending. One thread drives it. Blocking requests have threads of their own: at least one, and more if the
@@ -32,7 +34,7 @@ impl std::ops::Deref for OwnRuntime {
 /// Starts a runtime, with all threads that it needs at least.
 pub(super) fn runtime() -> Result<OwnRuntime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().thread_name("storage").max_blocking_threads(limit::BLOCKING_REQUESTS);
+    builder.enable_all().thread_name("storage").max_blocking_threads(BLOCKING_REQUESTS);
     // the first thread stays; a request that the system refuses a thread for waits for this one
     builder.thread_keep_alive(Duration::from_secs(24 * 60 * 60));
     let runtime = builder.build().map_err(|e| Error::io("starting to talk to the store", &e))?;

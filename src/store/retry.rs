@@ -6,7 +6,13 @@ use std::time::{Duration, Instant};
 use super::Place;
 use super::network::Hope;
 use crate::error::Result;
-use crate::limit;
+
+/// Least tries of a request that takes long by itself, even if they take longer than the time for it.
+const TRIES_AT_LEAST: u32 = 3;
+/// The first pause between two tries.
+const BACKOFF_MS: u64 = 200;
+/// The longest pause between two tries, unless the service asks for more.
+const BACKOFF_MAX_MS: u64 = 10_000;
 
 /// One request and its tries.
 pub(super) struct Retry {
@@ -48,7 +54,7 @@ impl Retry {
         let spent = self.since.elapsed();
         let is_late = spent + pause > total;
         // on a slow link, one try of a large request may take longer than that
-        let is_enough = self.tries >= limit::TRIES_AT_LEAST || hope != Hope::Good;
+        let is_enough = self.tries >= TRIES_AT_LEAST || hope != Hope::Good;
         if is_late && is_enough {
             return Err(error.tried(self.tries, spent));
         }
@@ -62,8 +68,8 @@ impl Retry {
 /// Returns the pause before the next try. It doubles with each try up to a bound, and varies at random. So
 /// processes that failed together don't come back together.
 fn backoff(tries: u32) -> Duration {
-    let longest = Duration::from_millis(limit::BACKOFF_MS << tries.min(16).saturating_sub(1));
-    let longest = longest.min(Duration::from_millis(limit::BACKOFF_MAX_MS));
+    let longest = Duration::from_millis(BACKOFF_MS << tries.min(16).saturating_sub(1));
+    let longest = longest.min(Duration::from_millis(BACKOFF_MAX_MS));
     // without random numbers, the pause is the longest one
     let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
     longest.mul_f64(0.5 + share / 2.0)
@@ -75,12 +81,12 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_bound() {
-        let most = Duration::from_millis(limit::BACKOFF_MAX_MS);
+        let most = Duration::from_millis(BACKOFF_MAX_MS);
         for tries in 1..100 {
             let pause = backoff(tries);
-            assert!(pause <= most && pause >= Duration::from_millis(limit::BACKOFF_MS / 2), "{pause:?}");
+            assert!(pause <= most && pause >= Duration::from_millis(BACKOFF_MS / 2), "{pause:?}");
         }
-        assert!(backoff(1) <= Duration::from_millis(limit::BACKOFF_MS));
+        assert!(backoff(1) <= Duration::from_millis(BACKOFF_MS));
         assert!(backoff(60) >= most / 2);
     }
 }

@@ -10,7 +10,7 @@ use super::misspelt::{NO_SECRETS, has_user, misspelt};
 use super::names;
 use super::network::endpoint;
 use crate::error::{Error, Result};
-use crate::limit;
+use crate::format::limits;
 
 /// The prefix by which git-lfs recognises URLs for this agent.
 pub const SCHEME: &str = "cdc::";
@@ -289,13 +289,13 @@ impl Target {
 /// Fails unless a repository's name is one line of readable characters, and not too long.
 fn check_repository(name: &str) -> Result<String> {
     let sound = !name.is_empty()
-        && name.len() <= limit::REPOSITORY_NAME_BYTES
+        && name.len() <= limits::REPOSITORY_NAME_BYTES
         && !name.contains(|c: char| c.is_control() || c.is_whitespace());
     if sound {
         return Ok(name.to_owned());
     }
     Err(Error::invalid(format!("{name:?} can't be a repository's name"))
-        .remedy(format!("take 1 to {} characters without spaces", limit::REPOSITORY_NAME_BYTES)))
+        .remedy(format!("take 1 to {} characters without spaces", limits::REPOSITORY_NAME_BYTES)))
 }
 
 impl fmt::Display for Target {

@@ -16,10 +16,16 @@ use std::time::{Duration, Instant};
 use super::stall_log::Silence;
 use crate::error::{Error, Result};
 use crate::id::Oid;
-use crate::limit;
-use crate::progress::Progress;
+use crate::progress::{PROGRESS_INTERVAL_MS, Progress};
 use crate::regular_file;
 use crate::regular_file::Links;
+
+/// Time for which objects wait for others to share a commit, beyond the cost of a commit.
+const GROUP_WAIT_MS: u64 = 200;
+/// A batch closes when no new object came for the cost of a commit, divided by this.
+const GROUP_QUIET_SHARE: u32 = 4;
+/// Least time without a new object before a batch closes. git-lfs starts its agents some 3 ms apart.
+const GROUP_QUIET_MS: u64 = 25;
 
 /// An object that a caller waits for.
 pub(super) struct Wanted {
@@ -135,7 +141,7 @@ impl Uploads {
                 let (oid, seconds) = (wanted.oid, lasts.as_secs());
                 tracing::info!("object {oid} waits since {seconds} s for those that are pushed before it");
             }
-            let wait = self.changed.wait_timeout(state, Duration::from_millis(limit::PROGRESS_INTERVAL_MS));
+            let wait = self.changed.wait_timeout(state, Duration::from_millis(PROGRESS_INTERVAL_MS));
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -189,7 +195,7 @@ impl Lead<'_> {
     /// complete when its first upload has waited long enough. A leader that waits lets more objects share
     /// the commit. The cost of a commit decides how long that wait pays.
     pub(super) fn next(&self, begun: Instant) -> Option<Arc<Wanted>> {
-        let longest = Duration::from_millis(limit::GROUP_WAIT_MS);
+        let longest = Duration::from_millis(GROUP_WAIT_MS);
         let mut state = self.uploads.state();
         loop {
             // no wait for the uploads that are here already
@@ -200,8 +206,8 @@ impl Lead<'_> {
             if self.taken().len() >= state.askers {
                 return None;
             }
-            let quiet = state.commit_cost / limit::GROUP_QUIET_SHARE;
-            let quiet = quiet.clamp(Duration::from_millis(limit::GROUP_QUIET_MS), longest);
+            let quiet = state.commit_cost / GROUP_QUIET_SHARE;
+            let quiet = quiet.clamp(Duration::from_millis(GROUP_QUIET_MS), longest);
             let until = last.min(state.last_came + quiet);
             let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
             let wait = self.uploads.changed.wait_timeout(state, left);

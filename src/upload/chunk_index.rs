@@ -11,7 +11,9 @@ use crate::format::delta::FrameNeeds;
 use crate::format::frame::Kind;
 use crate::format::recipe::Term;
 use crate::id::{BlockId, ChunkId};
-use crate::limit;
+
+/// Most places of a chunk in which a push looks for one that is cheap to read.
+pub(crate) const PLACES_OF_CHUNK: usize = 4;
 
 /// The place of a known chunk: the number of its block here, and the chunk's number in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +152,7 @@ impl KnownChunks {
     /// Returns the places of a chunk: only some, if there are many.
     pub(super) fn places(&self, id: &ChunkId) -> impl Iterator<Item = Place> {
         let all = self.table.iter_hash(id.word()).copied();
-        all.filter(|place| self.id_at(*place) == Some(id)).take(limit::PLACES_OF_CHUNK)
+        all.filter(|place| self.id_at(*place) == Some(id)).take(PLACES_OF_CHUNK)
     }
 
     /// Returns the needs of the delta frames in a stretch of a block.

@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 use crate::format::block::Chunk;
 use crate::format::chunking::{Suite, chunk_id};
 use crate::id::Oid;
-use crate::limit;
 use crate::parallel;
 use crate::parallel::{Results, Stopped, Work};
 use crate::progress::Progress;
+use crate::regular_file::READ_BYTES;
 
 /// The number of chunk batches that are read but not yet looked up.
 const BATCHES_IN_FLIGHT: usize = 4;
@@ -131,10 +131,10 @@ impl Cutter {
         let suite = self.suite;
         let mut rest: Vec<u8> = Vec::new();
         loop {
-            let mut bytes = Vec::with_capacity(suite.max_bytes + limit::READ_BYTES);
+            let mut bytes = Vec::with_capacity(suite.max_bytes + READ_BYTES);
             bytes.extend_from_slice(&rest);
             let fresh = rest.len();
-            let read = source.by_ref().take(limit::READ_BYTES as u64).read_to_end(&mut bytes);
+            let read = source.by_ref().take(READ_BYTES as u64).read_to_end(&mut bytes);
             let read = read.map_err(|e| Error::io("reading the object", &e));
             if let Err(e) = read.and_then(|_| object.progress.check()) {
                 return Ok(Err(e));

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::block::{Entry, Summary};
 use crate::format::condemned::CondemnedRecord;
 use crate::format::inline::{Carried, CarriedName};
+use crate::format::limits;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
@@ -20,9 +21,12 @@ use crate::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, ShardId, no
 use crate::index::Index;
 use crate::index::merge_policy::{self, OfCommit};
 use crate::index::relied::Relied;
-use crate::limit;
 use crate::local::metadata_cache::Cache;
 use crate::store::{Pending, Store};
+
+/// Most bytes of a record in a segment, with its keys. Each of its terms, with its block, takes at most as
+/// much again.
+const RECORD_BYTES: usize = 320;
 
 /// Objects that are committed together.
 #[derive(Default)]
@@ -144,10 +148,10 @@ pub(super) fn commit<'s>(
     let (entries, shards, files) = write_shards(std::mem::take(&mut change.new), &recipes)?;
     let mut small = in_flight.take_small();
     // the carried files must leave room for the segment's own data
-    let records = change.objects.iter().map(|object| (1 + object.terms.len()) * limit::RECORD_BYTES);
-    let blocks = change.blocks.iter().map(|block| limit::RECORD_BYTES + 4 * block.dependencies.len());
+    let records = change.objects.iter().map(|object| (1 + object.terms.len()) * RECORD_BYTES);
+    let blocks = change.blocks.iter().map(|block| RECORD_BYTES + 4 * block.dependencies.len());
     let said: usize = records.chain(blocks).sum();
-    let carried = match in_flight.is_empty() && said <= limit::CARRIER_BYTES / 2 {
+    let carried = match in_flight.is_empty() && said <= limits::CARRIER_BYTES / 2 {
         true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
         false => Vec::new(),
     };
@@ -192,7 +196,7 @@ pub(super) fn commit<'s>(
         carried,
     }
     .write();
-    if bytes.len() > limit::SEGMENT_READ_BYTES {
+    if bytes.len() > limits::SEGMENT_READ_BYTES {
         return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
     let OfCommit { id, bytes, is_merged } = merge_policy::segment_of((store, cache), index, commit, bytes)?;
@@ -273,7 +277,7 @@ fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec
 /// Returns the shards of the new blocks, as many as necessary, and their bytes. The first shard holds the
 /// recipes.
 fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, NewShards, Vec<Bytes>)> {
-    let groups = divide(new, limit::SHARD_CHUNKS);
+    let groups = divide(new, limits::SHARD_CHUNKS);
     let (mut entries, mut shards, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for (number, group) in groups.into_iter().enumerate() {
         let none = Recipes::default();

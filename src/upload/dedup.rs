@@ -11,10 +11,9 @@ use super::chunk_index::{KnownChunks, Place};
 use super::read_cost::Reading;
 use super::sampling::KeyChunks;
 use crate::format::block::Chunk;
-use crate::format::chunking;
 use crate::format::shard::Shard;
+use crate::format::{chunking, limits};
 use crate::id::{BlockId, ChunkId};
-use crate::limit;
 
 /// Chunks that follow each other in an object and in their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,14 +128,14 @@ impl<'k> Dedup<'k> {
             self.end_part(source);
             return None;
         }
-        let full = self.frame.content.len() + bytes.len() > limit::FRAME_CONTENT_BYTES;
+        let full = self.frame.content.len() + bytes.len() > limits::FRAME_CONTENT_BYTES;
         let closed = if full { self.close_frame() } else { None };
         let number = self.novel.len() as u32;
         self.novel.push(chunk);
         let novel = &self.novel;
         self.table.insert_unique(chunk.id.word(), number, |n| novel[*n as usize].id.word());
         if self.frame.content.is_empty() {
-            self.frame.content.reserve_exact(limit::FRAME_CONTENT_BYTES);
+            self.frame.content.reserve_exact(limits::FRAME_CONTENT_BYTES);
         }
         self.continue_part(start, bytes.len());
         self.frame.content.extend_from_slice(bytes);
@@ -222,7 +221,7 @@ impl<'k> Dedup<'k> {
 
     /// Adds a chunk to the open run, or closes that run and begins another. Returns true if it began one.
     fn continue_run(&mut self, source: Source, bytes: &[u8]) -> bool {
-        let fits = |run: &OpenRun| run.bytes + bytes.len() <= limit::TERM_CONTENT_BYTES;
+        let fits = |run: &OpenRun| run.bytes + bytes.len() <= limits::TERM_CONTENT_BYTES;
         let continues = self.run.as_ref().is_some_and(|run| run.next == source && fits(run));
         if !continues {
             self.close_run();
@@ -286,4 +285,4 @@ impl<'k> Dedup<'k> {
     }
 }
 
-const _: () = assert!(limit::TERM_CONTENT_BYTES / chunking::GEAR_16K.min_bytes < u16::MAX as usize);
+const _: () = assert!(limits::TERM_CONTENT_BYTES / chunking::GEAR_16K.min_bytes < u16::MAX as usize);

@@ -8,31 +8,41 @@ use std::sync::Arc;
 
 use super::chunk_index::{KnownChunks, Place};
 use super::dedup::{NovelFrame, Part};
+use crate::config;
 use crate::format::block::{Chunk, Summary};
 use crate::format::chunking::chunk_id;
 use crate::format::delta::{Bases, FrameNeeds, Needed, may_be_base};
+use crate::format::limits;
 use crate::format::recipe::{Term, term_checksum};
 use crate::id::{BlockId, Oid};
-use crate::index::local_file::LocalFile;
+use crate::index::local_file::{
+    LocalFile, REUSE_FAR_BYTES, REUSE_FAR_OBJECTS, REUSE_OBJECT_BYTES, REUSE_OBJECTS, REUSE_TERMS,
+};
 use crate::index::placed::{self, Placed};
 use crate::index::{Found, Index};
-use crate::limit;
 use crate::local::lfs_objects;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
+use crate::units::KIB;
+use crate::upload::chunk_index::PLACES_OF_CHUNK;
+
+/// Most objects that are tried for the base of a run, the newest first.
+const BASES_TRIED: usize = 8;
+/// Bytes around the expected place of a base in which a push also looks: some chunks.
+const DELTA_SLACK_BYTES: u64 = 32 * KIB as u64;
 
 /// The rule for storing a frame as a delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaRule {
     /// The smallest saving, in percent of the frame.
     pub saves_percent: u8,
-    /// The most delta frames that may follow on each other; at most [`limit::DELTA_DEPTH`].
+    /// The most delta frames that may follow on each other; at most [`limits::DELTA_DEPTH`].
     pub depth: u8,
 }
 
 impl Default for DeltaRule {
     fn default() -> Self {
-        Self { saves_percent: limit::DELTA_SAVES_PERCENT, depth: limit::DELTA_DEPTH }
+        Self { saves_percent: config::DELTA_SAVES_PERCENT, depth: limits::DELTA_DEPTH }
     }
 }
 
@@ -75,7 +85,7 @@ impl RunsOf {
     /// Returns a term that has the chunk: any one, if several have it.
     fn term_with(&self, chunk: u32) -> Option<usize> {
         let begun = self.runs.partition_point(|(chunks, _)| chunks.start <= chunk);
-        let near = self.runs[..begun].iter().rev().take(limit::PLACES_OF_CHUNK);
+        let near = self.runs[..begun].iter().rev().take(PLACES_OF_CHUNK);
         near.into_iter().find(|(chunks, _)| chunks.contains(&chunk)).map(|(_, term)| *term)
     }
 }
@@ -104,9 +114,9 @@ impl Candidates {
             return;
         }
         let folder = lfs_storage.join("objects");
-        let mut listed = lfs_objects::newest(&folder, limit::REUSE_OBJECT_BYTES, limit::REUSE_OBJECTS);
+        let mut listed = lfs_objects::newest(&folder, REUSE_OBJECT_BYTES, REUSE_OBJECTS);
         if index.is_far() {
-            let worth = (wanted_bytes / limit::REUSE_FAR_BYTES).min(limit::REUSE_FAR_OBJECTS);
+            let worth = (wanted_bytes / REUSE_FAR_BYTES).min(REUSE_FAR_OBJECTS);
             listed.truncate(worth as usize);
         }
         for object in listed.into_iter().rev() {
@@ -127,7 +137,7 @@ impl Candidates {
     }
 
     fn add_recipe(&mut self, file: LocalFile, blocks: Vec<BlockId>, terms: Vec<Placed>) {
-        if self.terms + terms.len() > limit::REUSE_TERMS || !self.seen.insert(file.oid) {
+        if self.terms + terms.len() > REUSE_TERMS || !self.seen.insert(file.oid) {
             return;
         }
         self.terms += terms.len();
@@ -157,7 +167,7 @@ impl Candidates {
         let mut found = FrameBases { runs: Vec::new(), needs: FrameNeeds::default(), is_guess: true };
         let likely = guess_for.and_then(|size_bytes| self.most_likely(size_bytes));
         let mut needs = Needs::default();
-        let mut left_bytes = limit::DELTA_BASE_BYTES as u64;
+        let mut left_bytes = limits::DELTA_BASE_BYTES as u64;
         for part in &frame.parts {
             let is_guess = part.before.is_none() && part.after.is_none();
             found.is_guess &= is_guess;
@@ -207,7 +217,7 @@ impl Candidates {
             let after = part.after.and_then(|after| self.find_in(known, number, after));
             Some((candidate, part.window(found, after, candidate.size_bytes)?))
         };
-        having.take(limit::BASES_TRIED).filter_map(window)
+        having.take(BASES_TRIED).filter_map(window)
     }
 
     /// Returns the place of a chunk in an object.
@@ -272,7 +282,7 @@ impl Part {
         size_bytes: u64,
     ) -> Option<Range<u64>> {
         let bytes = self.bytes.len() as u64;
-        let slack = limit::DELTA_SLACK_BYTES;
+        let slack = DELTA_SLACK_BYTES;
         let window = match (self.before, after) {
             (Some((_, 0)), Some(after)) if after.start >= neighbour.end => {
                 neighbour.end..after.start.min(neighbour.end + bytes + 2 * slack)
@@ -285,7 +295,7 @@ impl Part {
 
     /// Returns the window where only the part's place in the object is known.
     fn window_at(&self, start: u64, size_bytes: u64) -> Option<Range<u64>> {
-        let (bytes, slack) = (self.bytes.len() as u64, limit::DELTA_SLACK_BYTES);
+        let (bytes, slack) = (self.bytes.len() as u64, DELTA_SLACK_BYTES);
         within(start.saturating_sub(slack)..start + bytes + slack, size_bytes)
     }
 }
@@ -320,7 +330,8 @@ impl Needs {
                     .extend(std::iter::once(own).chain(others).map(|n| ((n.block.id, n.range.start), n)));
             }
         }
-        (all.depth <= depth.min(limit::DELTA_DEPTH) && all.frames.len() <= limit::DELTA_FRAMES).then_some(all)
+        (all.depth <= depth.min(limits::DELTA_DEPTH) && all.frames.len() <= limits::DELTA_FRAMES)
+            .then_some(all)
     }
 
     fn finish(self) -> FrameNeeds {

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use crate::format::block::Summary;
 use crate::format::delta::{FrameNeeds, Needed};
+use crate::format::limits;
 use crate::format::recipe::Term;
 use crate::format::segment::BlockEntry;
 use crate::id::BlockId;
-use crate::limit;
 
 /// Blocks with numbers, each once.
 #[derive(Default)]
@@ -74,7 +74,7 @@ pub(super) fn base_terms<'n>(
         }
     }
     let of_block = |(block, ranges): (u32, Vec<Range<u32>>)| {
-        let joined = joined(ranges, limit::TERM_FRAMES_BYTES as u32);
+        let joined = joined(ranges, limits::TERM_FRAMES_BYTES as u32);
         joined.into_iter().map(move |range| Term::of_base(block, range))
     };
     wanted.into_iter().flat_map(of_block).collect()

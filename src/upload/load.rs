@@ -12,8 +12,13 @@ use crate::format::segment::ShardEntry;
 use crate::format::shard::Shard;
 use crate::id::ShardId;
 use crate::index::cached_reads::{shard_copies, skip_shard};
-use crate::limit;
 use crate::local::metadata_cache::Kept;
+use crate::units::MIB;
+
+/// Least size of an object before which a push looks at the commits that others have made meanwhile.
+const LEARN_FILE_BYTES: u64 = MIB as u64;
+/// A push looks again after this many times the cost of its last look.
+const LEARN_INTERVAL: u32 = 10;
 
 /// The chunks that a push may deduplicate against.
 #[derive(Default)]
@@ -29,11 +34,11 @@ pub(crate) struct Learned {
 
 /// Learns the chunks that the store has, and later the chunks that other agents have committed meanwhile.
 ///
-/// It looks again only for objects of [`limit::LEARN_FILE_BYTES`] and more, and only so often that this
+/// It looks again only for objects of [`LEARN_FILE_BYTES`] and more, and only so often that this
 /// takes a small share of the time. With thousands of commits, one look costs more than a small object.
 pub(super) fn learn(engine: &Engine, view: &mut View, size_bytes: u64) -> Result<()> {
-    let worth = size_bytes >= limit::LEARN_FILE_BYTES;
-    let due = |(at, cost): (Instant, Duration)| worth && at.elapsed() >= cost * limit::LEARN_INTERVAL;
+    let worth = size_bytes >= LEARN_FILE_BYTES;
+    let due = |(at, cost): (Instant, Duration)| worth && at.elapsed() >= cost * LEARN_INTERVAL;
     if !view.learned.last.is_none_or(due) {
         return Ok(());
     }

@@ -34,13 +34,18 @@ use self::sparse::Scout;
 use crate::engine::{Engine, View};
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
+use crate::format::limits;
 use crate::id::{BlockId, Oid};
 use crate::index::Found;
-use crate::index::local_file::LocalFile;
+use crate::index::local_file::{LocalFile, REUSE_OBJECT_BYTES};
 use crate::index::relied::Relied;
-use crate::limit;
 use crate::progress::Progress;
 use crate::store::Pending;
+
+/// Bytes of a batch on their way from which objects don't wait. Beside so many, a commit costs little.
+const GROUP_BYTES: usize = limits::BLOCK_BYTES / 4 * 3;
+/// Tries of an upload. It starts again if files that it relied on were condemned meanwhile.
+const COMMIT_ATTEMPTS: usize = 5;
 
 /// Makes sure that the store has the object in the file `path`.
 ///
@@ -133,7 +138,7 @@ fn note_candidates(engine: &Engine, view: &View, committed: &[Arc<Wanted>]) {
         return;
     }
     let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
-    for wanted in committed.iter().filter(|wanted| wanted.size_bytes >= limit::REUSE_OBJECT_BYTES) {
+    for wanted in committed.iter().filter(|wanted| wanted.size_bytes >= REUSE_OBJECT_BYTES) {
         let found = view.index.find(&engine.store, &engine.cache, &wanted.oid).found;
         candidates.add(LocalFile::at(wanted.oid, wanted.size_bytes, wanted.path.clone()), found.first());
     }
@@ -238,7 +243,7 @@ fn pack_with<'e>(
         room_chunks: engine.settings.sparse_chunks().saturating_sub(known.chunks()),
     });
     let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
-    if engine.settings.delta.is_some() && first.size_bytes >= limit::REUSE_OBJECT_BYTES {
+    if engine.settings.delta.is_some() && first.size_bytes >= REUSE_OBJECT_BYTES {
         let of = (&view.index, store, &engine.cache);
         candidates.look(of, &engine.settings.lfs_storage, first.size_bytes);
     }
@@ -259,7 +264,7 @@ fn pack_with<'e>(
             return first.take();
         }
         loop {
-            let is_open = departed_bytes.load(Ordering::Relaxed) < limit::GROUP_BYTES;
+            let is_open = departed_bytes.load(Ordering::Relaxed) < GROUP_BYTES;
             let next = is_open.then(|| lead.next(begun)).flatten()?;
             if group.lacks(engine, view, &next) {
                 return Some(next);
@@ -371,14 +376,14 @@ fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec
         }
         all_sound = false;
         let oid = wanted.oid;
-        if wanted.attempts.load(Ordering::Relaxed) + 1 < limit::COMMIT_ATTEMPTS {
+        if wanted.attempts.load(Ordering::Relaxed) + 1 < COMMIT_ATTEMPTS {
             tracing::warn!(
                 "object {oid}: what it relied on was condemned meanwhile, is lost or too old; uploading again"
             );
             lead.again(&wanted);
             continue;
         }
-        let times = limit::COMMIT_ATTEMPTS;
+        let times = COMMIT_ATTEMPTS;
         let busy = Error::busy(format!(
             "what object {oid} relies on was condemned or lost {times} times while it was pushed"
         ));

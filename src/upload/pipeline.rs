@@ -27,12 +27,15 @@ use crate::format::frame::{Encoded, Encoder, Kind};
 use crate::format::recipe::Term;
 use crate::format::segment::BlockEntry;
 use crate::id::{BlockId, ChunkId, Nonce};
-use crate::limit;
 use crate::local::journal::Journal;
 use crate::parallel;
 use crate::parallel::Work;
 use crate::progress::{Moving, Progress};
 use crate::store::{Moved, Pending, Store};
+
+/// Most guessed bases that may fail in a row. A guess is content at the same place in an object of nearly the
+/// same size.
+const BASE_GUESSES: usize = 4;
 
 /// Packed objects. Their new chunks stand in blocks that are durable or in flight. Nothing refers to these
 /// blocks yet.
@@ -144,7 +147,7 @@ fn look_up<'k>(
     let mut looked_up = LookedUp { dedup, objects: Vec::new() };
     let failed_guesses = Arc::new(AtomicUsize::new(0));
     let compress = |known: &KnownChunks, frame: NovelFrame, size_bytes: u64, progress: Arc<Progress>| {
-        let may_guess = failed_guesses.load(Ordering::Relaxed) < limit::BASE_GUESSES;
+        let may_guess = failed_guesses.load(Ordering::Relaxed) < BASE_GUESSES;
         let over = deltas.and_then(|(candidates, rule)| {
             Some((candidates.find(known, &frame, rule, may_guess.then_some(size_bytes))?, rule))
         });

@@ -4,7 +4,7 @@
 use crate::engine::{Engine, View};
 use crate::error::{Error, Kind, Result};
 use crate::format::block::{Directory, Entry, Summary};
-use crate::limit;
+use crate::index::cached_reads::COPIES_IN_FLIGHT;
 use crate::store::{Moved, Pending};
 
 /// Learns the blocks of the journal.
@@ -17,7 +17,7 @@ use crate::store::{Moved, Pending};
 /// journal.
 pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
     let found = look_for(engine, view)?;
-    for part in found.chunks(limit::COPIES_IN_FLIGHT) {
+    for part in found.chunks(COPIES_IN_FLIGHT) {
         let reading: Vec<_> = part.iter().map(|block| (block, directory(engine, block))).collect();
         for (block, end) in reading {
             let id = block.id;

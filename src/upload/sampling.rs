@@ -4,8 +4,16 @@
 //! share probably contains one, at any length. A push looks up every chunk, so the choice needs no rule
 //! about content.
 
+use crate::format::limits;
 use crate::id::ChunkId;
-use crate::limit;
+
+/// Key chunks that a larger object has, about.
+const KEYS_OF_OBJECT: usize = 16;
+/// A very large object has one key chunk in this many times [`limits::KEY_STRIDE`].
+const KEY_STRIDES: usize = 8;
+/// Objects smaller than [`limits::KEY_STRIDE`] share one key chunk for so many chunks, because they mostly come many
+/// at a time.
+const KEY_SHARED_CHUNKS: usize = 256;
 
 /// The choice of key chunks for objects that are pushed together.
 pub(super) struct KeyChunks {
@@ -18,14 +26,14 @@ pub(super) struct KeyChunks {
 
 impl Default for KeyChunks {
     fn default() -> Self {
-        Self { chunks: 0, candidates: Vec::new(), small: limit::KEY_SHARED_CHUNKS }
+        Self { chunks: 0, candidates: Vec::new(), small: KEY_SHARED_CHUNKS }
     }
 }
 
 impl KeyChunks {
     /// Takes the next chunk of the object.
     pub(super) fn push(&mut self, id: ChunkId) {
-        if self.chunks.is_multiple_of(limit::KEY_STRIDE) {
+        if self.chunks.is_multiple_of(limits::KEY_STRIDE) {
             self.candidates.push(id);
         }
         self.chunks += 1;
@@ -37,15 +45,15 @@ impl KeyChunks {
     pub(super) fn end_object(&mut self) -> Vec<ChunkId> {
         let chunks = std::mem::take(&mut self.chunks);
         let candidates = std::mem::take(&mut self.candidates);
-        if chunks < limit::KEY_STRIDE {
+        if chunks < limits::KEY_STRIDE {
             self.small += chunks;
-            if self.small < limit::KEY_SHARED_CHUNKS {
+            if self.small < KEY_SHARED_CHUNKS {
                 return Vec::new();
             }
             self.small = 0;
             return candidates;
         }
-        let step = (candidates.len() / limit::KEYS_OF_OBJECT).clamp(1, limit::KEY_STRIDES);
+        let step = (candidates.len() / KEYS_OF_OBJECT).clamp(1, KEY_STRIDES);
         candidates.into_iter().step_by(step).collect()
     }
 }

@@ -13,10 +13,17 @@ use crate::format::shard::Shard;
 use crate::id::{BlockId, ChunkId, ShardId};
 use crate::index::Index;
 use crate::index::cached_reads::{Copying, skip_shard};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::parallel::Results;
 use crate::store::Store;
+use crate::units::MIB;
+
+/// Most shards that a key chunk leads to: those of the newest commits.
+const SHARDS_OF_KEY: usize = 16;
+/// Bytes of shards under way from which key chunks lead to no more shards.
+const SHARDS_COMING_BYTES: u64 = 64 * MIB as u64;
+/// Bytes of content ahead of packing in which the scout looks for key chunks. These stand some 16 MiB apart.
+const SCOUTED_BYTES: u64 = 32 * MIB as u64;
 
 /// Key chunks and the shards that they lead to, in the order of the segments. A key takes 16 bytes of
 /// memory.
@@ -50,7 +57,7 @@ impl Keys {
                 .filter_map(|key| shards.get(key.shard as usize))
                 .map(|shard| (shard.id, shard.size_bytes))
         };
-        self.tables.iter().rev().flat_map(of_table).take(limit::SHARDS_OF_KEY)
+        self.tables.iter().rev().flat_map(of_table).take(SHARDS_OF_KEY)
     }
 }
 
@@ -107,7 +114,7 @@ impl<'a> Ahead<'a> {
     /// Returns the next piece, and the shards that were found for it. Waits for the shards of near
     /// chunks.
     pub(super) fn next(&mut self) -> Result<Option<(Piece, Vec<Shard>)>> {
-        let enough = if self.scout.is_some() { limit::SCOUTED_BYTES } else { 1 };
+        let enough = if self.scout.is_some() { SCOUTED_BYTES } else { 1 };
         while self.scouted_bytes < enough
             && let Some(piece) = self.pieces.next()
         {
@@ -122,7 +129,7 @@ impl<'a> Ahead<'a> {
         self.scouted_bytes -= bytes(&piece);
         let looked_up = self.position - self.scouted_bytes;
         // the shards of chunks further ahead may stay in flight a little longer
-        let learned = self.learn(looked_up + limit::SCOUTED_BYTES / 2)?;
+        let learned = self.learn(looked_up + SCOUTED_BYTES / 2)?;
         Ok(Some((piece, learned)))
     }
 
@@ -134,7 +141,7 @@ impl<'a> Ahead<'a> {
             for (chunk, _) in batch.chunks() {
                 position += u64::from(chunk.bytes);
                 for (id, size_bytes) in scout.keys.led_to(&chunk.id) {
-                    if self.coming_bytes >= limit::SHARDS_COMING_BYTES || !scout.read.insert(id) {
+                    if self.coming_bytes >= SHARDS_COMING_BYTES || !scout.read.insert(id) {
                         continue;
                     }
                     let begin = || scout.store.get_shard(&id, size_bytes);

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::batch::Lead;
-use crate::limit;
 use crate::threads;
+
+/// Time without any movement of a push after which the log says on which step it waits.
+const SILENCE_SECONDS: u64 = 5;
 
 /// The time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -45,7 +47,7 @@ pub(super) struct Silence<T> {
 
 impl<T: PartialEq> Silence<T> {
     pub(super) fn new(state: T, now: Instant) -> Self {
-        Self { state, since: now, due: Duration::from_secs(limit::SILENCE_SECONDS) }
+        Self { state, since: now, due: Duration::from_secs(SILENCE_SECONDS) }
     }
 
     /// Returns how long nothing has changed, if that is due for the log: after a while, and each time that
@@ -74,13 +76,13 @@ mod tests {
         let mut silence = Silence::new(0, start);
         let mut said =
             |seconds: u64, state: u64| silence.look(state, at(seconds)).map(|lasts| lasts.as_secs());
-        assert_eq!(said(limit::SILENCE_SECONDS - 1, 0), None);
-        assert_eq!(said(limit::SILENCE_SECONDS, 1), None, "something has moved");
-        assert_eq!(said(2 * limit::SILENCE_SECONDS, 1), Some(limit::SILENCE_SECONDS));
-        assert_eq!(said(3 * limit::SILENCE_SECONDS - 1, 1), None);
-        assert_eq!(said(3 * limit::SILENCE_SECONDS, 1), Some(2 * limit::SILENCE_SECONDS));
-        assert_eq!(said(4 * limit::SILENCE_SECONDS, 1), None);
-        assert_eq!(said(4 * limit::SILENCE_SECONDS, 2), None);
-        assert_eq!(said(5 * limit::SILENCE_SECONDS, 2), Some(limit::SILENCE_SECONDS));
+        assert_eq!(said(SILENCE_SECONDS - 1, 0), None);
+        assert_eq!(said(SILENCE_SECONDS, 1), None, "something has moved");
+        assert_eq!(said(2 * SILENCE_SECONDS, 1), Some(SILENCE_SECONDS));
+        assert_eq!(said(3 * SILENCE_SECONDS - 1, 1), None);
+        assert_eq!(said(3 * SILENCE_SECONDS, 1), Some(2 * SILENCE_SECONDS));
+        assert_eq!(said(4 * SILENCE_SECONDS, 1), None);
+        assert_eq!(said(4 * SILENCE_SECONDS, 2), None);
+        assert_eq!(said(5 * SILENCE_SECONDS, 2), Some(SILENCE_SECONDS));
     }
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::index::condemned;
+use crate::index::merge_policy::SEGMENTS_STANDING;
 use crate::maintain::compact::{Compaction, compact_with};
+use crate::store::io_profile::CARRIED_BYTES;
 
 fn compact(place: &Place) -> Compaction {
     compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap()
@@ -50,7 +52,7 @@ fn a_small_commit_is_one_file_and_one_request() {
 #[test]
 fn what_is_not_small_has_files_of_its_own() {
     // the second one's block would fit, but not with its shard
-    for bytes in [limit::CARRIED_BYTES, limit::CARRIED_BYTES - 600] {
+    for bytes in [CARRIED_BYTES, CARRIED_BYTES - 600] {
         let place = Place::which(true);
         let object = place.object(&noise(910, bytes));
         object.push(&place.engine()).unwrap();
@@ -65,7 +67,7 @@ fn what_is_not_small_has_files_of_its_own() {
 fn a_small_commit_that_merges_is_checked() {
     let place = Arc::new(Place::which(true));
     let objects: Vec<Object> =
-        (0..limit::SEGMENTS_STANDING as u64).map(|n| place.object(&noise(970 + n, 2000))).collect();
+        (0..SEGMENTS_STANDING as u64).map(|n| place.object(&noise(970 + n, 2000))).collect();
     objects.iter().for_each(|object| object.push(&place.engine()).unwrap());
     let before = place.files("blocks").len();
     let (there, done) = (place.clone(), AtomicUsize::new(0));

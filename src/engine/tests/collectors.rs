@@ -3,6 +3,7 @@
 use super::*;
 use crate::format::inline::{Carried, CarriedName};
 use crate::id::now_milliseconds;
+use crate::index::relied::RECORD_FRESH_MS;
 use crate::maintain::stats;
 
 /// The data that a collector may condemn right after the commit.
@@ -137,7 +138,7 @@ fn a_record_that_grows_old_between_lookup_and_check_is_renewed() {
         let object = place.object(&noise(8, bytes));
         object.push(&place.engine()).unwrap();
         let until = now_milliseconds() + 2_000;
-        age_commits(&place, until - limit::RECORD_FRESH_MS);
+        age_commits(&place, until - RECORD_FRESH_MS);
         let lists = AtomicUsize::new(0);
         // the first LIST of condemned/ is before the lookup, the second is the check
         let watch: Watch = Arc::new(move |when, call| {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::index;
+use crate::index::merge_policy::SEGMENTS_STANDING;
 
 /// Pushes `count` objects, each by a commit of its own.
 fn pushed(place: &Place, engine: &Engine, seeds: std::ops::Range<u64>) -> Vec<Object> {
@@ -48,7 +49,7 @@ fn many_commits_leave_few_segments_to_read() {
     let place = Place::new();
     let objects = pushed(&place, &place.engine(), 0..100);
     let (read, standing) = read_and_standing(&place);
-    assert!(standing <= limit::SEGMENTS_STANDING && read == standing, "{read} read, {standing} stand");
+    assert!(standing <= SEGMENTS_STANDING && read == standing, "{read} read, {standing} stand");
     assert_eq!(
         place.files("index").iter().filter(|f| !f.ends_with("manifest")).count(),
         100,
@@ -98,7 +99,7 @@ fn no_replaced_segment_is_read_whatever_the_order_of_commits() {
         pushed_by_clocks(&place, commits, years);
         assert_eq!(place.segments().len(), commits, "nothing is deleted");
         let (read, standing) = read_and_standing(&place);
-        assert!(standing <= limit::SEGMENTS_STANDING && read == standing, "{read} read, {standing} stand");
+        assert!(standing <= SEGMENTS_STANDING && read == standing, "{read} read, {standing} stand");
     }
 }
 
@@ -115,7 +116,7 @@ fn no_replaced_segment_is_read_that_several_pushers_have_merged_at_once() {
         }
     });
     let (read, standing) = read_and_standing(&place);
-    assert!(standing < limit::SEGMENTS_STANDING + PUSHERS as usize, "{standing} stand");
+    assert!(standing < SEGMENTS_STANDING + PUSHERS as usize, "{standing} stand");
     // A LIST may miss a segment that is put meanwhile. A merge doesn't name such a segment, but may name
     // the segment that has merged it.
     assert!(read <= standing + PUSHERS as usize, "{read} read, {standing} stand");
@@ -137,7 +138,7 @@ fn pushers_that_merge_the_same_segments_lose_nothing() {
     let next = place.engine();
     next.prepare(Direction::Upload);
     after.push(&next).unwrap();
-    assert!(read_and_standing(&place).1 <= limit::SEGMENTS_STANDING);
+    assert!(read_and_standing(&place).1 <= SEGMENTS_STANDING);
     assert_eq!(records(&place).len(), 81);
 }
 
@@ -155,13 +156,13 @@ fn a_damaged_segment_is_left_as_it_is() {
     let lost = objects.iter().filter(|object| object.pull(&place.engine()).is_err()).count();
     assert_eq!(lost, 1, "what the damaged one held");
     more.iter().for_each(|object| object.assert_pulls(&place));
-    assert!(read_and_standing(&place).1 <= limit::SEGMENTS_STANDING + 1);
+    assert!(read_and_standing(&place).1 <= SEGMENTS_STANDING + 1);
 }
 
 #[test]
 fn a_merge_that_is_not_stored_changes_nothing() {
     let place = Place::new();
-    let objects = pushed(&place, &place.engine(), 0..limit::SEGMENTS_STANDING as u64);
+    let objects = pushed(&place, &place.engine(), 0..SEGMENTS_STANDING as u64);
     let fails = Arc::new(AtomicUsize::new(1));
     let left = fails.clone();
     let engine = place.watched(Arc::new(move |when, call| {
@@ -170,8 +171,8 @@ fn a_merge_that_is_not_stored_changes_nothing() {
     }));
     let next = place.object(&noise(6000, 3000));
     assert!(next.push(&engine).is_err());
-    assert_eq!(read_and_standing(&place).1, limit::SEGMENTS_STANDING);
+    assert_eq!(read_and_standing(&place).1, SEGMENTS_STANDING);
     next.push(&engine).unwrap();
-    assert!(read_and_standing(&place).1 < limit::SEGMENTS_STANDING);
+    assert!(read_and_standing(&place).1 < SEGMENTS_STANDING);
     objects.iter().chain([&next]).for_each(|object| object.assert_pulls(&place));
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::format::shard::{Recipes, Shard};
 use crate::id::ShardId;
+use crate::index::merge_policy::SEGMENTS_STANDING;
 use crate::maintain::compact::{Compaction, compact_with};
 
 pub(super) fn compact(store: &Store) -> Result<Compaction> {
@@ -138,7 +139,7 @@ fn many_small_pushes_leave_few_shards_to_read() {
         let push = |seed: u64| pushed(&place, &Engine { cache: cache(), ..place.engine() }, seed..seed + 1);
         let objects: Vec<Object> = (0..100).flat_map(push).collect();
         let shards = shards(&place).len();
-        assert!(shards <= limit::SEGMENTS_STANDING, "{shards} shards");
+        assert!(shards <= SEGMENTS_STANDING, "{shards} shards");
         assert_can_be_rebuilt(&place, &objects);
         let (blocks, stored) =
             (place.files("blocks").len(), index(&place).segments().map(|s| s.size_bytes).sum::<u64>());

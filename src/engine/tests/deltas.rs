@@ -7,6 +7,7 @@ use super::downloads::{Bucket, counting, put};
 use super::*;
 use crate::format::block::Directory;
 use crate::format::delta::FrameNeeds;
+use crate::format::limits;
 use crate::index::reachable::referenced_blocks;
 use crate::local::block_cache::Ranges;
 use crate::local::lfs_objects;
@@ -168,8 +169,8 @@ fn no_more_deltas_follow_on_each_other_than_may() {
     }
     let needs: Vec<FrameNeeds> = place.directories().into_iter().flat_map(|d| d.needs).collect();
     let deepest = needs.iter().map(|needs| needs.depth).max();
-    assert_eq!(deepest, Some(limit::DELTA_DEPTH), "{} deltas", needs.len());
-    assert!(needs.len() >= 16 && needs.iter().all(|n| n.frames.len() <= limit::DELTA_FRAMES));
+    assert_eq!(deepest, Some(limits::DELTA_DEPTH), "{} deltas", needs.len());
+    assert!(needs.len() >= 16 && needs.iter().all(|n| n.frames.len() <= limits::DELTA_FRAMES));
     place.assert_cold_pulls(&objects);
 }
 

@@ -6,6 +6,9 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::*;
+use crate::config;
+use crate::format::limits;
+use crate::progress::PROGRESS_INTERVAL_MS;
 
 /// The number of objects that are pushed at once, the same as git-lfs's batch.
 const BATCH: usize = 100;
@@ -122,7 +125,7 @@ fn a_large_object_takes_no_more_requests_than_it_needs() {
     let (watch, gets) = counting("blocks/");
     assert_right(&bucket.objects, pull_all(&bucket.engine(watch), &bucket.objects, 1));
     // three whole terms to a request, and the rest of each block
-    let requests = |block: &Key| bucket.get(block).len().div_ceil(3 * limit::TERM_CONTENT_BYTES);
+    let requests = |block: &Key| bucket.get(block).len().div_ceil(3 * limits::TERM_CONTENT_BYTES);
     assert_eq!(gets.load(Ordering::SeqCst), bucket.blocks().iter().map(requests).sum::<usize>());
 }
 
@@ -187,7 +190,7 @@ fn a_cancelled_download_takes_nothing_from_others() {
         if matches!(call, Call::Get(path) if path.starts_with("blocks/")) {
             cancel.cancel();
             // time until the download notices it
-            std::thread::sleep(Duration::from_millis(2 * limit::PROGRESS_INTERVAL_MS));
+            std::thread::sleep(Duration::from_millis(2 * PROGRESS_INTERVAL_MS));
         }
         true
     }));
@@ -203,7 +206,7 @@ fn a_cancelled_download_takes_nothing_from_others() {
 #[test]
 fn many_large_downloads_stay_within_the_memory() {
     let bucket = Bucket::with(8, 30_000_000);
-    let memory_bytes = limit::MEMORY_AT_LEAST_BYTES;
+    let memory_bytes = config::MEMORY_AT_LEAST_BYTES;
     let settings = Settings { memory_bytes, ..bucket.engine(counting("").0).settings };
     let engine = Engine::new(Store::on(bucket.backend.clone()).unwrap(), settings);
     assert_right(&bucket.objects, pull_all(&engine, &bucket.objects, 8));

@@ -6,6 +6,7 @@ use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, ShardEntry};
 use crate::id::{Nonce, ShardId};
 use crate::index;
+use crate::index::segment::WHOLE_SEGMENT_BYTES;
 
 /// The ranges of segments that were requested.
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -186,7 +187,7 @@ fn a_damaged_page_in_the_store_is_an_error_of_what_it_hides() {
 #[test]
 fn a_forged_copy_of_a_large_segment_is_not_believed() {
     let (place, id, size_bytes) = place_with(20_000);
-    assert!(size_bytes > limit::WHOLE_SEGMENT_BYTES);
+    assert!(size_bytes > WHOLE_SEGMENT_BYTES);
     let folder = place.folder.path().join("cache");
     let forged = large_in(20_000, ContentHash([2; 32]));
     assert_eq!(forged.len() as u64, size_bytes);

@@ -2,6 +2,7 @@
 //! and each has its own answer.
 
 use super::*;
+use crate::config;
 
 /// Pushes all objects through one engine, which begins when all wait. Returns their results in order.
 pub(super) fn push_all(engine: &Engine, objects: &[Object]) -> Vec<Result<()>> {
@@ -158,9 +159,9 @@ fn what_a_commit_need_not_do_in_order_it_does_at_the_same_time() {
 fn the_memory_bounds_the_blocks_on_their_way() {
     let settings = Place::new().engine().settings;
     for (memory_bytes, blocks, block_bytes) in [
-        (limit::MEMORY_AT_LEAST_BYTES, 1, limit::MEMORY_AT_LEAST_BYTES / 3),
+        (config::MEMORY_AT_LEAST_BYTES, 1, config::MEMORY_AT_LEAST_BYTES / 3),
         (192 << 20, 1, 64 << 20),
-        (limit::MEMORY_BYTES, 6, 64 << 20),
+        (config::MEMORY_BYTES, 6, 64 << 20),
         (1 << 30, 14, 64 << 20),
     ] {
         let settings = Settings { memory_bytes, ..settings.clone() };

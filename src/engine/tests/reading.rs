@@ -1,8 +1,7 @@
 //! The reading cost: known chunks are reused only while the object stays cheap to read.
 
 use super::*;
-
-const KIB: usize = limit::KIB;
+use crate::units::{KIB, MIB};
 
 /// Returns the number of blocks that hold the newest commit's objects.
 fn blocks(place: &Place) -> usize {
@@ -43,7 +42,7 @@ fn an_object_is_not_put_together_from_scraps_of_many_blocks() {
 #[test]
 fn holes_between_what_is_reused_cost_nothing() {
     let place = Place::new();
-    let whole = noise(690, 8 * limit::MIB);
+    let whole = noise(690, 8 * MIB);
     place.object(&whole).push(&place.engine()).unwrap();
     // 80 reused runs, all in one block
     let mut edited = whole;
@@ -54,7 +53,7 @@ fn holes_between_what_is_reused_cost_nothing() {
     let object = place.object(&edited);
     object.push(&place.engine()).unwrap();
     let added = stored(&place) - before;
-    assert!(added < 4 * limit::MIB as u64, "{added} bytes");
+    assert!(added < 4 * MIB as u64, "{added} bytes");
     assert_eq!(blocks(&place), 2);
     object.assert_pulls(&place);
 }

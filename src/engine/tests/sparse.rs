@@ -2,8 +2,9 @@
 //! shards.
 
 use super::*;
-
-const MIB: usize = limit::MIB;
+use crate::config;
+use crate::engine::MEMORY_BYTES_PER_CHUNK;
+use crate::units::MIB;
 
 impl Place {
     /// Returns an engine without any copies, for which all shards are too many to read.
@@ -22,7 +23,7 @@ impl Place {
     fn adds(&self, content: &[u8]) -> usize {
         let before = self.stored();
         let object = self.object(content);
-        object.push(&self.sparse(self.store(), limit::MEMORY_BYTES)).unwrap();
+        object.push(&self.sparse(self.store(), config::MEMORY_BYTES)).unwrap();
         object.assert_pulls(self);
         (self.stored() - before) as usize
     }
@@ -53,7 +54,7 @@ fn objects_of_a_group_are_scouted_like_a_single_one() {
     let parts: Vec<Vec<u8>> = (0..20).map(|n| noise(520 + n, MIB + 1000)).collect();
     place.adds(&parts.concat());
     let before = place.stored();
-    let engine = place.sparse(place.store(), limit::MEMORY_BYTES);
+    let engine = place.sparse(place.store(), config::MEMORY_BYTES);
     // each object begins elsewhere, and only the first has a key chunk
     let objects: Vec<Object> = parts.iter().map(|part| place.object(&part[..])).collect();
     engine.set_askers(objects.len());
@@ -80,7 +81,7 @@ fn only_shards_are_read_that_key_chunks_lead_to() {
         }
         true
     });
-    let engine = place.sparse(place.store().watched(watch), limit::MEMORY_BYTES);
+    let engine = place.sparse(place.store().watched(watch), config::MEMORY_BYTES);
     let before = place.stored();
     let longer = place.object(&[wanted.content.clone(), noise(580, 10_000)].concat());
     longer.push(&engine).unwrap();
@@ -94,7 +95,7 @@ fn no_more_is_learned_than_there_is_memory_for() {
     let place = Place::new();
     let content = noise(590, 8 * MIB);
     place.adds(&content);
-    let engine = place.sparse(place.store(), 100 * limit::MEMORY_BYTES_PER_CHUNK);
+    let engine = place.sparse(place.store(), 100 * MEMORY_BYTES_PER_CHUNK);
     let longer = place.object(&[content, noise(591, 10_000)].concat());
     longer.push(&engine).unwrap();
     assert!(engine.view.lock().unwrap().learned.known.chunks() > 100, "its own are known");

@@ -13,6 +13,7 @@ use crate::index;
 use crate::index::condemned;
 use crate::maintain::compact::compact_with;
 use crate::maintain::replaced_records;
+use crate::maintain::replaced_records::REPLACED_CHECKED;
 
 fn put(place: &Place, contents: Contents) -> SegmentId {
     let bytes = contents.write();
@@ -53,7 +54,7 @@ fn what_a_segment_hides_is_seen_and_pulled_all_the_same() {
         let hides = put(&place, Contents { replaces: place.segments(), ..Contents::default() });
         objects.iter().for_each(|object| object.assert_pulls(&place));
         let found = looked(&place);
-        assert_eq!(found.len(), limit::REPLACED_CHECKED, "{found:?}");
+        assert_eq!(found.len(), REPLACED_CHECKED, "{found:?}");
         assert!(
             found.iter().all(|finding| finding.contains(&format!("is replaced by index/{hides}"))),
             "{found:?}"

@@ -18,8 +18,10 @@ use super::quota::{PART, RANGES, Room, listed};
 use super::{lock, metadata_cache};
 use crate::error::{Kind, Result};
 use crate::id::{BlockId, StoreId};
-use crate::limit;
 use crate::regular_file::{self, Links};
+
+/// Least time between two renewals of the date of a kept range that is used.
+pub(crate) const CACHE_DATED_SECONDS: u64 = 60;
 
 /// The kept ranges of one store: one file `<block>/<start>-<end>` for each. Any number of processes may read,
 /// write and remove them at the same time.
@@ -221,7 +223,7 @@ fn read_piece(path: &Path, kept: &Range<u32>, start: u32, into: &mut [u8]) -> io
     file.seek(SeekFrom::Start(u64::from(start - kept.start)))?;
     file.read_exact(into)?;
     let age = metadata.modified()?.elapsed().unwrap_or_default();
-    if age > Duration::from_secs(limit::CACHE_DATED_SECONDS) {
+    if age > Duration::from_secs(CACHE_DATED_SECONDS) {
         // only the order in which ranges are removed depends on the date
         let _ = file.set_modified(SystemTime::now());
     }

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{ContentHash, Nonce};
-use crate::local::quota::cost_bytes;
+use crate::local::block_cache::CACHE_DATED_SECONDS;
+use crate::local::quota::{CACHE_GIVES_WAY_BYTES, cost_bytes};
 
-const KIB: u32 = limit::KIB as u32;
+const KIB: u32 = crate::units::KIB as u32;
 
 fn block(number: u8) -> BlockId {
     BlockId { hash: ContentHash([number; 32]), nonce: Nonce([0; 8]) }
@@ -145,7 +146,7 @@ fn what_was_used_least_recently_goes_first_whatever_store_it_is_of() {
         let store = if number % 2 == 0 { "even" } else { "odd" };
         keep(&ranges(store), number, 0..100 * KIB);
     }
-    let old = SystemTime::now() - Duration::from_secs(10 * limit::CACHE_DATED_SECONDS);
+    let old = SystemTime::now() - Duration::from_secs(10 * CACHE_DATED_SECONDS);
     for (number, path) in files(root.path()).into_keys().enumerate() {
         let file = File::options().write(true).open(path).unwrap();
         file.set_modified(old + Duration::from_secs(number as u64)).unwrap();
@@ -274,7 +275,7 @@ fn ranges_give_way_to_what_the_same_disk_has_no_room_for_the_oldest_first() {
     let room = Room::new(root.path().join("kept"), 1 << 30);
     assert_eq!(room.give_way(root.path()).unwrap(), 0, "nothing is kept");
     let ranges = Ranges::at(&root.path().join("kept"), "one", 1 << 30);
-    let part = limit::CACHE_GIVES_WAY_BYTES as u32 / 2;
+    let part = CACHE_GIVES_WAY_BYTES as u32 / 2;
     for number in 0..3 {
         keep(&ranges, number, 0..part);
         let file =

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::{PARTIAL, lock_partial};
-use crate::limit;
 use crate::local::lock;
+use crate::local::partial_download::PARTIAL_BYTES;
 use crate::modes::Modes;
 
 /// A finished download that git-lfs was told of. It belongs to git-lfs from the moment when git-lfs renames
@@ -47,7 +47,7 @@ pub(super) fn hold(_: &Path) -> Option<File> {
 /// Takes back a finished download that git-lfs was not told of, or has not taken.
 pub fn give_back(path: &Path) {
     let Some(about) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) else { return };
-    if about.len() >= limit::PARTIAL_BYTES && keep_for_next(path).unwrap_or(false) {
+    if about.len() >= PARTIAL_BYTES && keep_for_next(path).unwrap_or(false) {
         tracing::info!("kept {} for the next download, as git-lfs did not take it", path.display());
     } else if fs::remove_file(path).is_ok() {
         tracing::info!("removed {}, which git-lfs did not take", path.display());

@@ -17,8 +17,22 @@ use super::lock::{self, Attempt};
 use super::quota::Room;
 use crate::error::{Error, Result};
 use crate::id::{Nonce, Oid};
-use crate::limit;
+use crate::local::lock::UNLOCKED_STALE_SECONDS;
 use crate::modes::Modes;
+use crate::units::MIB;
+
+/// Age at which an unfinished download that no running process holds is removed. A running download locks its
+/// file soon after it has created it.
+const SCRATCH_PART_STALE_SECONDS: u64 = 10;
+/// Least size of an object whose interrupted download is kept.
+pub(crate) const PARTIAL_BYTES: u64 = 8 * MIB as u64;
+/// Age at which an interrupted download is removed.
+pub(crate) const PARTIAL_STALE_SECONDS: u64 = 3 * 24 * 60 * 60;
+/// Time in which a process has to hold the finished download that it was given. After it, that process holds
+/// the file or is dead.
+pub(crate) const HAND_OVER_MS: u64 = 1000;
+/// Age at which a finished download that git-lfs did not take is removed.
+const SCRATCH_STALE_SECONDS: u64 = 60 * 60;
 
 /// The extension of downloads that no later download goes on with.
 const PART: &str = "part";
@@ -49,10 +63,10 @@ impl Scratch {
         let has_locks = Arc::default();
         let scratch = Self { folder, modes, has_locks, rooms: Arc::default(), ranges: ranges.map(Arc::new) };
         scratch.sweep(|extension| match extension {
-            Some(PART) => Some(Duration::from_secs(limit::SCRATCH_PART_STALE_SECONDS)),
-            Some(PARTIAL) => Some(Duration::from_secs(limit::PARTIAL_STALE_SECONDS)),
+            Some(PART) => Some(Duration::from_secs(SCRATCH_PART_STALE_SECONDS)),
+            Some(PARTIAL) => Some(Duration::from_secs(PARTIAL_STALE_SECONDS)),
             // finished downloads: git-lfs had enough time to check and rename them
-            _ => Some(Duration::from_secs(limit::SCRATCH_STALE_SECONDS)),
+            _ => Some(Duration::from_secs(SCRATCH_STALE_SECONDS)),
         });
         Ok(scratch)
     }
@@ -91,7 +105,7 @@ impl Scratch {
     /// or if it can't be used. Another user's file may be forbidden, and without locks other downloads can't
     /// be noticed.
     fn open_partial(&self, oid: &Oid, size_bytes: u64) -> Option<(File, PathBuf)> {
-        if size_bytes < limit::PARTIAL_BYTES || !self.has_locks() {
+        if size_bytes < PARTIAL_BYTES || !self.has_locks() {
             return None;
         }
         let path = self.folder.join(format!("{oid}.{PARTIAL}"));
@@ -133,7 +147,7 @@ impl Scratch {
             let held = || lock::try_lock(File::options().read(true).write(true), finished).map(Attempt::held);
             let Some(mut file) = held()? else { return Ok(None) };
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if let Some(rest) = Duration::from_millis(limit::HAND_OVER_MS).checked_sub(age) {
+            if let Some(rest) = Duration::from_millis(HAND_OVER_MS).checked_sub(age) {
                 // a process that has just received the file gets the time to lock it
                 drop(file);
                 std::thread::sleep(rest);
@@ -341,7 +355,7 @@ fn remove_abandoned(path: &Path, at_age: Duration) -> std::io::Result<bool> {
         Attempt::Held(_) => true,
         Attempt::Taken => false,
         // a process that writes to the file changes its date
-        Attempt::NoLocks(_) => age >= Duration::from_secs(limit::UNLOCKED_STALE_SECONDS),
+        Attempt::NoLocks(_) => age >= Duration::from_secs(UNLOCKED_STALE_SECONDS),
     };
     if is_abandoned {
         fs::remove_file(path)?;

@@ -2,8 +2,9 @@
 
 use super::finished::hold;
 use super::*;
+use crate::local::partial_download::{HAND_OVER_MS, PARTIAL_BYTES, PARTIAL_STALE_SECONDS};
 
-const LARGE: u64 = limit::PARTIAL_BYTES;
+const LARGE: u64 = PARTIAL_BYTES;
 
 fn files(scratch: &Scratch) -> Vec<String> {
     let names = fs::read_dir(&scratch.folder).unwrap();
@@ -85,7 +86,7 @@ fn a_finished_download_that_nobody_holds_is_gone_on_with() {
     let about_to_hold = std::thread::spawn({
         let path = path.clone();
         move || {
-            std::thread::sleep(Duration::from_millis(limit::HAND_OVER_MS / 20));
+            std::thread::sleep(Duration::from_millis(HAND_OVER_MS / 20));
             hold(&path).unwrap()
         }
     });
@@ -137,7 +138,7 @@ fn what_dead_processes_left_is_removed_and_nothing_else() {
     let just_created = left("created.part", 0);
     let ignored = left("ignored", 2 * 60 * 60);
     let checked = left("checked", 60);
-    let old = left("old.partial", limit::PARTIAL_STALE_SECONDS);
+    let old = left("old.partial", PARTIAL_STALE_SECONDS);
     let yesterdays = left("yesterdays.partial", 24 * 60 * 60);
     held.file.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).unwrap();
     Scratch::open(storage.path(), Modes::default(), None).unwrap();

@@ -2,7 +2,7 @@
 //! pays, and deletes replaced files. *Merging* in `docs/format.md` says why nothing is lost, even if it stops
 //! at any moment.
 
-mod removal;
+pub(crate) mod removal;
 
 use std::time::Duration;
 
@@ -10,13 +10,20 @@ use crossbeam_channel::RecvTimeoutError;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
+use crate::format::limits;
 use crate::format::merge::Merge;
 use crate::id::{CommitId, SegmentId, now_milliseconds};
-use crate::index::merge_policy::{after, sizes, unload};
+use crate::index::merge_policy::{COMPACTED_BYTES, MERGED_BYTES, after, sizes, unload};
 use crate::index::{Index, Watch, shard_merge};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::store::{Moved, Pending, Store};
+
+/// A large segment is merged with small ones if it is at most this many times as large as they are together.
+const WORTH_MERGING: u64 = 4;
+/// Tries of a compaction. It begins again if another compaction has deleted a file that it was about to read.
+const COMPACTIONS_TRIED: usize = 3;
+/// Pause between two reports of a compaction that moves a large file.
+const WATCH_MS: u64 = 1000;
 
 /// The result of a compaction. The names are part of the command line's contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -55,7 +62,7 @@ pub fn compact(store: &Store, watch: Watch<'_>) -> Result<Compaction> {
 
 pub(crate) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Result<Compaction> {
     store.prepare_writing()?;
-    for _ in 0..limit::COMPACTIONS_TRIED {
+    for _ in 0..COMPACTIONS_TRIED {
         watch("reading the index".into());
         let mut index = Index::default();
         index.refresh(store, cache)?;
@@ -115,8 +122,8 @@ fn divide(mut sizes: Vec<(SegmentId, u64)>) -> Vec<Vec<SegmentId>> {
     for (id, bytes) in sizes {
         match groups.last_mut() {
             Some((group, sum))
-                if *sum + bytes <= limit::COMPACTED_BYTES
-                    && (*sum + bytes <= limit::MERGED_BYTES || bytes <= *sum * limit::WORTH_MERGING) =>
+                if *sum + bytes <= COMPACTED_BYTES
+                    && (*sum + bytes <= MERGED_BYTES || bytes <= *sum * WORTH_MERGING) =>
             {
                 group.push(id);
                 *sum += bytes;
@@ -127,9 +134,8 @@ fn divide(mut sizes: Vec<(SegmentId, u64)>) -> Vec<Vec<SegmentId>> {
     let mut divided: Vec<(Vec<SegmentId>, u64)> = Vec::new();
     for (mut group, bytes) in groups.into_iter().rev() {
         // a group that is written anyway takes smaller segments along
-        let fits = |(others, sum): &&mut (Vec<SegmentId>, u64)| {
-            others.len() > 1 && *sum + bytes <= limit::COMPACTED_BYTES
-        };
+        let fits =
+            |(others, sum): &&mut (Vec<SegmentId>, u64)| others.len() > 1 && *sum + bytes <= COMPACTED_BYTES;
         match divided.iter_mut().find(fits) {
             Some((others, sum)) => {
                 others.append(&mut group);
@@ -175,7 +181,7 @@ fn merge_group(
     let id = after(CommitId::new(now_milliseconds())?, &merged)?;
     let segment = merge.finish()?;
     let (size_bytes, id) = (segment.size_bytes() as u64, SegmentId { id, hash: segment.hash() });
-    if size_bytes > limit::SEGMENT_READ_BYTES as u64 {
+    if size_bytes > limits::SEGMENT_READ_BYTES as u64 {
         return Err(Error::internal(format!("a merged segment of {size_bytes} bytes")));
     }
     let pieces = segment.into_pieces();
@@ -201,7 +207,7 @@ fn wait<T: Send + 'static>(
     pending.hand_to(move |answer| drop(sender.send(answer)));
     loop {
         watch(format!("{doing}: {} of {} MB", moved.bytes() / 1_000_000, size_bytes / 1_000_000));
-        match answer.recv_timeout(Duration::from_millis(limit::WATCH_MS)) {
+        match answer.recv_timeout(Duration::from_millis(WATCH_MS)) {
             Ok(answer) => return answer,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn small_ones_become_one_and_large_ones_are_left_alone_unless_it_pays() {
-        const MIB: u64 = limit::MIB as u64;
+        const MIB: u64 = crate::units::MIB as u64;
         assert_eq!(divided(&[1, 1000, 1, 31 * MIB]), [[0, 1, 2, 3]]);
         assert_eq!(divided(&[400 * MIB, 1, 300, 5]), [vec![1, 2, 3], vec![0]]);
         assert_eq!(
@@ -241,7 +247,7 @@ mod tests {
     /// The index of ten million objects, and of eighty million.
     #[test]
     fn few_stand_after_it_however_large_the_index_is_and_a_second_one_finds_nothing_to_do() {
-        const MIB: u64 = limit::MIB as u64;
+        const MIB: u64 = crate::units::MIB as u64;
         for (count, most) in [(45, 3), (256, 32)] {
             let mut sizes = vec![32 * MIB; count];
             sizes.extend([2000; 20]);

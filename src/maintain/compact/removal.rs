@@ -10,12 +10,16 @@ use crate::error::{Error, Kind, Result};
 use crate::format::inline::CarriedName;
 use crate::format::segment::Segment;
 use crate::id::{BlockId, ContentHash, Oid, SegmentId, ShardId};
+use crate::index::cached_reads::COPIES_IN_FLIGHT;
 use crate::index::condemned::CondemnedNames;
+use crate::index::merge_policy::MERGED_BYTES;
 use crate::index::{Index, Standing, Watch, manifest};
-use crate::limit;
 use crate::local::metadata_cache::{Cache, Kept};
 use crate::maintain::replaced_records::check_said;
 use crate::store::{Moved, Pending, Store};
+
+/// Number of replaced segments from which listing the index is slow: one page of a LIST.
+pub(crate) const SEGMENTS_REPLACED: usize = 1000;
 
 /// Deletes each replaced segment, and the shards that only such segments name. Before that, it checks that
 /// the replacing segment stands, is whole, and has all its records. The index was just listed and read.
@@ -147,7 +151,7 @@ fn parts(index: &Index, ids: impl Iterator<Item = SegmentId>) -> Vec<Vec<Segment
         let bytes = index.listed().get(&id).copied().unwrap_or_default();
         sum = bytes.saturating_add(sum);
         match parts.last_mut() {
-            Some(part) if part.len() < limit::COPIES_IN_FLIGHT && sum <= limit::MERGED_BYTES => part.push(id),
+            Some(part) if part.len() < COPIES_IN_FLIGHT && sum <= MERGED_BYTES => part.push(id),
             _ => {
                 parts.push(vec![id]);
                 sum = bytes;
@@ -208,7 +212,7 @@ fn delete(
     done: &mut Compaction,
     watch: Watch<'_>,
 ) -> Result<()> {
-    let part = limit::SEGMENTS_REPLACED;
+    let part = SEGMENTS_REPLACED;
     for shards in shards.chunks(part) {
         watch(format!("deleting shards: {} are done", done.deleted_shards));
         store.remove_shards(shards)?;

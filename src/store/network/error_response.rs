@@ -8,7 +8,8 @@ use http::response::Parts;
 use http::{StatusCode, header};
 use quick_xml::events::Event;
 
-use crate::limit;
+/// Longest pause that a service can ask for. A longer one is shortened to this.
+const RETRY_AFTER_SECONDS: u64 = 24 * 60 * 60;
 
 /// A response that is no success.
 #[derive(Clone, Debug)]
@@ -129,7 +130,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         true => Duration::from_secs(text.parse().unwrap_or(u64::MAX)),
         false => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()?,
     };
-    Some(pause.min(Duration::from_secs(limit::RETRY_AFTER_SECONDS)))
+    Some(pause.min(Duration::from_secs(RETRY_AFTER_SECONDS)))
 }
 
 fn clock_is_off(headers: &HeaderMap) -> Option<Duration> {
@@ -217,7 +218,7 @@ mod tests {
     /// Pauses are added to times, so a pause that no clock reaches must not overflow.
     #[test]
     fn an_absurd_pause_is_a_long_one() {
-        let day = Some(Duration::from_secs(limit::RETRY_AFTER_SECONDS));
+        let day = Some(Duration::from_secs(RETRY_AFTER_SECONDS));
         for absurd in ["18446744073709551615", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
             assert_eq!(refusal(503, &[("retry-after", absurd)], "").retry_after, day, "{absurd}");
         }

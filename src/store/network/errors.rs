@@ -11,7 +11,10 @@ use super::error_response::Refusal;
 use super::wire::Stalled;
 use super::{Cloud, Place};
 use crate::error::{Error, Kind};
-use crate::limit;
+
+/// Difference of clocks that may explain a refusal. Services refuse signatures that are older than 15
+/// minutes.
+const CLOCK_SKEW_SECONDS: u64 = 5 * 60;
 
 /// The chance that a failed request succeeds later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +175,7 @@ impl Place {
 
     fn is_clock(&self, refusal: &Refusal) -> bool {
         let denied = refusal.status == StatusCode::FORBIDDEN || refusal.status == StatusCode::UNAUTHORIZED;
-        let far = refusal.clock_is_off >= Duration::from_secs(limit::CLOCK_SKEW_SECONDS);
+        let far = refusal.clock_is_off >= Duration::from_secs(CLOCK_SKEW_SECONDS);
         refusal.code == "RequestTimeTooSkewed" || (denied && far && !self.is_anonymous)
     }
 

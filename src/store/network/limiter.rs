@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limit;
+/// Requests at a time at first, until a service was seen to bear more or fewer.
+const REQUESTS_AT_FIRST: usize = 8;
+/// Requests at a time at most, unless the user sets more.
+const REQUESTS_AT_MOST: usize = 32;
 
 /// A gate that lets requests in. It uses additive increase and multiplicative decrease, like TCP. The bound
 /// halves when the service asks us to slow down. It grows by one for every full round of answers.
@@ -36,7 +39,7 @@ pub(super) struct Pass {
 impl Gate {
     /// Makes a gate with a fixed bound, or with a usual first bound that adapts.
     pub(super) fn new(fixed: Option<usize>) -> Arc<Self> {
-        let bound = fixed.unwrap_or(limit::REQUESTS_AT_FIRST).max(1);
+        let bound = fixed.unwrap_or(REQUESTS_AT_FIRST).max(1);
         let state = State { bound, surplus: 0, answers: 0, closed_until: None };
         let places = Arc::new(Semaphore::new(bound));
         Arc::new(Self { places, state: Mutex::new(state), adapts: fixed.is_none() })
@@ -64,7 +67,7 @@ impl Gate {
     pub(super) fn answered(&self) {
         let mut state = self.state();
         state.answers += 1;
-        if self.adapts && state.answers >= state.bound && state.bound < limit::REQUESTS_AT_MOST {
+        if self.adapts && state.answers >= state.bound && state.bound < REQUESTS_AT_MOST {
             (state.bound, state.answers) = (state.bound + 1, 0);
             match state.surplus.checked_sub(1) {
                 Some(less) => state.surplus = less,
@@ -114,17 +117,17 @@ mod tests {
         runtime.block_on(async {
             let gate = Gate::new(None);
             let mut passes = Vec::new();
-            for _ in 0..limit::REQUESTS_AT_FIRST {
+            for _ in 0..REQUESTS_AT_FIRST {
                 passes.push(gate.enter().await);
             }
             assert_eq!(free(&gate), 0);
             gate.throttled(None);
             passes.clear();
-            assert_eq!(free(&gate), limit::REQUESTS_AT_FIRST / 2);
+            assert_eq!(free(&gate), REQUESTS_AT_FIRST / 2);
             for _ in 0..10_000 {
                 gate.answered();
             }
-            assert_eq!(free(&gate), limit::REQUESTS_AT_MOST);
+            assert_eq!(free(&gate), REQUESTS_AT_MOST);
             for _ in 0..10 {
                 gate.throttled(None);
             }

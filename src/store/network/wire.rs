@@ -25,9 +25,27 @@ use super::error_response::Refusal;
 use super::limiter::{Gate, Pass};
 use super::proxies;
 use crate::error::{Error, Result};
-use crate::limit;
 use crate::store::Moved;
+use crate::store::files::SEND_BYTES;
 use crate::store::options::Access;
+use crate::units::{KIB, MIB};
+
+/// Least speed of a transfer; a transfer as slow as this may take as long as it needs.
+const SLOWEST_BYTES_PER_SECOND: u64 = 512;
+/// Most bytes of a request whose answer must come in the time that a service may be silent. The answer to a
+/// larger one may take twice as long.
+const SMALL_REQUEST_BYTES: u64 = 256 * KIB as u64;
+/// Bytes that a new connection sends before it waits for an answer: ten packets (RFC 6928).
+const FIRST_PACKETS_BYTES: u64 = 14_600;
+/// Time for making a connection.
+const CONNECT_SECONDS: u64 = 10;
+/// Most redirects of a web server that are followed.
+const REDIRECTS: usize = 5;
+/// Most bytes of an answer that is no file. A page of a listing has at most 5,000 names (Azure). A name has
+/// at most 1,024 characters, and some 1,500 bytes of other data.
+const ANSWER_BYTES: u64 = 32 * MIB as u64;
+/// Most bytes of a refusal that are read.
+const REFUSAL_BYTES: usize = 16 * KIB;
 
 /// The treatment of redirects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +57,7 @@ pub(super) enum Redirects {
 }
 
 /// The most bytes that the answer to a request may have: as many as were asked for. It stands in the
-/// request's extensions. Without it, the bound is [`limit::ANSWER_BYTES`] for a cloud, and none for a web
+/// request's extensions. Without it, the bound is [`ANSWER_BYTES`] for a cloud, and none for a web
 /// server.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct AnswerBytes(pub u64);
@@ -94,7 +112,7 @@ impl Wire {
                 .user_agent(concat!("git-lfs-cdc/", env!("CARGO_PKG_VERSION")))
                 .redirect(policy)
                 .http1_only()
-                .connect_timeout((access.retry_time / 2).min(Duration::from_secs(limit::CONNECT_SECONDS)))
+                .connect_timeout((access.retry_time / 2).min(Duration::from_secs(CONNECT_SECONDS)))
         };
         let failed = |e: reqwest::Error| Error::internal(format!("preparing HTTP: {}", super::root(&e)));
         let client = || {
@@ -112,7 +130,7 @@ impl Wire {
             gate: Gate::new(access.concurrency),
             window,
             answer_bytes: match redirects {
-                Redirects::Refuse => limit::ANSWER_BYTES,
+                Redirects::Refuse => ANSWER_BYTES,
                 // only files are asked for there, and their readers count the bytes
                 Redirects::Follow => u64::MAX,
             },
@@ -123,7 +141,7 @@ impl Wire {
 
 fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
     let from_https = attempt.previous().iter().any(|url| url.scheme() == "https");
-    if attempt.previous().len() > limit::REDIRECTS {
+    if attempt.previous().len() > REDIRECTS {
         attempt.error("too many redirects")
     } else if from_https && attempt.url().scheme() != "https" {
         attempt.error("a redirect from HTTPS to plain HTTP")
@@ -177,7 +195,7 @@ impl HttpService for Line {
         }
         let client = match () {
             () if self.is_metadata => &inner.metadata_client,
-            () if sent.of > limit::FIRST_PACKETS_BYTES && inner.has_sent.swap(true, Ordering::Relaxed) => {
+            () if sent.of > FIRST_PACKETS_BYTES && inner.has_sent.swap(true, Ordering::Relaxed) => {
                 &inner.sending_client
             }
             () => &inner.client,
@@ -254,7 +272,7 @@ fn stalled(after: Duration, is_silence: bool) -> HttpError {
 /// Returns the bytes that have to move within a window. A transfer may be as slow as that, however long it
 /// takes.
 fn least_bytes(window: Duration) -> u64 {
-    (window.as_secs_f64() * limit::SLOWEST_BYTES_PER_SECOND as f64) as u64
+    (window.as_secs_f64() * SLOWEST_BYTES_PER_SECOND as f64) as u64
 }
 
 /// The part of a request's body that was handed to the connection.
@@ -299,7 +317,7 @@ async fn unless_stalled<F: Future>(
     sent: &Sent,
     window: Duration,
 ) -> Result<F::Output, HttpError> {
-    let patience = if sent.of > limit::SMALL_REQUEST_BYTES { window * 2 } else { window };
+    let patience = if sent.of > SMALL_REQUEST_BYTES { window * 2 } else { window };
     let mut before = 0;
     let mut request = std::pin::pin!(request);
     loop {
@@ -343,7 +361,7 @@ impl Body for CountedBody {
                 other => return other,
             }
         }
-        let length = self.rest.len().min(limit::SEND_BYTES);
+        let length = self.rest.len().min(SEND_BYTES);
         let piece = self.rest.split_to(length);
         self.sent.take(length as u64);
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -429,8 +447,8 @@ async fn read_some(mut body: WatchedBody) -> Result<Bytes, HttpError> {
         if let Ok(data) = frame?.into_data() {
             text.extend_from_slice(&data);
         }
-        if text.len() >= limit::REFUSAL_BYTES {
-            text.truncate(limit::REFUSAL_BYTES);
+        if text.len() >= REFUSAL_BYTES {
+            text.truncate(REFUSAL_BYTES);
             break;
         }
     }

@@ -8,8 +8,7 @@ use bytes::Bytes;
 
 use super::super::*;
 use crate::id::{CommitId, ContentHash, Nonce};
-
-const KIB: usize = limit::KIB;
+use crate::units::KIB;
 
 fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut out = vec![0; length];

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::super::*;
 use crate::id::{CommitId, ContentHash, Nonce};
+use crate::store::listing::FOREIGN_NAMES;
 
 struct Scene {
     _folder: tempfile::TempDir,
@@ -148,7 +149,7 @@ fn files_of_other_programs_are_passed_over_and_named() {
     assert!(store.list_condemned().unwrap().is_empty());
     push(&store, b"second").unwrap();
     let foreign = store.foreign_names().unwrap();
-    assert_eq!(foreign.len(), limit::FOREIGN_NAMES, "{foreign:?}");
+    assert_eq!(foreign.len(), FOREIGN_NAMES, "{foreign:?}");
     assert!(foreign.iter().all(|name| !name.contains(".DS_Store")), "{foreign:?}");
     // but a newer version's condemnations stop a push
     for name in ["v2-x", "v10-anything at all"] {

@@ -4,20 +4,20 @@ use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::block::{Builder, Chunk, Directory};
 use git_lfs_cdc::format::frame::{Decoder, Encoded, Encoder, Frame, Kind};
 use git_lfs_cdc::id::{ChunkId, ContentHash, Nonce};
-use git_lfs_cdc::limit::{BLOCK_BYTES, BLOCK_CHUNKS, FRAME_CONTENT_BYTES};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::forge::{Forge, number};
 use super::samples::{FLAVOURS, Flavour, any_content, chunks_of, content, joined, sealed};
 use super::zstd_tool::zstd;
+use git_lfs_cdc::format::limits;
 
 const NONCE: Nonce = Nonce([1, 2, 3, 4, 5, 6, 7, 8]);
 
 /// Contents of all kinds, and one of them as long as can be.
 fn assorted() -> Vec<Vec<u8>> {
     let mut contents: Vec<_> = (0u64..).zip(FLAVOURS).map(|(i, f)| content(f, i, 30_003)).collect();
-    contents.push(content(Flavour::Singles, 9, FRAME_CONTENT_BYTES));
+    contents.push(content(Flavour::Singles, 9, limits::FRAME_CONTENT_BYTES));
     contents.push(vec![1]);
     contents
 }
@@ -102,13 +102,17 @@ fn encode(content: &[u8]) -> Encoded {
 #[test]
 fn a_full_block_keeps_its_limits() {
     for flavour in [Flavour::Noise, Flavour::Doubles] {
-        let (mut builder, content) = (Builder::default(), content(flavour, 1, FRAME_CONTENT_BYTES));
+        let (mut builder, content) = (Builder::default(), content(flavour, 1, limits::FRAME_CONTENT_BYTES));
         let large = fill(&mut builder, &encode(&content), &chunks_of(&content, 16 * 1024));
         // up to the last byte that there is room for
         let small = fill(&mut builder, &encode(&[7]), &chunks_of(&[7], 1));
         let block = joined(&builder.finish(NONCE));
-        assert!(block.len() <= BLOCK_BYTES);
-        assert!(block.len() > BLOCK_BYTES - 600, "{} bytes wasted", BLOCK_BYTES - block.len());
+        assert!(block.len() <= limits::BLOCK_BYTES);
+        assert!(
+            block.len() > limits::BLOCK_BYTES - 600,
+            "{} bytes wasted",
+            limits::BLOCK_BYTES - block.len()
+        );
         let directory = Directory::parse(&block).expect("a full block can be read");
         assert_eq!(directory.frames.len(), large + small);
     }
@@ -118,7 +122,7 @@ fn a_full_block_keeps_its_limits() {
 fn a_block_of_tiny_chunks_is_full_at_the_most_chunks() {
     let (mut builder, content) = (Builder::default(), content(Flavour::Text, 1, 2000));
     let count = fill(&mut builder, &encode(&content), &chunks_of(&content, 1));
-    assert_eq!(count, BLOCK_CHUNKS / 2000);
+    assert_eq!(count, limits::BLOCK_CHUNKS / 2000);
     let block = joined(&builder.finish(NONCE));
     assert_eq!(Directory::parse(&block).unwrap().chunks.len(), count * 2000);
 }
@@ -154,7 +158,7 @@ fn the_seek_table_has_an_entry_for_each_frame_of_zstd() {
         if number::<4>(frame, 0) & 0xFFFF_FFF0 == 0x184D_2A50 {
             assert_eq!((number::<4>(frame, 4) as usize, unpacked), (stored - 8, 0));
         } else {
-            assert_eq!(zstd::bulk::decompress(frame, FRAME_CONTENT_BYTES).unwrap().len(), unpacked);
+            assert_eq!(zstd::bulk::decompress(frame, limits::FRAME_CONTENT_BYTES).unwrap().len(), unpacked);
         }
         start += stored;
     }

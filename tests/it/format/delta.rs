@@ -8,11 +8,11 @@ use git_lfs_cdc::format::merge_shards::MergeShards;
 use git_lfs_cdc::format::recipe::{Term, term_checksum};
 use git_lfs_cdc::format::shard::{self, Recipes, Shard};
 use git_lfs_cdc::id::{BlockId, ContentHash, Nonce};
-use git_lfs_cdc::limit::{DELTA_BASE_BYTES, FRAME_CONTENT_BYTES};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::samples::{Flavour, chunks_of, content, joined};
+use git_lfs_cdc::format::limits;
 
 fn block(number: u8) -> Summary {
     let id = BlockId { hash: ContentHash([number; 32]), nonce: Nonce([number; 8]) };
@@ -67,7 +67,7 @@ proptest! {
 
     #[test]
     fn a_patch_and_its_bases_give_the_content_back(
-        seed: u64, bytes in 2000usize..FRAME_CONTENT_BYTES - 20, at: Index, parts in 1usize..9, depth in 1u8..=8
+        seed: u64, bytes in 2000usize..limits::FRAME_CONTENT_BYTES - 20, at: Index, parts in 1usize..9, depth in 1u8..=8
     ) {
         let (before, after) = two(seed, bytes, at);
         let parts: Vec<&[u8]> = before.chunks(bytes.div_ceil(parts)).collect();
@@ -169,9 +169,9 @@ fn what_saves_too_little_is_stored_plain() {
 /// All of the prefix counts, wherever in it the same stands, up to its last byte.
 #[test]
 fn the_whole_prefix_is_referred_to() {
-    let base = content(Flavour::Noise, 3, DELTA_BASE_BYTES);
-    for start in [0, DELTA_BASE_BYTES / 2, DELTA_BASE_BYTES - FRAME_CONTENT_BYTES] {
-        let same = &base[start..start + FRAME_CONTENT_BYTES];
+    let base = content(Flavour::Noise, 3, limits::DELTA_BASE_BYTES);
+    for start in [0, limits::DELTA_BASE_BYTES / 2, limits::DELTA_BASE_BYTES - limits::FRAME_CONTENT_BYTES] {
+        let same = &base[start..start + limits::FRAME_CONTENT_BYTES];
         let stored = patch(same, bases(&[&base], 1)).stored;
         assert!(stored.len() < 400, "{} bytes from {start}", stored.len());
         assert!(unpacked(&stored, &base).unwrap() == same);

@@ -2,12 +2,12 @@
 
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::frame::{Decoder, Encoded, Encoder, Frame, Kind};
-use git_lfs_cdc::limit::{FRAME_CONTENT_BYTES, FRAME_STORED_BYTES};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::samples::{FLAVOURS, Flavour, any_content, content};
 use super::zstd_tool::zstd;
+use git_lfs_cdc::format::limits;
 
 fn encode(content: &[u8]) -> Encoded {
     Encoder::new(3).and_then(|mut e| e.encode(content)).expect("content can be encoded")
@@ -26,9 +26,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn content_survives(content in any_content(1..=FRAME_CONTENT_BYTES), level in 1i32..6) {
+    fn content_survives(content in any_content(1..=limits::FRAME_CONTENT_BYTES), level in 1i32..6) {
         let encoded = Encoder::new(level)?.encode(&content)?;
-        prop_assert!(encoded.stored.len() <= FRAME_STORED_BYTES);
+        prop_assert!(encoded.stored.len() <= limits::FRAME_STORED_BYTES);
         prop_assert!(encoded.stored.len() <= content.len() + 200);
         let followed = [&encoded.stored[..], b"what comes next"].concat();
         let frame = Frame::first(&followed)?;
@@ -62,7 +62,7 @@ proptest! {
 fn one_encoder_and_one_decoder_serve_many_frames() {
     let (mut encoder, mut decoder) = (Encoder::new(3).unwrap(), Decoder::new().unwrap());
     for (seed, flavour) in FLAVOURS.into_iter().cycle().enumerate().take(18) {
-        for length in [1, 7, 4095, 4097, 65_536, 100_003, FRAME_CONTENT_BYTES] {
+        for length in [1, 7, 4095, 4097, 65_536, 100_003, limits::FRAME_CONTENT_BYTES] {
             let content = content(flavour, seed as u64, length);
             let encoded = encoder.encode(&content).unwrap();
             let frame = Frame::first(&encoded.stored).unwrap();
@@ -74,7 +74,7 @@ fn one_encoder_and_one_decoder_serve_many_frames() {
 #[test]
 fn numbers_are_grouped_and_gain_by_it() {
     for (flavour, percent) in [(Flavour::Halves, 92), (Flavour::Singles, 92), (Flavour::Doubles, 97)] {
-        let content = content(flavour, 5, FRAME_CONTENT_BYTES);
+        let content = content(flavour, 5, limits::FRAME_CONTENT_BYTES);
         let encoded = encode(&content);
         assert_eq!(encoded.kind, Kind::Grouped, "{flavour:?}");
         let plain = zstd::bulk::compress(&content, 3).unwrap().len();
@@ -86,14 +86,18 @@ fn numbers_are_grouped_and_gain_by_it() {
 #[test]
 fn other_content_is_plain() {
     for flavour in [Flavour::Noise, Flavour::Text, Flavour::Zeros] {
-        assert_eq!(encode(&content(flavour, 5, FRAME_CONTENT_BYTES)).kind, Kind::Plain, "{flavour:?}");
+        assert_eq!(
+            encode(&content(flavour, 5, limits::FRAME_CONTENT_BYTES)).kind,
+            Kind::Plain,
+            "{flavour:?}"
+        );
     }
 }
 
 #[test]
 fn noise_costs_a_few_bytes() {
-    let full = encode(&content(Flavour::Noise, 9, FRAME_CONTENT_BYTES));
-    assert_eq!(full.stored.len(), FRAME_CONTENT_BYTES + 19);
+    let full = encode(&content(Flavour::Noise, 9, limits::FRAME_CONTENT_BYTES));
+    assert_eq!(full.stored.len(), limits::FRAME_CONTENT_BYTES + 19);
     let least = encode(&[42]);
     assert_eq!(least.stored.len(), 1 + 16);
 }
@@ -101,12 +105,12 @@ fn noise_costs_a_few_bytes() {
 #[test]
 fn zstd_itself_unpacks_plain_and_raw_frames() {
     for (flavour, length) in [
-        (Flavour::Noise, FRAME_CONTENT_BYTES),
+        (Flavour::Noise, limits::FRAME_CONTENT_BYTES),
         (Flavour::Noise, 128 * 1024),
         (Flavour::Noise, 128 * 1024 + 1),
         (Flavour::Noise, 1),
         (Flavour::Text, 50_000),
-        (Flavour::Zeros, FRAME_CONTENT_BYTES),
+        (Flavour::Zeros, limits::FRAME_CONTENT_BYTES),
     ] {
         let content = content(flavour, 11, length);
         let Some(unpacked) = zstd(&["-dc"], &encode(&content).stored) else { return };

@@ -12,14 +12,13 @@ use git_lfs_cdc::format::chunking::GEAR_16K;
 use git_lfs_cdc::format::condemned::Condemned;
 use git_lfs_cdc::format::frame::{Decoder, Frame};
 use git_lfs_cdc::format::lookup::{Head, Source};
-use git_lfs_cdc::format::manifest;
 use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::merge_shards::MergeShards;
 use git_lfs_cdc::format::segment::Segment;
 use git_lfs_cdc::format::shard::{self, Recipes, Shard};
 use git_lfs_cdc::format::store_json::StoreDescription;
+use git_lfs_cdc::format::{limits, manifest};
 use git_lfs_cdc::id::Oid;
-use git_lfs_cdc::limit;
 use git_lfs_cdc::local::{block_cache, clones};
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::repo::Direction;
@@ -167,7 +166,7 @@ pub fn head(data: &[u8]) {
     for bytes in [data, &mended] {
         for segment_bytes in [bytes.len(), 1 << 40] {
             let Ok(needed) = Head::bytes(bytes, segment_bytes) else { continue };
-            assert!(needed <= segment_bytes.min(limit::HEAD_AT_MOST_BYTES));
+            assert!(needed <= segment_bytes.min(limits::HEAD_AT_MOST_BYTES));
             let Ok(head) = Head::parse(bytes, segment_bytes) else { continue };
             for oid in [[0; 32], [0x20; 32], [0xFF; 32]] {
                 _ = head.find(&Zeros, &Oid(oid));
@@ -183,7 +182,7 @@ struct Zeros;
 impl Source for Zeros {
     fn read(&self, ranges: &[Range<usize>]) -> Result<Vec<Cow<'_, [u8]>>> {
         let all: usize = ranges.iter().map(Range::len).sum();
-        assert!(all <= limit::SPANS_BYTES, "{all} bytes at a time");
+        assert!(all <= limits::SPANS_BYTES, "{all} bytes at a time");
         // no page of zeros has the right checksum: the first one ends it
         Ok(ranges.iter().map(|range| Cow::Owned(vec![0; range.len().min(4096)])).collect())
     }
@@ -211,7 +210,7 @@ pub fn merge_shards(data: &[u8]) {
 pub fn delta(data: &[u8]) {
     let Ok(frame) = Frame::first(data) else { return };
     let Ok(delta) = frame.delta() else { return };
-    assert!(delta.base_bytes() <= limit::DELTA_BASE_BYTES);
+    assert!(delta.base_bytes() <= limits::DELTA_BASE_BYTES);
     let rest = &data[frame.stored.len()..];
     let mut base = rest[..rest.len().min(delta.base_bytes())].to_vec();
     base.resize(delta.base_bytes(), 0);

@@ -12,8 +12,11 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::{BodyExt, Limited};
 
-use crate::limit;
 use crate::store::network::proxies;
+use crate::units::KIB;
+
+/// Most bytes of an answer with credentials.
+const CREDENTIALS_ANSWER_BYTES: usize = 1024 * KIB;
 
 /// Returns a client for AWS's libraries. With `is_inside`, it uses no proxy, because addresses inside a cloud
 /// are not behind one.
@@ -66,7 +69,7 @@ async fn execute(
     }
     let response: http::Response<reqwest::Body> = client.execute(outgoing).await.map_err(failed)?.into();
     let (parts, body) = response.into_parts();
-    let body = Limited::new(body, limit::CREDENTIALS_ANSWER_BYTES).collect().await;
+    let body = Limited::new(body, CREDENTIALS_ANSWER_BYTES).collect().await;
     let body = body.map_err(ConnectorError::io)?.to_bytes();
     HttpResponse::try_from(http::Response::from_parts(parts, SdkBody::from(body)))
         .map_err(|e| ConnectorError::other(e.into(), None))
