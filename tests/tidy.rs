@@ -11,7 +11,7 @@ const RANKS: &[(&str, u32)] = &[
     ("text", 0),
     ("error", 0),
     ("modes", 0),
-    ("regular_file", 0),
+    ("regular_file", 1),
     ("threads", 1),
     ("format", 1),
     ("store", 2),
