@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// `len` bytes that no compressor shrinks, the same for the same seed (splitmix64).
@@ -40,17 +41,21 @@ pub fn damage(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// The files below a folder with their sizes, by relative path; anything called `.git` is left out.
+/// The files below a folder with their sizes, by relative path. Leaves out `.git`, and files that another
+/// process renames or removes meanwhile.
 pub fn listing(root: &Path) -> BTreeMap<PathBuf, u64> {
     let mut files = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let entry = entry.unwrap();
-            let metadata = entry.metadata().unwrap();
             if entry.file_name() == ".git" {
                 continue;
             }
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata.unwrap(),
+            };
             if metadata.is_dir() {
                 folders.push(entry.path());
             } else {
