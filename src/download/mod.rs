@@ -113,7 +113,7 @@ impl Downloader {
             };
             let Lookup { found, damaged } = self.find(oid, newer_than)?;
             let found = of_size(found, size_bytes)?;
-            failed = failed.or(damaged);
+            failed = failed.or(damaged.map(|e| not_found(oid, e)));
             if let Some(path) = self.try_each(&scratch, found, progress, &mut failed)? {
                 return Ok(path);
             }
@@ -162,7 +162,7 @@ impl Downloader {
                     progress.check()?;
                     tracing::warn!("object {} by commit {}: {e}", found.record.oid, found.record.commit);
                     let e = if is_of_the_store(&e) { self.blamed(&found, e) } else { e };
-                    *failed = Some(e.context(format!("object {} is not found", found.record.oid)));
+                    *failed = Some(not_found(&found.record.oid, e));
                 }
             }
         }
@@ -307,6 +307,11 @@ fn of_size(mut found: Vec<Found>, size_bytes: u64) -> Result<Vec<Found>> {
         .remedy("correct the size in the file's pointer, and commit that")),
         _ => Ok(found),
     }
+}
+
+/// Returns the error of an object that was not found because of another error.
+fn not_found(oid: &Oid, cause: Error) -> Error {
+    cause.context(format!("object {oid} is not found"))
 }
 
 /// Returns true if the error is about the content of the store.

@@ -53,12 +53,14 @@ fn shards(place: &Place) -> Vec<ShardId> {
 /// Checks that blocks and shards together give back the index. Each object has a recipe in a readable shard
 /// that counts. Such shards list all chunks of the blocks that the recipe names.
 fn assert_can_be_rebuilt(place: &Place, objects: &[Object]) {
-    let (store, mut recipes, mut blocks) = (place.store(), Vec::new(), BTreeSet::new());
-    for shard in
-        index_of(&store).shards(CachedStore { store: &store, cache: &Cache::none() }).unwrap().into_values()
-    {
+    let store = place.store();
+    let index = index_of(&store);
+    let mut recipes = Vec::new();
+    let mut blocks = BTreeSet::new();
+    for shard in index.shards(CachedStore { store: &store, cache: &Cache::none() }).unwrap().into_values() {
+        let read = index.inline().get_shard(&store, &shard.id, shard.size_bytes);
         // a push that had read the index before may name a shard that is gone
-        let Ok(bytes) = store.get_shard(&shard.id, shard.size_bytes).wait() else { continue };
+        let Ok(bytes) = read.wait() else { continue };
         blocks.extend(Shard::parse(&bytes).unwrap().blocks.into_iter().map(|(summary, _)| summary.id));
         let here = Recipes::parse(&bytes).unwrap();
         let named = here.blocks.clone();
