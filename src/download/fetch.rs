@@ -339,7 +339,7 @@ impl Job<'_> {
                     self.make_again(coming);
                     return Ok(None);
                 }
-                let e = e.context(self.names(&coming.fetch));
+                let e = e.context(format!("block {}", coming.fetch.block.id));
                 // the delta frame asks once more, unless a local object has its base
                 if coming.fetch.terms.iter().all(|placed| placed.term.is_base()) {
                     tracing::debug!("not fetched ahead: {e}");
@@ -385,7 +385,7 @@ impl Job<'_> {
             }
             Ok(Err(Failed::Damaged(e))) => {
                 self.sources.shared.windows.forget(&fetch.block.id, window);
-                e.context(self.names(fetch)).remedy(RESTORE_BLOCK)
+                e.context(format!("block {}", fetch.block.id)).remedy(RESTORE_BLOCK)
             }
             Ok(Err(Failed::Unwritten(e))) | Err(e) => e,
         };

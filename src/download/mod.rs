@@ -161,8 +161,11 @@ impl Downloader {
                 Err(e) => {
                     progress.check()?;
                     tracing::warn!("object {} by commit {}: {e}", found.record.oid, found.record.commit);
-                    let e = if is_of_the_store(&e) { self.blamed(&found, e) } else { e };
-                    *failed = Some(not_found(&found.record.oid, e));
+                    *failed = Some(if is_of_the_store(&e) {
+                        not_found(&found.record.oid, self.blamed(&found, e))
+                    } else {
+                        e.context(format!("object {}", found.record.oid))
+                    });
                 }
             }
         }
