@@ -78,9 +78,10 @@ pub(super) fn unpack(
             let piece = term.take(&content, position).map_err(damaged)?;
             file.write_at(piece, start).map_err(Failed::Unwritten)?;
             written(piece.len() as u64);
-            match end >= term.term.frames_end() {
-                true => term.verify().map_err(damaged)?,
-                false => still_open.push(term),
+            if end >= term.term.frames_end() {
+                term.verify().map_err(damaged)?
+            } else {
+                still_open.push(term)
             }
         }
         open = still_open;

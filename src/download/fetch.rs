@@ -59,10 +59,11 @@ impl Shared {
         let on_its_way = reach.fetches_in_flight as u64 * u64::from(reach.fetch_bytes);
         let most_bytes = memory_bytes.min(on_its_way);
         let windows = Windows::new(reach, most_bytes / WINDOWS_SHARE);
-        let ranges = match store.is_directory() {
+        let ranges = if store.is_directory() {
             // a copy of a block that is on a disk already saves nothing
-            true => Ranges::none(),
-            false => Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes),
+            Ranges::none()
+        } else {
+            Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes)
         };
         Self {
             buffers: Buffers::new(most_bytes),
@@ -286,7 +287,8 @@ impl Job<'_> {
             let most = self.reach.fetch_gap_bytes;
             let is_small =
                 self.found.record.size_bytes <= u64::from(most) && fetch.range.len() <= most as usize;
-            let (block, range) = (&fetch.block, fetch.range.clone());
+            let block = &fetch.block;
+            let range = fetch.range.clone();
             windows.source(&Wanted { block, range, object: self.oid(), is_small }, take)
         };
         let source_now = source(&|bytes| buffers.try_take(bytes));
@@ -295,10 +297,8 @@ impl Job<'_> {
         }
         // another download may fetch the same range meanwhile; then this memory is given back
         let reserved = Cell::new(Some(buffers.take(fetch.range.len(), self.progress)?));
-        let take = |bytes: usize| match bytes == fetch.range.len() {
-            true => reserved.take(),
-            false => buffers.try_take(bytes),
-        };
+        let take =
+            |bytes: usize| if bytes == fetch.range.len() { reserved.take() } else { buffers.try_take(bytes) };
         Ok(source(&take))
     }
 
@@ -312,7 +312,8 @@ impl Job<'_> {
         let moving = self.progress.depart(fetch.content_bytes, stored_bytes, window.moved.clone());
         let to_fill = match buffer {
             Some(buffer) if fetch.origin != Origin::Kept => {
-                let (arrival, range) = (Arrival::of(&window), window.range.clone());
+                let arrival = Arrival::of(&window);
+                let range = window.range.clone();
                 let pending = self.sources.get_block_range(&fetch.block.id, range, buffer, &window.moved);
                 pending.hand_to(|answer| arrival.arrive(answer));
                 None

@@ -52,7 +52,9 @@ fn take(
         Err(e) => return Ok(Err(failed(e))),
     };
     let shares = file.share(&open);
-    let (mut digest, mut buffer, mut done) = (Sha256::new(), vec![0; READ_BYTES], 0);
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut done = 0;
     while done < size_bytes {
         progress.check()?;
         let part = &mut buffer[..(size_bytes - done).min(READ_BYTES as u64) as usize];

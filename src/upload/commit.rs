@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::pipeline::{BlocksInFlight, ClosedBlock};
+use super::block_writer::{BlocksInFlight, ClosedBlock};
 use crate::error::{Error, Result};
 use crate::format::block::{Entry, Summary};
 use crate::format::condemned::CondemnedRecord;
@@ -149,9 +149,10 @@ pub(super) fn commit<'s>(
     let records = change.objects.iter().map(|object| (1 + object.terms.len()) * RECORD_BYTES);
     let blocks = change.blocks.iter().map(|block| RECORD_BYTES + 4 * block.dependencies.len());
     let said: usize = records.chain(blocks).sum();
-    let carried = match in_flight.is_empty() && said <= limits::CARRIER_BYTES / 2 {
-        true => carried(catalog.store.reach().carried_bytes, small.as_ref(), &shards, &files),
-        false => Vec::new(),
+    let carried = if in_flight.is_empty() && said <= limits::CARRIER_BYTES / 2 {
+        carried(catalog.store.reach().carried_bytes, small.as_ref(), &shards, &files)
+    } else {
+        Vec::new()
     };
     let waits_for_round_trips = catalog.store.reach().carried_bytes > 0;
     let mut pending = Vec::new();
@@ -259,7 +260,8 @@ fn recipes(repository: &str, change: &Change) -> Recipes {
 /// shard, because it holds the recipes.
 fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec<Entry>> {
     let mut groups = Vec::new();
-    let (mut group, mut chunks) = (Vec::new(), 0);
+    let mut group = Vec::new();
+    let mut chunks = 0;
     for new in blocks {
         let more = new.1.chunks.len();
         if chunks + more > max_chunks && !group.is_empty() {
@@ -277,7 +279,9 @@ fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec
 /// recipes.
 fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, NewShards, Vec<Bytes>)> {
     let groups = divide(new, limits::SHARD_CHUNKS);
-    let (mut entries, mut shards, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    let mut entries = Vec::new();
+    let mut shards = Vec::new();
+    let mut files = Vec::new();
     for (number, group) in groups.into_iter().enumerate() {
         let none = Recipes::default();
         let (bytes, recipe_bytes) = shard::write(&group, if number == 0 { recipes } else { &none })?;

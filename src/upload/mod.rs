@@ -5,6 +5,7 @@
 
 mod acknowledge;
 pub(crate) mod batch;
+mod block_writer;
 mod chunk_index;
 mod chunker;
 mod commit;
@@ -15,6 +16,7 @@ mod load;
 mod pipeline;
 pub(crate) mod push_state;
 mod read_cost;
+mod recipe_builder;
 mod recover;
 mod sampling;
 mod sparse;
@@ -28,12 +30,14 @@ use std::time::Instant;
 
 use self::acknowledge::{answer_sound, look_for_blocks, note_found};
 use self::batch::{Lead, Turn, Uploads, Wanted};
+use self::block_writer::{BlocksInFlight, Writing};
 use self::chunker::ReadObject;
 use self::commit::{Change, Committed};
 use self::delta_bases::Candidates;
 use self::load::{learn, make_room};
-use self::pipeline::{BlocksInFlight, Packed, PackedObject, Packing};
+use self::pipeline::{Compression, Deltas, Packed, Packing};
 use self::push_state::{Learned, PushState};
+use self::recipe_builder::PackedObject;
 use self::sparse::Scout;
 use self::thread_pools::Threads;
 use crate::config::Settings;
@@ -333,14 +337,18 @@ fn pack_with<'e>(
         candidates.look(&snapshot.index, catalog.stored(), &settings.lfs_storage, first.size_bytes);
     }
     let packing = Packing {
-        store: &catalog.store,
-        journal: &uploader.journal,
-        level: settings.compression_level,
+        writing: Writing {
+            store: &catalog.store,
+            journal: &uploader.journal,
+            block_bytes: settings.block_bytes(),
+            blocks_in_flight: catalog.store.reach().blocks_in_flight.min(settings.blocks_in_flight()),
+            departed_bytes: &departed_bytes,
+        },
+        compression: Compression {
+            level: settings.compression_level,
+            deltas: settings.delta.map(|rule| Deltas { candidates: &candidates, rule }),
+        },
         guards_reading: settings.guards_reading,
-        block_bytes: settings.block_bytes(),
-        blocks_in_flight: catalog.store.reach().blocks_in_flight.min(settings.blocks_in_flight()),
-        departed_bytes: &departed_bytes,
-        deltas: settings.delta.map(|rule| (&*candidates, rule)),
         threads: &threads,
     };
     let mut first = Some(first);
