@@ -1,4 +1,4 @@
-//! The session against an engine, or a store, that never answers: it must end all the same.
+//! Sessions with an engine, or a store, that never answers. They must end all the same.
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use git_lfs_cdc::error::{Error, Result};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::progress::Progress;
 
-/// What the engine does.
+/// An engine, named after its behaviour.
 #[derive(Clone, Copy)]
 enum Engine {
     /// Before the first object, and with every one.
@@ -62,7 +62,8 @@ fn hang() -> ! {
 
 /// A session on pipes; the receiver hears when it has ended.
 fn session(engine: Engine) -> (PipeWriter, BufReader<PipeReader>, Receiver<()>) {
-    let ((input, to), (from, output)) = (pipe().unwrap(), pipe().unwrap());
+    let (input, to) = pipe().unwrap();
+    let (from, output) = pipe().unwrap();
     let (ended, end) = channel();
     std::thread::spawn(move || {
         run(input, output, move |_| Arc::new(engine)).unwrap();
