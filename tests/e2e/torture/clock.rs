@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dice::Dice;
 use crate::machine::Machine;
-use crate::process::say;
+use crate::skip::skip;
 use crate::storage::Kind;
 
 pub struct Clocks {
@@ -20,7 +20,7 @@ impl Clocks {
         let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
         let library = libraries.find(|library| library.exists());
         if library.is_none() {
-            say("torture: all clocks are right, because libfaketime is not installed");
+            skip("clocks that are off, because libfaketime is not installed");
         }
         Clocks { library }
     }
@@ -37,7 +37,7 @@ impl Clocks {
             .with_variable("LD_PRELOAD", library.to_str().unwrap())
             .with_variable("FAKETIME", &format!("{sign}{amount}"))
             .with_variable("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        // files have the time of the machine itself, or that of a server whose clock is right
+        // files have the time of the machine itself, or of a server with a right clock
         Some(if dice.one_in(2) { machine.with_variable("NO_FAKE_STAT", "1") } else { machine })
     }
 }
