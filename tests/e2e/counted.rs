@@ -1,4 +1,4 @@
-//! A repository whose store is in a bucket behind a proxy that counts bytes.
+//! A repository with its store in a bucket, behind a proxy that counts bytes.
 
 use crate::process::say;
 use crate::proxy::{Exchange, Proxy, Thing, summary};

@@ -219,7 +219,7 @@ fn jobs_containers_and_machines_have_roles() {
     let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
     let prefix = sandbox.path("").file_name().unwrap().to_str().unwrap().to_owned();
     with_store_at(&sandbox, &format!("s3://lfs/{prefix}?endpoint={endpoint}"), Role::Admin);
-    let server = TokenServer::start(Role::Admin.keys());
+    let server = TokenServer::start(Role::Admin);
     let reader = sandbox.other_machine("reader").without_keys();
     // as rclone answers requests that are not signed
     is_refused(&sandbox, &reader, "none", &["UnsupportedAlgorithm"]);
@@ -312,7 +312,7 @@ fn every_address_is_excepted_by_an_asterisk_and_one_by_its_network() {
     }
 
     // services that give credentials are asked the same way
-    let server = TokenServer::start(Role::Pull.keys());
+    let server = TokenServer::start(Role::Pull);
     let token = sandbox.path("token");
     fs::write(&token, JOB_TOKEN).unwrap();
     let job = machine.without_keys().with_variable("AWS_ENDPOINT_URL_STS", &server.url);

@@ -65,7 +65,8 @@ fn agents_killed_during_a_clone() {
     write_content(&work, 1);
     work.push();
     let other = sandbox.other_machine("other");
-    let (home, remote) = (sandbox.path("other"), sandbox.remote("killed"));
+    let home = sandbox.path("other");
+    let remote = sandbox.remote("killed");
     let running = start(&other, &home, &["clone", "--quiet", path_str(&remote), "copy"]);
     sleep(Duration::from_millis(60));
     for id in other.agents() {

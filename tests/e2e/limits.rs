@@ -66,7 +66,7 @@ fn limited(repo: &Repo, first: &str, command: &str) -> Outcome {
     repo.machine.run(&repo.path, "sh", ["-c", &format!("{first} && exec {command}")])
 }
 
-/// A repository whose next push has so many small objects and one of some MB, asked for by so many agents.
+/// A repository whose next push has `count` small objects and one of some MB, and `agents` agents.
 fn repository(sandbox: &Sandbox, name: &str, count: u64, agents: u64) -> Repo {
     let repo = sandbox.repository(name);
     repo.must(["config", "lfs.concurrenttransfers", &agents.to_string()]);

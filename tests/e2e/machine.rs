@@ -65,7 +65,7 @@ pub struct Machine {
     sandbox: PathBuf,
     home: PathBuf,
     identity: Option<Identity>,
-    /// What its commands find in their environment beyond what every machine has.
+    /// Variables of its commands' environment, beyond those of every machine.
     environment: Vec<(String, String)>,
     secrets: Secrets,
 }
@@ -112,7 +112,7 @@ impl Machine {
         self.with_variable("AWS_EC2_METADATA_DISABLED", "true")
     }
 
-    /// Has requests to a service signed, whoever names it: the machine's user trusts it.
+    /// Makes the machine's user trust a service, so that requests to it are signed.
     pub fn trusts(&self, endpoint: &str) {
         self.configure("lfs-cdc.trustedEndpoint", endpoint);
     }
@@ -126,7 +126,7 @@ impl Machine {
         }
     }
 
-    /// Whether its binaries are copies in a folder of its own.
+    /// Returns true if its binaries are copies in a folder of its own.
     pub fn has_own_binaries(&self) -> bool {
         self.identity.is_some()
     }
@@ -249,7 +249,7 @@ impl Machine {
         ids
     }
 
-    /// What agents have left where they meet.
+    /// Files that agents have left at their meeting place.
     pub fn left_by_agents(&self) -> Vec<PathBuf> {
         let folder = fs::read_dir(self.home.join("runtime/git-lfs-cdc")).into_iter().flatten();
         folder.map(|entry| entry.unwrap().path()).collect()
@@ -272,7 +272,7 @@ impl Machine {
         outcome
     }
 
-    /// Panics unless the command failed and said all of `expected`, in any case of letters.
+    /// Panics unless the command failed and its output has all words of `expected`, in any case of letters.
     #[track_caller]
     pub fn expect_failure(&self, outcome: Outcome, expected: &[&str]) {
         if outcome.success() {
@@ -297,7 +297,7 @@ impl Machine {
     }
 }
 
-/// Makes a user the owner of a folder and of all that is in it.
+/// Makes a user the owner of a folder and of its whole content.
 pub fn give(folder: &Path, owner: &Identity) {
     let ids = format!("{}:{}", owner.uid, owner.gid);
     let status = Command::new("chown").args(["-R", &ids]).arg(folder).status().unwrap();

@@ -3,7 +3,7 @@
 //! A test that needs more than git, git-lfs and folders is marked `#[ignore = "needs …"]`. `tests/run.sh` provides
 //! the servers and corpora, and runs the marked tests too. `all_releases` needs the corpora of its `--full`.
 //!
-//! These environment variables say what there is and what to run. `tests/run.sh` sets all but the seed:
+//! These environment variables name the servers, and choose the tests to run. `tests/run.sh` sets all but the seed:
 //! * `GIT_LFS_CDC_TEST_GIT_LFS`: a folder with the `git-lfs` to use instead of the one on `PATH`.
 //! * `GIT_LFS_CDC_CORPORA`: a folder made by `tests/setup/corpora.sh`.
 //! * `GIT_LFS_CDC_FULL=1`: the large forms of the tests that have one.

@@ -1,7 +1,7 @@
 //! Recipes of `docs/operations/`, run as they stand there, on a runner on which nothing is installed.
 //!
 //! This runs the lines below a workflow's `run` and `script` with the variables of the workflow, and the commands of that
-//! runner's checkout. Other actions only say what else a runner has.
+//! runner's checkout. Other actions stand for programs that a runner has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -312,7 +312,7 @@ fn gitlab_pulls_in_its_script() {
     work.publish("a.bin", &noise(1, 700_000));
 
     let mut runner = Runner::new(&sandbox, "runner");
-    let server = TokenServer::start(Role::Admin.keys());
+    let server = TokenServer::start(Role::Admin);
     let machine = runner.machine.without_keys().with_variable("AWS_ENDPOINT_URL_STS", &server.url);
     let machine = machine.with_variable("GIT_CONFIG_SYSTEM", path_str(&sandbox.path("runner/system-config")));
     runner.machine = machine.with_variable("GIT_CONFIG_NOSYSTEM", "0").with_variable("AWS_TOKEN", JOB_TOKEN);

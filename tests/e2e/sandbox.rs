@@ -1,4 +1,4 @@
-//! Sandboxes of tests: a folder with a store, remotes, and machines whose environment is pinned.
+//! Sandboxes of tests: a folder with a store, remotes, and machines with a pinned environment.
 //!
 //! A [`Machine`] has its own home, git configuration and cache, so a clone made on another machine gets all content
 //! from the store. Dropping the sandbox removes the folder. Objects in a bucket go when its server ends.

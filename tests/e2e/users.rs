@@ -12,7 +12,7 @@ use crate::storage::only_for_folders;
 
 const GROUP: u32 = 62_000;
 
-/// Each user pushes and then clones what both pushed; the store is created by the first.
+/// The first user creates the store. Both push, and each clones the pushed files of both.
 fn share(umasks: [&'static str; 2], shared: &str) {
     if only_for_folders("users with a umask") {
         return;

@@ -38,13 +38,13 @@ impl Served {
         self.store.join("index/manifest")
     }
 
-    /// A clone on a machine of its own, whose setting makes it pull from the web server.
+    /// A clone on a machine of its own, with a setting that makes it pull from the web server.
     fn reader(&self, name: &str) -> Repo {
         let machine = self.sandbox.other_machine(name);
         machine
             .must(&self.sandbox.path(name), ["config", "--global", "lfs.url", &format!("cdc::{}", self.url)]);
         let remote = self.sandbox.remote("work");
-        // its own setting beats what the repository's .lfsconfig says
+        // its own setting beats the repository's .lfsconfig
         machine.clone_of(&remote, &format!("{name}/copy"))
     }
 }

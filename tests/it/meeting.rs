@@ -26,7 +26,7 @@ fn take_seat(sandbox: &Sandbox) -> (File, PathBuf) {
     (seat, socket.clone())
 }
 
-/// An agent whose environment is changed.
+/// An agent with a changed environment.
 fn changed(sandbox: &Sandbox, change: impl Fn(&mut Command) -> &mut Command) -> Agent {
     let mut command = sandbox.command(env!("CARGO_BIN_EXE_git-lfs-cdc"));
     change(&mut command);

@@ -22,7 +22,7 @@ enum Engine {
     /// Every object is there at once.
     IsDone,
     Panics,
-    /// Downloads to this file, when there is one of that name with the ending `go`.
+    /// Downloads to this file, when a file with the same name and the ending `go` is there.
     Waits(&'static Path),
 }
 
@@ -111,7 +111,7 @@ fn terminate_ends_a_session_whose_store_does_not_open() {
 
 /// The thread that reads may begin after the first object is done. Once, both threads then waited for each other.
 #[test]
-fn objects_that_are_done_at_once_are_answered_however_late_the_thread_that_reads() {
+fn objects_done_at_once_are_answered_even_if_the_reading_thread_is_late() {
     let (all_answered, end) = channel();
     std::thread::spawn(move || {
         for _ in 0..4_000 {

@@ -63,7 +63,7 @@ fn files(dice: &mut Dice) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 #[ignore = "needs an S3 server"]
-fn anything_may_fail() {
+fn any_request_may_fail() {
     let seeds: Vec<u64> = (1..=if full() { 60 } else { 6 }).collect();
     side_by_side(&seeds, |seed| {
         let scene = Scene::new();

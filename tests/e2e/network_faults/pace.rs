@@ -39,7 +39,7 @@ fn is_honoured(record: &[Exchange], status: u16, wish: Wish, began: Instant) {
     let next = record[refused + 1..].iter().find(|e| !together(e)).expect("a request after it");
     let not_before = match wish {
         Wish::Seconds(seconds) => record[refused].arrived + Duration::from_secs(seconds),
-        // dates leave out what is less than a second
+        // dates have whole seconds only
         Wish::Date(seconds) => began + Duration::from_secs(seconds - 1),
     };
     let early = not_before.saturating_duration_since(next.arrived);

@@ -1,4 +1,4 @@
-//! A scene: one repository whose store is in a bucket behind a proxy, and the steps that tests of network faults share.
+//! A scene: one repository with its store in a bucket behind a proxy, and the steps that tests of network faults share.
 
 use std::collections::BTreeMap;
 use std::fs;

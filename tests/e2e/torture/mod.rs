@@ -33,11 +33,11 @@ fn seed() -> u64 {
     }
 }
 
-/// Somebody who does one thing after the other.
+/// An actor of the torture, which takes one step after the other.
 trait Actor: Send {
     fn act(&mut self, world: &World);
 
-    /// Completes what is left and looks at it, when nothing goes wrong any more.
+    /// Completes the remaining work and checks it, when there are no faults any more.
     fn finish(&mut self, world: &World);
 }
 

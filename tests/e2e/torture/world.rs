@@ -1,4 +1,4 @@
-//! What all actors share: the store with the link to it, the remote, the ledger, and machines of their own.
+//! The world that all actors share: the store with the link to it, the remote, the ledger, and machines of their own.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub struct World {
 }
 
 impl World {
-    /// A repository without content, initialised for a store of the kind that this run is about.
+    /// A repository without content, initialised for a store of the kind that `GIT_LFS_CDC_TEST_STORE` asks for.
     pub fn new(dice: &mut Dice) -> World {
         let mut world = World {
             sandbox: Sandbox::new(),
@@ -95,7 +95,7 @@ impl World {
     pub fn sound_machine(&self, name: &str) -> Machine {
         let machine = self.sandbox.other_machine(name);
         if self.link.is_some() {
-            machine.configure("lfs-cdc.endpoint", &s3::endpoint().unwrap());
+            machine.configure("lfs-cdc.endpoint", &s3::server());
         }
         machine
     }
@@ -105,7 +105,9 @@ impl World {
     }
 
     pub fn calm(&self) {
-        self.link.iter().for_each(Link::calm);
+        if let Some(link) = &self.link {
+            link.calm();
+        }
     }
 
     pub fn has_failed(&self) -> bool {

@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Most bytes that `run` held at one time, beyond what this thread held before.
+/// Most bytes that `run` held at one time, beyond the bytes that this thread held before.
 pub fn peak_of(run: impl FnOnce()) -> usize {
     let before = HELD_BYTES.get();
     PEAK_BYTES.set(before);

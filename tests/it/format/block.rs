@@ -193,7 +193,7 @@ fn with_directory(block: &[u8], change: impl FnOnce(Forge) -> Vec<u8>) -> Vec<u8
 }
 
 #[test]
-fn the_future_is_recognised() {
+fn newer_formats_are_recognised() {
     let (sealed, _) = sealed(&assorted(), 16 * 1024, NONCE);
     let block = joined(&sealed);
     let error = |bytes: &[u8]| Directory::parse(bytes).expect_err("it must be refused").kind();

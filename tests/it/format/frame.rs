@@ -121,7 +121,7 @@ fn zstd_itself_unpacks_plain_and_raw_frames() {
 }
 
 #[test]
-fn a_lie_about_the_content_is_found() {
+fn a_wrong_length_of_content_is_found() {
     let raw = encode(&content(Flavour::Noise, 1, 5000)).stored;
     for claimed in [0u32, 1, 4999, 5001, 70_000, 262_144, 262_145, u32::MAX] {
         let mut lie = raw.clone();
@@ -137,7 +137,7 @@ fn a_lie_about_the_content_is_found() {
 }
 
 #[test]
-fn kinds_of_the_future_are_too_new() {
+fn unknown_kinds_are_too_new() {
     let grouped = encode(&content(Flavour::Singles, 1, 20_000)).stored;
     for (at, byte) in [(8, 3), (8, 255), (9, 0), (9, 3), (9, 16), (10, 1), (11, 1)] {
         let mut future = grouped.clone();

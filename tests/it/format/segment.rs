@@ -71,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn a_merged_segment_says_what_all_say(all in vec(any_contents(), 1..4), again in any::<bool>()) {
+    fn a_merged_segment_has_the_entries_of_all(all in vec(any_contents(), 1..4), again in any::<bool>()) {
         let mut segments: Vec<_> =
             all.iter().map(|c| Segment::open(c.clone().write())).collect::<Result<_, _>>()?;
         if again {
@@ -194,7 +194,7 @@ fn sample() -> Vec<u8> {
 }
 
 #[test]
-fn an_empty_segment_is_one() {
+fn an_empty_segment_is_valid() {
     let segment = Segment::open(Contents::default().write()).unwrap();
     assert_eq!(segment.record_count().unwrap(), 0);
     assert_eq!(segment.find(&Oid([0; 32])).unwrap(), vec![]);
@@ -209,7 +209,7 @@ fn a_key_is_the_beginning_of_the_id() {
 }
 
 #[test]
-fn the_future_is_recognised() {
+fn newer_formats_are_recognised() {
     let bytes = sample();
     let forge = || Forge::open(&bytes);
     for refused in [forge().newer(), forge().with_feature(2, 0), forge().with_feature(2, 31)] {

@@ -41,7 +41,7 @@ fn a_new_store_is_of_this_version() {
 }
 
 #[test]
-fn the_future_is_recognised() {
+fn newer_formats_are_recognised() {
     // a newer version may have changed everything else
     assert_eq!(kind_of_error(r#"{"format":"git-lfs-cdc store","version":2}"#), ErrorKind::TooNew);
     assert_eq!(kind_of_error(&with("gear-16k-n2", "gear-1m")), ErrorKind::TooNew);

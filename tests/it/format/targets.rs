@@ -176,7 +176,7 @@ pub fn head(data: &[u8]) {
     }
 }
 
-/// A segment whose tables are as long as its head says, and empty. Nothing large is asked for.
+/// A segment with empty tables, as long as its head says. Readers ask for nothing large.
 struct Zeros;
 
 impl Source for Zeros {
