@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use git_lfs_cdc::engine::{Engine, Settings, Transfer};
+use git_lfs_cdc::config::Settings;
+use git_lfs_cdc::engine::{Engine, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::regular_file::READ_BYTES;

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use corpus::{Reads, files_under, reads, versions_of};
 use git_lfs_cdc::config;
-use git_lfs_cdc::engine::{DeltaRule, Engine, Settings, Transfer};
+use git_lfs_cdc::config::{DeltaRule, Settings};
+use git_lfs_cdc::engine::{Engine, Transfer};
 use git_lfs_cdc::format::limits;
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::local::lfs_objects;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corpus::{Reads, files_under, reads, versions_of};
-use git_lfs_cdc::engine::{Engine, Settings, Transfer};
+use git_lfs_cdc::config::Settings;
+use git_lfs_cdc::engine::{Engine, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};

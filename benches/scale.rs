@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use git_lfs_cdc::engine::{Engine, Settings, Transfer};
+use git_lfs_cdc::config::Settings;
+use git_lfs_cdc::engine::{Engine, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::maintain::compact;
 use git_lfs_cdc::progress::Progress;
@@ -151,7 +152,7 @@ fn work(task: &str, url: &str, folder: &Path) {
     let oid = (task == "push").then(|| hash(&object));
     let start = Instant::now();
     let store = Store::open_looking(&url, folder, &Access::default()).expect("a store");
-    let engine = Engine::new(store, settings(folder));
+    let engine = Engine::opened(store, settings(folder));
     match oid {
         Some(oid) => {
             engine.prepare(Direction::Upload);

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corpus::{files_under, versions_of};
-use git_lfs_cdc::engine::{Engine, Settings, Transfer};
+use git_lfs_cdc::config::Settings;
+use git_lfs_cdc::engine::{Engine, Transfer};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::maintain::stats::stats;
 use git_lfs_cdc::progress::Progress;

@@ -10,7 +10,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use git_lfs_cdc::engine::{Engine, Settings, Transfer};
+use git_lfs_cdc::config::Settings;
+use git_lfs_cdc::engine::{Engine, Transfer};
 use git_lfs_cdc::format::chunking::{GEAR_16K, chunk_id};
 use git_lfs_cdc::format::frame::{Decoder, Encoder, Frame};
 use git_lfs_cdc::format::limits;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 const RANKS: &[(&str, u32)] = &[
     ("id", 0),
     ("units", 0),
-    ("config", 1),
     ("text", 0),
     ("error", 0),
     ("modes", 0),
@@ -17,6 +16,7 @@ const RANKS: &[(&str, u32)] = &[
     ("store", 2),
     ("local", 2),
     ("repo", 2),
+    ("config", 3),
     ("parallel", 3),
     ("progress", 3),
     ("index", 4),

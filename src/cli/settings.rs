@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config;
-use crate::engine::{DeltaRule, Settings};
+use crate::config::{self, DeltaRule, Settings};
 use crate::error::{Error, Result};
 use crate::local::clones::Clones;
 use crate::local::limits::{self, Limit};

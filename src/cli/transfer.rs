@@ -115,10 +115,10 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     };
     let chosen_by = settings::chosen_by(&repo.config, remote, direction);
     let access = settings::access(&repo.config, &configured, chosen_by, intent)?;
-    let store = Store::open_looking(&url, settings::top(repo, &url)?, &access)?;
+    let opened = Store::open_looking(&url, settings::top(repo, &url)?, &access)?;
     if direction == Direction::Upload {
-        store.prepare_writing()?;
+        opened.store.prepare_writing()?;
     }
-    tracing::info!("{direction:?} for remote {remote:?}, store {}", store.location());
-    Ok(Engine::new(store, settings))
+    tracing::info!("{direction:?} for remote {remote:?}, store {}", opened.store.location());
+    Ok(Engine::opened(opened, settings))
 }

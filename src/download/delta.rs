@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decode::OpenTerm;
-use super::fetch::Shared;
-use super::reuse::{Ends, Reuse};
+use super::fetch::BlockSources;
+use super::reuse::Ends;
 use super::spill::Spill;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::format::delta::Delta;
@@ -18,7 +18,7 @@ use crate::format::recipe::Term;
 use crate::id::BlockId;
 use crate::local::block_cache::Kept;
 use crate::progress::Progress;
-use crate::store::{Moved, Store};
+use crate::store::Moved;
 use crate::units::MIB;
 
 /// Most bytes of unpacked base frames that are kept for the next delta frame.
@@ -89,11 +89,9 @@ impl Unpacked {
 
 /// Unpacks the delta frames of one download.
 pub(super) struct Patcher<'a> {
-    store: &'a Store,
-    shared: &'a Shared,
+    sources: BlockSources<'a>,
     /// The spill, if the ranges that all downloads share are not kept.
     spill: Option<Spill>,
-    reuse: &'a Reuse,
     /// The ends of chunks in local runs.
     ends: Mutex<Ends>,
     progress: &'a Progress,
@@ -132,13 +130,8 @@ struct Stored {
 }
 
 impl<'a> Patcher<'a> {
-    pub(super) fn new(
-        (store, shared, reuse): (&'a Store, &'a Shared, &'a Reuse),
-        spill: Option<Spill>,
-        progress: &'a Progress,
-    ) -> Self {
-        let (ends, fetched_bytes) = Default::default();
-        Self { store, shared, spill, reuse, ends, progress, fetched_bytes }
+    pub(super) fn new(sources: BlockSources<'a>, spill: Option<Spill>, progress: &'a Progress) -> Self {
+        Self { sources, spill, ends: Mutex::default(), progress, fetched_bytes: AtomicU64::new(0) }
     }
 
     /// Returns the content of a delta frame.
@@ -149,7 +142,7 @@ impl<'a> Patcher<'a> {
     /// Returns the content of a frame. The frame's depth must be less than `depth`.
     fn content(&self, frame: &Frame<'_>, depth: u8, effort: &mut Effort) -> Result<Vec<u8>, Lost> {
         self.progress.check().map_err(Lost::Below)?;
-        let decoders = &self.shared.decoders;
+        let decoders = &self.sources.shared.decoders;
         if frame.kind != Kind::Delta {
             let decoded = decoders.lend(|decoder| decoder.decode(frame).map(<[u8]>::to_vec));
             return decoded.map_err(Lost::Here);
@@ -168,7 +161,12 @@ impl<'a> Patcher<'a> {
         let mut base = Vec::with_capacity(delta.base_bytes());
         for term in &delta.bases {
             let block = &delta.blocks[term.block as usize];
-            match self.reuse.read_base(block, term, self.store.description().suite, &self.ends) {
+            match self.sources.reuse.read_base(
+                block,
+                term,
+                self.sources.store.description().suite,
+                &self.ends,
+            ) {
                 Some(content) => base.extend_from_slice(&content),
                 None => self.append(block, term, delta.depth, effort, &mut base).map_err(|e| {
                     let is_damaged = e.kind() == ErrorKind::Corrupt;
@@ -219,7 +217,8 @@ impl<'a> Patcher<'a> {
         let mut position = term.frames_offset;
         while position < term.frames_end() {
             let place = (*block, position);
-            let known = effort.frames.get(&place).cloned().or_else(|| self.shared.unpacked.get(&place));
+            let known =
+                effort.frames.get(&place).cloned().or_else(|| self.sources.shared.unpacked.get(&place));
             let content = match known {
                 Some(content) => content,
                 None => {
@@ -249,7 +248,7 @@ impl<'a> Patcher<'a> {
         let is_kept = stored.is_some_and(|stored| stored.is_kept);
         open.verify().map_err(|e| (Lost::Here(e), is_kept))?;
         // only now, because other downloads must get verified content
-        fresh.into_iter().for_each(|(place, content)| self.shared.unpacked.put(place, content));
+        fresh.into_iter().for_each(|(place, content)| self.sources.shared.unpacked.put(place, content));
         Ok(())
     }
 
@@ -267,7 +266,7 @@ impl<'a> Patcher<'a> {
         if let Some(bytes) = self.read(block, range, Vec::new()) {
             return Ok(Stored { start, bytes, is_kept: true });
         }
-        let pending = self.store.get_block_range(block, range.clone(), Vec::new(), &Moved::default());
+        let pending = self.sources.get_block_range(block, range.clone(), Vec::new(), &Moved::default());
         let bytes = pending.wait()?;
         self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.keep(block, range, &bytes);
@@ -276,14 +275,14 @@ impl<'a> Patcher<'a> {
 
     /// Returns the kept ranges of a block.
     pub(super) fn kept(&self, block: &BlockId) -> Kept {
-        self.spill.as_ref().map_or_else(|| self.shared.ranges.of(block), |spill| spill.of(block))
+        self.spill.as_ref().map_or_else(|| self.sources.shared.ranges.of(block), |spill| spill.of(block))
     }
 
     /// Returns the bytes of a range, if they are kept here.
     pub(super) fn read(&self, block: &BlockId, range: &Range<u32>, buffer: Vec<u8>) -> Option<Vec<u8>> {
         match &self.spill {
             Some(spill) => spill.read(block, range, buffer),
-            None => self.shared.ranges.read(block, range, buffer),
+            None => self.sources.shared.ranges.read(block, range, buffer),
         }
     }
 
@@ -296,7 +295,7 @@ impl<'a> Patcher<'a> {
     pub(super) fn keep(&self, block: &BlockId, range: &Range<u32>, stored: &[u8]) {
         match &self.spill {
             Some(spill) => spill.keep(block, range, stored),
-            None => self.shared.ranges.keep(block, range, stored),
+            None => self.sources.shared.ranges.keep(block, range, stored),
         }
     }
 
@@ -304,7 +303,7 @@ impl<'a> Patcher<'a> {
     pub(super) fn forget(&self, block: &BlockId, range: &Range<u32>) {
         match &self.spill {
             Some(spill) => spill.forget(block, range),
-            None => self.shared.ranges.forget(block, range),
+            None => self.sources.shared.ranges.forget(block, range),
         }
     }
 }

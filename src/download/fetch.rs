@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,16 +20,17 @@ use super::plan::{self, Extent, Fetch, Origin};
 use super::reuse::Reuse;
 use super::single_flight::{Arrival, Source, Wanted, Window, Windows};
 use super::spill::Spill;
+use crate::config::Settings;
 use crate::download::plan::FETCH_CONTENT_BYTES;
-use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::id::{BlockId, Oid};
 use crate::index::Found;
+use crate::index::inline_files::InlineFiles;
 use crate::index::placed::{self, Placed};
 use crate::local::block_cache::Ranges;
 use crate::local::partial_download::ScratchFile;
 use crate::progress::{Moving, Progress};
-use crate::store::{Reach, Store};
+use crate::store::{Moved, Pending, Reach, Store};
 use crate::threads;
 use crate::units::MIB;
 
@@ -62,8 +64,13 @@ impl Shared {
             true => Ranges::none(),
             false => Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes),
         };
-        let (decoders, unpacked) = Default::default();
-        Self { buffers: Buffers::new(most_bytes), windows, decoders, unpacked, ranges }
+        Self {
+            buffers: Buffers::new(most_bytes),
+            windows,
+            decoders: Decoders::default(),
+            unpacked: Unpacked::default(),
+            ranges,
+        }
     }
 
     /// Returns the most memory that fetched bytes ever took.
@@ -73,14 +80,40 @@ impl Shared {
     }
 }
 
-/// Fetches `terms` of an object into `file`. Takes bases from `reuse` where it has them.
+/// The sources of blocks and of the bases of delta frames, for one download.
+#[derive(Clone, Copy)]
+pub(super) struct BlockSources<'a> {
+    pub store: &'a Store,
+    /// The files inside the index segments.
+    pub inline: &'a InlineFiles,
+    pub shared: &'a Shared,
+    /// The objects on this machine.
+    pub reuse: &'a Reuse,
+}
+
+impl<'a> BlockSources<'a> {
+    /// Begins to read a range of a block. The errors and the buffer are those of
+    /// [`InlineFiles::get_block_range`].
+    pub(super) fn get_block_range(
+        &self,
+        block: &BlockId,
+        range: Range<u32>,
+        buffer: Vec<u8>,
+        moved: &Moved,
+    ) -> Pending<'a, Vec<u8>> {
+        self.inline.get_block_range(self.store, block, range, buffer, moved)
+    }
+}
+
+/// Fetches `terms` of an object into `file`. Takes bases from objects on this machine where they have them.
 pub(super) fn fetch(
-    (store, shared, reuse): (&Store, &Shared, &Reuse),
+    sources: BlockSources<'_>,
     found: &Found,
     terms: Vec<Placed>,
     file: &ScratchFile,
     progress: &Progress,
 ) -> Result<()> {
+    let BlockSources { store, shared, .. } = sources;
     let is_dependent = |placed: &Placed| !found.blocks[placed.term.block as usize].dependencies.is_empty();
     let is_all = terms.len() == placed::terms(found).len();
     let (dependent, mut others): (Vec<_>, Vec<_>) = terms.into_iter().partition(is_dependent);
@@ -93,21 +126,19 @@ pub(super) fn fetch(
         // fetched block by block, unpacked later
         others.extend(dependent.iter().map(Placed::without_content));
     }
-    let (outcome, kept_bytes, fetched_bytes) = Default::default();
     let spills = !dependent.is_empty() && !store.is_directory() && !shared.ranges.is_on();
     let spill = if spills { Some(Spill::new(file.beside()?)) } else { None };
-    let patcher = Patcher::new((store, shared, reuse), spill, progress);
+    let patcher = Patcher::new(sources, spill, progress);
     let job = Job {
-        store,
-        shared,
+        sources,
         reach: store.reach(),
         found,
         file,
         progress,
         patcher,
-        outcome,
-        kept_bytes,
-        fetched_bytes,
+        outcome: Mutex::default(),
+        kept_bytes: AtomicU64::new(0),
+        fetched_bytes: AtomicU64::new(0),
     };
     job.fetch(others, FETCH_CONTENT_BYTES)?;
     // A little of each block after the other, in the order of the object, because neighbours in an object
@@ -125,8 +156,7 @@ pub(super) fn fetch(
 
 /// The fetches of one object.
 struct Job<'a> {
-    store: &'a Store,
-    shared: &'a Shared,
+    sources: BlockSources<'a>,
     reach: Reach,
     found: &'a Found,
     file: &'a ScratchFile,
@@ -177,7 +207,7 @@ impl Job<'_> {
     /// fetch from a disk.
     fn fetch(&self, terms: Vec<Placed>, content_bytes: u64) -> Result<()> {
         let mut from_store = Extent::of(self.reach);
-        if self.store.is_directory() {
+        if self.sources.store.is_directory() {
             from_store.content_bytes = content_bytes;
         }
         let from_disk = Extent { content_bytes, ..Extent::of_kept() };
@@ -247,7 +277,7 @@ impl Job<'_> {
     /// Returns the source of a fetch's bytes. Returns `None` if there is no memory for it now; with `waits`
     /// it waits for memory.
     fn source(&self, fetch: &Fetch, waits: bool) -> Result<Option<Source>> {
-        let Shared { buffers, windows, .. } = self.shared;
+        let Shared { buffers, windows, .. } = self.sources.shared;
         let source = |take: &dyn Fn(usize) -> Option<(Vec<u8>, Share)>| {
             if fetch.origin != Origin::Store {
                 let (buffer, share) = take(fetch.range.len())?;
@@ -283,7 +313,7 @@ impl Job<'_> {
         let to_fill = match buffer {
             Some(buffer) if fetch.origin != Origin::Kept => {
                 let (arrival, range) = (Arrival::of(&window), window.range.clone());
-                let pending = self.store.get_block_range(&fetch.block.id, range, buffer, &window.moved);
+                let pending = self.sources.get_block_range(&fetch.block.id, range, buffer, &window.moved);
                 pending.hand_to(|answer| arrival.arrive(answer));
                 None
             }
@@ -309,7 +339,7 @@ impl Job<'_> {
                     self.make_again(coming);
                     return Ok(None);
                 }
-                let e = e.context(self.names(&coming.fetch));
+                let e = e.context(format!("block {}", coming.fetch.block.id));
                 // the delta frame asks once more, unless a local object has its base
                 if coming.fetch.terms.iter().all(|placed| placed.term.is_base()) {
                     tracing::debug!("not fetched ahead: {e}");
@@ -335,7 +365,7 @@ impl Job<'_> {
             self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
         };
         let unpacked = window.bytes(&fetch.range).and_then(|bytes| {
-            let decoders = &self.shared.decoders;
+            let decoders = &self.sources.shared.decoders;
             decoders.lend(|decoder| {
                 Ok(decode::unpack(fetch, bytes, (decoder, &self.patcher), self.file, written))
             })
@@ -350,12 +380,12 @@ impl Job<'_> {
             }
             Ok(Err(Failed::Damaged(_))) if !coming.is_own() => {
                 self.progress.bytes.fetch_sub(written_bytes, Ordering::Relaxed);
-                self.shared.windows.forget(&fetch.block.id, window);
+                self.sources.shared.windows.forget(&fetch.block.id, window);
                 return self.make_again(coming);
             }
             Ok(Err(Failed::Damaged(e))) => {
-                self.shared.windows.forget(&fetch.block.id, window);
-                e.context(self.names(fetch)).remedy(RESTORE_BLOCK)
+                self.sources.shared.windows.forget(&fetch.block.id, window);
+                e.context(format!("block {}", fetch.block.id)).remedy(RESTORE_BLOCK)
             }
             Ok(Err(Failed::Unwritten(e))) | Err(e) => e,
         };

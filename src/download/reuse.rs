@@ -2,25 +2,27 @@
 //! with the wanted object. The bytes come from the local file, and the term's checksum proves them.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
 use super::cover::{self, Local, LocalRuns, Piece};
-use crate::engine::Engine;
+use crate::config::Settings;
 use crate::error::Result;
 use crate::format::chunking::Suite;
 use crate::format::recipe::{Term, term_checksum};
 use crate::id::{BlockId, Oid};
 use crate::index::Found;
+use crate::index::catalog::Catalog;
 use crate::index::local_file::{
     LocalFile, REUSE_FAR_BYTES, REUSE_FAR_OBJECTS, REUSE_OBJECT_BYTES, REUSE_OBJECTS, REUSE_TERMS,
 };
 use crate::index::placed::{self, Placed};
 use crate::local::lfs_objects;
 use crate::local::partial_download::ScratchFile;
+use crate::local::whole_files::Sources;
 use crate::progress::Progress;
 use crate::threads;
 use crate::units::MIB;
@@ -30,8 +32,9 @@ use crate::units::MIB;
 const REUSE_AFTER_BYTES: u64 = MIB as u64;
 
 /// The local objects that an engine knows.
-#[derive(Debug, Default)]
 pub(super) struct Reuse {
+    catalog: Arc<Catalog>,
+    settings: Arc<Settings>,
     known: Mutex<Known>,
     /// The content bytes that downloads have wanted so far.
     wanted_bytes: AtomicU64,
@@ -63,6 +66,10 @@ pub(super) type Ends = HashMap<Key, Option<Vec<u32>>>;
 pub(super) type Key = (Oid, u64, u32, usize);
 
 impl Reuse {
+    pub(super) fn new(catalog: Arc<Catalog>, settings: Arc<Settings>) -> Self {
+        Self { catalog, settings, known: Mutex::default(), wanted_bytes: AtomicU64::new(0) }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,19 +78,19 @@ impl Reuse {
     /// the terms that are still missing.
     pub(super) fn place(
         &self,
-        engine: &Engine,
         found: &Found,
         missing: Vec<Placed>,
         file: &ScratchFile,
         progress: &Progress,
+        sources: &Sources,
     ) -> Result<Vec<Placed>> {
         let bytes: u64 = missing.iter().map(|placed| u64::from(placed.term.content_bytes)).sum();
         let wanted_bytes = self.wanted_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if found.record.size_bytes < REUSE_OBJECT_BYTES || wanted_bytes < REUSE_AFTER_BYTES {
             return Ok(missing);
         }
-        let (plans, mut missing) = self.plan(engine, found, missing, wanted_bytes);
-        let ends = chunk_ends(&plans, engine.store.description().suite, progress)?;
+        let (plans, mut missing) = self.plan(found, missing, wanted_bytes, sources);
+        let ends = chunk_ends(&plans, self.catalog.store.description().suite, progress)?;
         let place = |content: &mut Vec<u8>, plan: Plan| -> Result<Option<Plan>> {
             progress.check()?;
             let term = plan.wanted.term;
@@ -132,14 +139,18 @@ impl Reuse {
     /// Returns the terms that local pieces can make, with these pieces, and the other terms.
     fn plan(
         &self,
-        engine: &Engine,
         found: &Found,
         missing: Vec<Placed>,
         wanted_bytes: u64,
+        sources: &Sources,
     ) -> (Vec<Plan>, Vec<Placed>) {
         let mut known = self.known();
-        known.look(engine, wanted_bytes);
-        let (mut plans, mut elsewhere) = (Vec::new(), Vec::new());
+        if !known.is_listed {
+            known.list(&self.settings.lfs_storage, sources.clones());
+        }
+        known.look_up(&self.catalog, wanted_bytes);
+        let mut plans = Vec::new();
+        let mut elsewhere = Vec::new();
         for wanted in missing {
             let block = &found.blocks[wanted.term.block as usize].summary.id;
             let runs = known.blocks.get(block);
@@ -153,19 +164,26 @@ impl Reuse {
 
     /// Adds an object that was just assembled at `path`, because later objects may share content with it.
     /// git-lfs will move it.
-    pub(super) fn add(&self, engine: &Engine, found: &Found, path: &Path) {
+    pub(super) fn add(&self, found: &Found, path: &Path) {
         let record = &found.record;
-        if let Some(file) = in_making(engine, &record.oid, record.size_bytes, path) {
+        if let Some(file) = self.in_making(&record.oid, record.size_bytes, path) {
             self.known().add(Arc::new(file), std::slice::from_ref(found));
         }
     }
 
     /// Adds an object without a known recipe.
-    pub(super) fn add_whole(&self, engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) {
+    pub(super) fn add_whole(&self, oid: &Oid, size_bytes: u64, path: &Path) {
         let mut known = self.known();
         if known.unasked.len() < REUSE_OBJECTS {
-            known.unasked.extend(in_making(engine, oid, size_bytes, path));
+            known.unasked.extend(self.in_making(oid, size_bytes, path));
         }
+    }
+
+    /// Returns the file of a finished download, unless it is too small to be useful.
+    fn in_making(&self, oid: &Oid, size_bytes: u64, path: &Path) -> Option<LocalFile> {
+        let later = lfs_objects::path_in(&self.settings.lfs_storage.join("objects"), oid);
+        let paths = vec![path.to_owned(), later];
+        (size_bytes >= REUSE_OBJECT_BYTES).then(|| LocalFile::in_one_of(*oid, size_bytes, paths))
     }
 
     /// Forgets the files of these plans, because the index is wrong about their content.
@@ -185,22 +203,22 @@ impl Reuse {
 }
 
 impl Known {
-    /// Asks the index about objects on this machine, the first time about those that are there already.
-    /// Where that asks the store, `wanted_bytes` bounds the number of objects.
-    fn look(&mut self, engine: &Engine, wanted_bytes: u64) {
-        if !self.is_listed {
-            self.is_listed = true;
-            let own = &engine.settings.lfs_storage;
-            let clones = engine.downloads.sources(&engine.settings).clones();
-            for storage in std::iter::once(own).chain(clones) {
-                let left = REUSE_OBJECTS.saturating_sub(self.unasked.len());
-                let listed = lfs_objects::newest(&storage.join("objects"), REUSE_OBJECT_BYTES, left);
-                self.unasked.extend(listed.into_iter().map(LocalFile::from));
-            }
+    /// Lists the newest objects of this clone and of the other clones.
+    fn list(&mut self, own: &PathBuf, clones: &[PathBuf]) {
+        self.is_listed = true;
+        for storage in std::iter::once(own).chain(clones) {
+            let left = REUSE_OBJECTS.saturating_sub(self.unasked.len());
+            let listed = lfs_objects::newest(&storage.join("objects"), REUSE_OBJECT_BYTES, left);
+            self.unasked.extend(listed.into_iter().map(LocalFile::from));
         }
-        let index = engine.view.lock().unwrap_or_else(PoisonError::into_inner).index.clone();
+    }
+
+    /// Asks the index about listed objects. Where that asks the store, `wanted_bytes` bounds their number.
+    fn look_up(&mut self, catalog: &Catalog, wanted_bytes: u64) {
+        let snapshot = catalog.snapshot();
+        let index = &snapshot.index;
         let mut unasked = std::mem::take(&mut self.unasked);
-        if index.is_far() {
+        if index.needs_network() {
             let worth = (wanted_bytes / REUSE_FAR_BYTES).min(REUSE_FAR_OBJECTS) as usize;
             let most = worth.saturating_sub(self.asked_far).min(unasked.len());
             self.asked_far += most;
@@ -212,7 +230,7 @@ impl Known {
         let count = unasked.len();
         for file in unasked {
             if self.seen.len() < REUSE_OBJECTS && !self.seen.contains(&file.oid) {
-                let found = index.find(&engine.store, &engine.cache, &file.oid).found;
+                let found = index.find(catalog.stored(), &file.oid).found;
                 self.add(Arc::new(file), &found);
             }
         }
@@ -238,13 +256,6 @@ impl Known {
             runs.into_iter().for_each(|(block, runs)| self.blocks.entry(block).or_default().add(runs));
         }
     }
-}
-
-/// Returns the file of a finished download, unless it is too small to be useful.
-fn in_making(engine: &Engine, oid: &Oid, size_bytes: u64, path: &Path) -> Option<LocalFile> {
-    let later = lfs_objects::path_in(&engine.settings.lfs_storage.join("objects"), oid);
-    let paths = vec![path.to_owned(), later];
-    (size_bytes >= REUSE_OBJECT_BYTES).then(|| LocalFile::in_one_of(*oid, size_bytes, paths))
 }
 
 /// Finds the ends of chunks in all local runs that are not taken whole. Reads each run once, on all cores.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
+use super::inline_files::InlineFiles;
 use crate::error::{Error, Kind, Result};
 use crate::format::segment::ShardEntry;
 use crate::id::{ContentHash, ShardId};
@@ -16,6 +17,18 @@ use crate::units::MIB;
 pub(crate) const COPIES_IN_FLIGHT: usize = 16;
 /// Most bytes of these files that are read at a time. A larger file is read alone.
 const COPIES_IN_FLIGHT_BYTES: u64 = 64 * MIB as u64;
+
+/// A store that is read through this machine's metadata cache.
+#[derive(Clone, Copy)]
+pub(crate) struct CachedStore<'s> {
+    pub store: &'s Store,
+    pub cache: &'s Cache,
+}
+
+/// Returns the user's cache of this store's metadata.
+pub(crate) fn cache_of(store: &Store) -> Cache {
+    Cache::for_store(&store.description().id, &store.location())
+}
 
 /// A file that is being read.
 pub(crate) struct Copying<'s> {
@@ -85,16 +98,18 @@ pub(crate) fn copies<'s, N: Copy + Display>(
     })
 }
 
-/// Reads shards. Returns each with its bytes or its error, in order.
+/// Reads shards, inside segments or in their own files. Returns each with its bytes or its error, in order.
 pub(crate) fn shard_copies(
-    store: &Store,
-    cache: &Cache,
+    stored: CachedStore<'_>,
+    inline: &InlineFiles,
     shards: impl IntoIterator<Item = ShardEntry>,
 ) -> impl Iterator<Item = (ShardId, Result<Bytes>)> {
     let names = shards.into_iter().map(|shard| (shard.id, u64::from(shard.size_bytes)));
     // the size came from the same table
-    let begin = |id: &ShardId, size_bytes| store.get_shard(id, u32::try_from(size_bytes).unwrap_or(u32::MAX));
-    copies(cache, Kept::Shards, names, |id| id.hash, begin)
+    let begin = |id: &ShardId, size_bytes| {
+        inline.get_shard(stored.store, id, u32::try_from(size_bytes).unwrap_or(u32::MAX))
+    };
+    copies(stored.cache, Kept::Shards, names, |id| id.hash, begin)
 }
 
 /// Skips a shard that can't be read. Shards are hints: without one, its chunks are stored again. But a store

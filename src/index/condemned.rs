@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 
-use super::cached_reads::copies;
+use bytes::Bytes;
+
+use super::cached_reads::{CachedStore, copies};
 use crate::error::{Error, Result};
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::id::{BlockId, CondemnedId};
-use crate::local::metadata_cache::{Cache, Kept};
-use crate::store::Store;
+use crate::local::metadata_cache::Kept;
 use crate::units::MIB;
 
 /// Most bytes of all condemned lists together. So many name some three million blocks, and take up to three
@@ -17,7 +18,7 @@ const CONDEMNED_ALL_BYTES: u64 = 128 * MIB as u64;
 
 /// All condemned blocks and records that this process has seen. The set only grows, because no condemnation
 /// is lifted.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct CondemnedNames {
     read: HashSet<CondemnedId>,
     blocks: HashSet<BlockId>,
@@ -25,21 +26,22 @@ pub(crate) struct CondemnedNames {
 }
 
 impl CondemnedNames {
-    /// Lists the condemned lists now, and reads the new ones. A kind of condemnation that this version
-    /// doesn't know is an error.
-    pub(crate) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
-        self.refresh_by(None, store, cache)
+    /// Lists the condemned lists now, and reads the new ones.
+    pub(crate) fn refresh(&mut self, stored: CachedStore<'_>) -> Result<()> {
+        let lists = self.new_lists(None, stored)?;
+        self.add(lists);
+        Ok(())
     }
 
-    /// Does the same as [`CondemnedNames::refresh`], with a list that was made already. A check after a
-    /// commit must not use this.
-    pub(crate) fn refresh_by(
-        &mut self,
+    /// Lists the condemned lists now, and returns the new ones. A kind of condemnation that this version
+    /// doesn't know is an error. With `listed`, it uses a list that was made already; a check after a commit
+    /// must not do that.
+    pub(super) fn new_lists(
+        &self,
         listed: Option<Result<Vec<(CondemnedId, u64)>>>,
-        store: &Store,
-        cache: &Cache,
-    ) -> Result<()> {
-        let listed = listed.unwrap_or_else(|| store.list_condemned())?;
+        stored: CachedStore<'_>,
+    ) -> Result<Vec<(CondemnedId, Condemned)>> {
+        let listed = listed.unwrap_or_else(|| stored.store.list_condemned())?;
         // no list can be left out: the blocks that it names may be gone tomorrow
         let all_bytes = listed.iter().fold(0u64, |sum, (_, size_bytes)| sum.saturating_add(*size_bytes));
         if all_bytes > CONDEMNED_ALL_BYTES {
@@ -50,14 +52,22 @@ impl CondemnedNames {
         }
         let new: Vec<(CondemnedId, u64)> =
             listed.into_iter().filter(|(id, _)| !self.read.contains(id)).collect();
-        let begin = |id: &CondemnedId, size_bytes| store.get_condemned(id, size_bytes);
-        for (id, bytes) in copies(cache, Kept::Condemned, new, |id| id.hash, begin) {
+        let begin = |id: &CondemnedId, size_bytes| stored.store.get_condemned(id, size_bytes);
+        let copies = copies(stored.cache, Kept::Condemned, new, |id| id.hash, begin);
+        let parse = |(id, bytes): (CondemnedId, Result<Bytes>)| {
             let list = Condemned::parse(&bytes?).map_err(|e| e.context(format!("condemned/{id}")))?;
+            Ok((id, list))
+        };
+        copies.map(parse).collect()
+    }
+
+    /// Adds the names of these lists.
+    pub(super) fn add(&mut self, lists: Vec<(CondemnedId, Condemned)>) {
+        for (id, list) in lists {
             self.blocks.extend(list.blocks);
             self.records.extend(list.records);
             self.read.insert(id);
         }
-        Ok(())
     }
 
     /// Returns true if no push may rely on this block any more.

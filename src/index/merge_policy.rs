@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cached_reads::CachedStore;
 use super::shard_merge::{self, MovedShards};
 use super::{Index, Standing};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::format::limits;
 use crate::format::merge::Merge;
 use crate::format::segment::Segment;
 use crate::id::{CommitId, ContentHash, SegmentId, ShardId, now_milliseconds};
-use crate::local::metadata_cache::{Cache, Kept};
+use crate::local::metadata_cache::Kept;
 use crate::store::{Pending, Store};
 use crate::units::MIB;
 
@@ -41,13 +42,13 @@ pub(crate) struct OfCommit {
 
 /// Makes the segment of a commit from the commit's own data, alone or merged with small segments.
 pub(crate) fn segment_of(
-    reading: (&Store, &Cache),
+    stored: CachedStore<'_>,
     index: &Index,
     commit: CommitId,
     own: Vec<u8>,
 ) -> Result<OfCommit> {
     let (own, chosen) = (Bytes::from(own), due(sizes(index)));
-    if let Some((id, bytes)) = merged(reading, index, commit, &own, &chosen)? {
+    if let Some((id, bytes)) = merged(stored, index, commit, &own, &chosen)? {
         return Ok(OfCommit { id, bytes: bytes.into(), is_merged: true });
     }
     Ok(OfCommit { id: SegmentId { id: commit, hash: ContentHash::of(&own) }, bytes: own, is_merged: false })
@@ -71,7 +72,7 @@ pub(crate) fn unload<'r>(
 
 /// Merges a commit's own data with the chosen segments. Returns None if no segment could be merged.
 fn merged(
-    reading: (&Store, &Cache),
+    stored: CachedStore<'_>,
     index: &Index,
     commit: CommitId,
     own: &Bytes,
@@ -81,10 +82,9 @@ fn merged(
         return Ok(None);
     }
     let own = Segment::open(own.clone())?;
-    let (store, cache) = reading;
     let standing = index.segments().filter(|segment| chosen.binary_search(&segment.id).is_ok());
-    let read: Vec<Read> = standing.map(|segment| (segment.id, segment.whole(store, cache))).collect();
-    let moved = merge_shards(reading, &read).unwrap_or_else(|e| {
+    let read: Vec<Read> = standing.map(|segment| (segment.id, segment.whole(stored))).collect();
+    let moved = merge_shards(stored, &read).unwrap_or_else(|e| {
         tracing::warn!("small shards are not merged: {e}");
         MovedShards::new()
     });
@@ -101,12 +101,12 @@ fn merged(
             return Ok(None);
         }
     };
-    if let Err(e) = unload(store, readable(&read).map(|(_, segment)| segment), &moved) {
+    if let Err(e) = unload(stored.store, readable(&read).map(|(_, segment)| segment), &moved) {
         tracing::warn!("index segments are not merged: {e}");
         return Ok(None);
     }
     // last, because a commit needs a check if its files existed separately before
-    unload(store, [&own].into_iter(), &MovedShards::new())?;
+    unload(stored.store, [&own].into_iter(), &MovedShards::new())?;
     let id = SegmentId { id: after(commit, &merged)?, hash: ContentHash::of(&bytes) };
     tracing::info!("index/{id} merges {} segments", merged.len());
     Ok(Some((id, bytes)))
@@ -145,7 +145,7 @@ fn all_of<'s>(
 
 /// Merges the small shards that these segments name, if their bytes are on this machine. A process that has
 /// deduplicated against all shards has read them.
-fn merge_shards(reading @ (_, cache): (&Store, &Cache), read: &[Read]) -> Result<MovedShards> {
+fn merge_shards(stored: CachedStore<'_>, read: &[Read]) -> Result<MovedShards> {
     let (mut entries, mut carried) = (Vec::new(), HashMap::new());
     for (_, segment) in readable(read) {
         // damaged shards are not merged either
@@ -158,9 +158,9 @@ fn merge_shards(reading @ (_, cache): (&Store, &Cache), read: &[Read]) -> Result
     }
     let at_hand = |id: &ShardId| match carried.get(id) {
         Some(bytes) => Some(bytes.clone()),
-        None => cache.find(Kept::Shards, &id.to_string(), &id.hash),
+        None => stored.cache.find(Kept::Shards, &id.to_string(), &id.hash),
     };
-    shard_merge::merge_at_hand(reading, entries, at_hand)
+    shard_merge::merge_at_hand(stored, entries, at_hand)
 }
 
 /// Returns the segments that can be merged, and their sizes in bytes without the carried files, which are not

@@ -1,7 +1,9 @@
 //! The index: every segment that the store lists and that no other segment has replaced.
 
 pub(crate) mod cached_reads;
+pub(crate) mod catalog;
 pub(crate) mod condemned;
+pub(crate) mod inline_files;
 pub(crate) mod local_file;
 pub mod manifest;
 pub(crate) mod merge_policy;
@@ -18,6 +20,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::cached_reads::CachedStore;
+use self::inline_files::InlineFiles;
 use self::segment::Coming;
 pub(crate) use self::segment::Standing;
 use crate::error::{Error, Kind, Result};
@@ -50,6 +54,8 @@ pub(crate) struct Index {
     listed: BTreeMap<SegmentId, u64>,
     /// Replaced segments that a pull has read because it missed something.
     replaced_read: BTreeMap<SegmentId, Arc<Standing>>,
+    /// The files inside the segments.
+    inline: InlineFiles,
 }
 
 /// The answer of the index about an object.
@@ -64,35 +70,34 @@ pub(crate) struct Lookup {
 impl Index {
     /// Brings the index up to date with one LIST, and reads the segments that are missing here. If a segment
     /// vanishes meanwhile, another has merged it. Then the store is listed again.
-    pub(crate) fn refresh(&mut self, store: &Store, cache: &Cache) -> Result<()> {
-        self.refresh_by(None, store, cache)
+    pub(crate) fn refresh(&mut self, stored: CachedStore<'_>) -> Result<()> {
+        self.refresh_by(None, stored)
     }
 
     /// Does the same as [`Index::refresh`], but begins with a list that was made already.
     pub(crate) fn refresh_by(
         &mut self,
         mut listed: Option<Result<Vec<(SegmentId, u64)>>>,
-        store: &Store,
-        cache: &Cache,
+        stored: CachedStore<'_>,
     ) -> Result<()> {
         for attempt in 0..LIST_ATTEMPTS {
-            pause_before(store, attempt);
-            let listed = listed.take().unwrap_or_else(|| store.list_segments())?;
-            if self.read_listed(listed, store, cache)?.is_some() {
+            pause_before(stored.store, attempt);
+            let listed = listed.take().unwrap_or_else(|| stored.store.list_segments())?;
+            if self.read_listed(listed, stored)?.is_some() {
                 let stands = |id: &SegmentId| self.segments.contains_key(id);
-                cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
+                stored.cache.retain(Kept::Index, |name| SegmentId::parse(name).is_ok_and(|id| stands(&id)));
                 return Ok(());
             }
         }
-        Err(never_whole(store))
+        Err(never_whole(stored.store))
     }
 
     /// Reads all commits, as `docs/format.md` defines it. Ends when two LISTs in a row are equal, and every
     /// listed segment was read or is replaced by one that was read.
-    pub(crate) fn read_all_commits(&mut self, store: &Store, cache: &Cache) -> Result<()> {
+    pub(crate) fn read_all_commits(&mut self, stored: CachedStore<'_>) -> Result<()> {
         let mut before = None;
         for _ in 0..LIST_ATTEMPTS {
-            let listed = self.read_listed(store.list_segments()?, store, cache)?;
+            let listed = self.read_listed(stored.store.list_segments()?, stored)?;
             if listed.is_some() && listed == before {
                 return Ok(());
             }
@@ -101,7 +106,7 @@ impl Index {
                 return Err(damage.clone());
             }
         }
-        Err(never_whole(store))
+        Err(never_whole(stored.store))
     }
 
     /// Reads the listed segments that are missing here, and forgets those that are not listed any more.
@@ -109,20 +114,18 @@ impl Index {
     fn read_listed(
         &mut self,
         listed: Vec<(SegmentId, u64)>,
-        store: &Store,
-        cache: &Cache,
+        stored: CachedStore<'_>,
     ) -> Result<Option<Vec<SegmentId>>> {
-        let read = self.read_new(listed, store, cache);
+        let read = self.read_new(listed, stored);
         // even after a failure, because the segments that were read are used
-        self.tell_carried(store);
+        self.collect_inline_files();
         read
     }
 
     fn read_new(
         &mut self,
         listed: Vec<(SegmentId, u64)>,
-        store: &Store,
-        cache: &Cache,
+        stored: CachedStore<'_>,
     ) -> Result<Option<Vec<SegmentId>>> {
         self.listed = listed.iter().copied().collect();
         self.segments.retain(|id, _| self.listed.contains_key(id));
@@ -140,10 +143,10 @@ impl Index {
                 && let Some(place) = next_to_read(&coming, &left)
             {
                 let (id, size_bytes) = left.remove(place);
-                coming.push_back((id, size_bytes, Coming::begin(store, cache, id, size_bytes)));
+                coming.push_back((id, size_bytes, Coming::begin(stored, id, size_bytes)));
             }
             let Some((id, size_bytes, next)) = coming.pop_front() else { break };
-            match next.wait(store, cache, id, size_bytes) {
+            match next.wait(stored, id, size_bytes) {
                 Ok(standing) => {
                     replaced.extend(standing.head.replaces().iter().copied());
                     self.segments.insert(id, Arc::new(standing));
@@ -166,10 +169,14 @@ impl Index {
         Ok(all.then(|| listed.into_iter().map(|(id, _)| id).collect()))
     }
 
-    /// Tells the store which files these segments carry.
-    fn tell_carried(&self, store: &Store) {
+    fn collect_inline_files(&mut self) {
         let all = self.segments.values().chain(self.replaced_read.values());
-        store.set_carried(all.flat_map(|segment| segment.carried()).collect());
+        self.inline = all.flat_map(|segment| segment.inline_files()).collect();
+    }
+
+    /// Returns the files inside the segments.
+    pub(crate) fn inline(&self) -> &InlineFiles {
+        &self.inline
     }
 
     fn replaced(&self) -> impl Iterator<Item = SegmentId> {
@@ -182,28 +189,36 @@ impl Index {
         &self.listed
     }
 
-    /// Adds a segment that this process has just committed, removes the segments that it has merged, and
-    /// keeps a copy for the next command.
-    pub(crate) fn add(
-        &mut self,
-        (store, cache): (&Store, &Cache),
-        id: SegmentId,
-        bytes: Bytes,
-    ) -> Result<()> {
+    /// Makes the entry of a segment that this process has just committed, and keeps a copy for the next
+    /// command.
+    pub(crate) fn committed(cache: &Cache, id: SegmentId, bytes: Bytes) -> Result<Arc<Standing>> {
         let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes)?;
-        let standing = Standing::from_memory(id, bytes)?;
-        self.listed.insert(id, standing.size_bytes);
-        for replaced in standing.head.replaces() {
+        Ok(Arc::new(Standing::from_memory(id, bytes)?))
+    }
+
+    /// Adds a committed segment, and removes the segments that it has merged.
+    pub(crate) fn add(&mut self, segment: Arc<Standing>) {
+        self.listed.insert(segment.id, segment.size_bytes);
+        for replaced in segment.head.replaces() {
             self.segments.remove(replaced);
         }
-        self.segments.insert(id, Arc::new(standing));
-        self.tell_carried(store);
-        Ok(())
+        self.segments.insert(segment.id, segment);
+        self.collect_inline_files();
+    }
+
+    /// Adds the segments that this process has committed while this index was read: those of `now` that were
+    /// not there `before`.
+    fn keep_added(&mut self, before: &Self, now: &Self) {
+        for (id, segment) in &now.segments {
+            if !before.segments.contains_key(id) && !self.segments.contains_key(id) {
+                self.add(segment.clone());
+            }
+        }
     }
 
     /// Returns true if finding an object asks the store.
-    pub(crate) fn is_far(&self) -> bool {
-        self.segments.values().any(|segment| segment.is_far())
+    pub(crate) fn needs_network(&self) -> bool {
+        self.segments.values().any(|segment| segment.needs_network())
     }
 
     /// Returns all segments, in the order of their names.
@@ -217,9 +232,9 @@ impl Index {
     }
 
     /// Returns every shard that a committed segment names. Shards are hints, so damaged entries are skipped.
-    pub(crate) fn shards(&self, store: &Store, cache: &Cache) -> Result<BTreeMap<ShardId, ShardEntry>> {
+    pub(crate) fn shards(&self, stored: CachedStore<'_>) -> Result<BTreeMap<ShardId, ShardEntry>> {
         let mut shards = BTreeMap::new();
-        for (segment, listed) in of_each(self.segments.values(), |segment| segment.shards(store, cache)) {
+        for (segment, listed) in of_each(self.segments.values(), |segment| segment.shards(stored)) {
             match listed {
                 Ok(listed) => shards.extend(listed.into_iter().map(|shard| (shard.id, shard))),
                 Err(e) => skip(segment, e)?,
@@ -229,8 +244,8 @@ impl Index {
     }
 
     /// Returns the shards of each segment, and the keys that lead to them.
-    pub(crate) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<(Vec<ShardEntry>, Vec<Key>)>> {
-        let read = |segment: &Standing| Ok((segment.shards(store, cache)?, segment.keys(store, cache)?));
+    pub(crate) fn keys(&self, stored: CachedStore<'_>) -> Result<Vec<(Vec<ShardEntry>, Vec<Key>)>> {
+        let read = |segment: &Standing| Ok((segment.shards(stored)?, segment.keys(stored)?));
         let mut keys = Vec::new();
         for (segment, read) in of_each(self.segments.values(), read) {
             match read {
@@ -242,16 +257,16 @@ impl Index {
     }
 
     /// Finds every record of an object.
-    pub(crate) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
-        let mut lookup = find_in(self.segments.values(), (store, cache), oid);
+    pub(crate) fn find(&self, stored: CachedStore<'_>, oid: &Oid) -> Lookup {
+        let mut lookup = find_in(self.segments.values(), stored, oid);
         lookup.damaged = lookup.damaged.or_else(|| self.damaged.values().next().cloned());
         lookup
     }
 
     /// Returns the newest segment that has this record.
-    pub(crate) fn segment_of(&self, store: &Store, cache: &Cache, found: &Found) -> Option<SegmentId> {
+    pub(crate) fn segment_of(&self, stored: CachedStore<'_>, found: &Found) -> Option<SegmentId> {
         let all = self.segments.values().chain(self.replaced_read.values());
-        let has = |segment: &Standing| Ok(segment.find(store, cache, &found.record.oid)?.contains(found));
+        let has = |segment: &Standing| Ok(segment.find(stored, &found.record.oid)?.contains(found));
         let have = of_each(all, has).into_iter().filter(|(_, has)| matches!(has, Ok(true)));
         have.map(|(segment, _)| segment.id).max()
     }
@@ -260,12 +275,12 @@ impl Index {
 /// Finds every record of an object in these segments.
 fn find_in<'s>(
     segments: impl Iterator<Item = &'s Arc<Standing>>,
-    (store, cache): (&Store, &Cache),
+    stored: CachedStore<'_>,
     oid: &Oid,
 ) -> Lookup {
     let mut found: BTreeMap<(CommitId, String), Found> = BTreeMap::new();
     let mut damaged = None;
-    for (segment, here) in of_each(segments, |segment| segment.find(store, cache, oid)) {
+    for (segment, here) in of_each(segments, |segment| segment.find(stored, oid)) {
         match here {
             Ok(here) => {
                 found.extend(here.into_iter().map(|f| ((f.record.commit, f.repository.clone()), f)));
@@ -289,7 +304,7 @@ fn of_each<'s, T: Send>(
         let ask = &ask;
         // if the system refuses a thread, this one asks
         let begin = |segment| threads::spawn_scoped(scope, "segment", move || ask(segment)).ok();
-        let far = |segment: &'s Arc<Standing>| segment.is_far().then(|| begin(segment)).flatten();
+        let far = |segment: &'s Arc<Standing>| segment.needs_network().then(|| begin(segment)).flatten();
         let asked: Vec<_> = segments.map(|segment| (segment, far(segment))).collect();
         let panicked = |_| Err(Error::internal("reading an index segment panicked"));
         let mut answers = Vec::with_capacity(asked.len());

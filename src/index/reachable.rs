@@ -3,22 +3,23 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Index;
+use super::cached_reads::{CachedStore, cache_of};
 use crate::error::Result;
 use crate::id::BlockId;
-use crate::local::metadata_cache::Cache;
 use crate::store::Store;
 
 /// Returns the blocks of all recipes, the blocks that their delta frames are made from, and so on. Reads all
 /// commits. Fails if one can't be read, because its blocks are not known then.
 pub fn referenced_blocks(store: &Store) -> Result<BTreeSet<BlockId>> {
-    let cache = Cache::for_store(&store.description().id, &store.location());
+    let cache = cache_of(store);
+    let stored = CachedStore { store, cache: &cache };
     let mut index = Index::default();
-    index.read_all_commits(store, &cache)?;
+    index.read_all_commits(stored)?;
     let mut named = BTreeSet::new();
     // dependencies of a block are taken from all segments together
     let mut dependencies: HashMap<BlockId, BTreeSet<BlockId>> = HashMap::new();
     for standing in index.segments() {
-        let segment = standing.whole(store, &cache)?;
+        let segment = standing.whole(stored)?;
         let blocks = segment.blocks()?.collect::<Result<Vec<_>>>()?;
         for record in segment.records()? {
             named.extend(record?.terms.iter().map(|term| blocks[term.block as usize].summary.id));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cached_reads::CachedStore;
 use super::segment::{Coming, Standing};
 use super::{Index, Lookup, find_in};
 use crate::id::{Oid, SegmentId};
@@ -26,31 +27,39 @@ impl Index {
         replaced
     }
 
-    /// Reads replaced segments that still stand, the newest first. Their number is bounded. Skips those that
-    /// can't be read.
-    pub(crate) fn read_replaced(&mut self, store: &Store) {
+    /// Reads replaced segments that still stand and were not read yet, the newest first. Their number is
+    /// bounded. Skips those that can't be read.
+    pub(super) fn read_replaced(&self, store: &Store) -> Vec<Arc<Standing>> {
         let newest = self.replaced_by().into_keys().rev().take(REPLACED_READ);
         let left: Vec<SegmentId> = newest.filter(|id| !self.replaced_read.contains_key(id)).collect();
         // they are read only once, so no copy is kept
         let cache = Cache::at(None);
+        let stored = CachedStore { store, cache: &cache };
+        let mut read = Vec::new();
         for part in left.chunks(COPIES_IN_FLIGHT) {
             let begin = |id: &SegmentId| {
                 let size_bytes = self.listed.get(id).copied().unwrap_or_default();
-                (*id, size_bytes, Coming::begin(store, &cache, *id, size_bytes))
+                (*id, size_bytes, Coming::begin(stored, *id, size_bytes))
             };
             let begun: Vec<_> = part.iter().map(begin).collect();
             for (id, size_bytes, coming) in begun {
-                match coming.wait(store, &cache, id, size_bytes) {
-                    Ok(standing) => drop(self.replaced_read.insert(id, standing.into())),
+                match coming.wait(stored, id, size_bytes) {
+                    Ok(standing) => read.push(Arc::new(standing)),
                     Err(e) => tracing::debug!("index/{id} is replaced, and not read: {e}"),
                 }
             }
         }
-        self.tell_carried(store);
+        read
+    }
+
+    /// Adds replaced segments that were read.
+    pub(super) fn add_replaced(&mut self, read: Vec<Arc<Standing>>) {
+        self.replaced_read.extend(read.into_iter().map(|segment| (segment.id, segment)));
+        self.collect_inline_files();
     }
 
     /// Finds every record of an object in the replaced segments that were read.
-    pub(crate) fn find_replaced(&self, store: &Store, cache: &Cache, oid: &Oid) -> Lookup {
-        find_in(self.replaced_read.values(), (store, cache), oid)
+    pub(crate) fn find_replaced(&self, stored: CachedStore<'_>, oid: &Oid) -> Lookup {
+        find_in(self.replaced_read.values(), stored, oid)
     }
 }

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::cached_reads::CachedStore;
+use super::inline_files::InlineFile;
 use crate::error::{Error, Result};
 use crate::format::inline::CarriedName;
 use crate::format::limits;
@@ -19,7 +21,7 @@ use crate::format::lookup::{Found, Head, Source};
 use crate::format::segment::{Key, Segment, ShardEntry};
 use crate::id::{ContentHash, Oid, SegmentId};
 use crate::local::metadata_cache::{Cache, Kept};
-use crate::store::{InSegment, Pending, Store};
+use crate::store::{Pending, Store};
 use crate::units::{KIB, MIB};
 
 /// A segment no larger than this is fetched whole, because several requests for parts would cost more.
@@ -61,36 +63,30 @@ pub(crate) enum Coming<'s> {
 
 impl<'s> Coming<'s> {
     /// Begins to read a segment, from the user's copy or from the store.
-    pub(crate) fn begin(store: &'s Store, cache: &Cache, id: SegmentId, size_bytes: u64) -> Self {
-        if let Some(copy) = Standing::from_copy(cache, id, size_bytes) {
+    pub(crate) fn begin(stored: CachedStore<'s>, id: SegmentId, size_bytes: u64) -> Self {
+        if let Some(copy) = Standing::from_copy(stored.cache, id, size_bytes) {
             return Self::Here(Box::new(copy));
         }
         // the store refuses a segment that is larger than any may be
         match size_bytes <= WHOLE_SEGMENT_BYTES || size_bytes > limits::SEGMENT_READ_BYTES as u64 {
-            true => Self::Whole(store.get_segment(&id, size_bytes)),
-            false => Self::Start(store.get_segment_range(&id, 0..HEAD_BYTES)),
+            true => Self::Whole(stored.store.get_segment(&id, size_bytes)),
+            false => Self::Start(stored.store.get_segment_range(&id, 0..HEAD_BYTES)),
         }
     }
 
     /// Waits for the segment.
-    pub(crate) fn wait(
-        self,
-        store: &Store,
-        cache: &Cache,
-        id: SegmentId,
-        size_bytes: u64,
-    ) -> Result<Standing> {
+    pub(crate) fn wait(self, stored: CachedStore<'_>, id: SegmentId, size_bytes: u64) -> Result<Standing> {
         match self {
             Self::Here(standing) => Ok(*standing),
             Self::Whole(bytes) => {
-                let bytes = cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes.wait()?)?;
+                let bytes = stored.cache.keep(Kept::Index, &id.to_string(), &id.hash, bytes.wait()?)?;
                 Standing::from_memory(id, bytes)
             }
             Self::Start(start) => {
                 let mut start = start.wait()?;
                 let needed = Head::bytes(&start, size_bytes as usize)? as u64;
                 if needed > start.len() as u64 {
-                    let more = store.get_segment_range(&id, start.len() as u64..needed).wait()?;
+                    let more = stored.store.get_segment_range(&id, start.len() as u64..needed).wait()?;
                     start.extend_from_slice(&more);
                 }
                 let head = Head::parse(&start, size_bytes as usize)?;
@@ -153,37 +149,37 @@ impl Standing {
     }
 
     /// Returns the files that the segment carries. A segment that carries files is small, and in memory.
-    pub(crate) fn carried(&self) -> Vec<(CarriedName, InSegment)> {
+    pub(super) fn inline_files(&self) -> Vec<(CarriedName, InlineFile)> {
         let Place::Memory(bytes) = self.place().clone() else { return Vec::new() };
         let carried = |(name, place): &(CarriedName, Range<usize>)| {
             let bytes = bytes.slice(place.clone());
-            (*name, InSegment { segment: self.id, segment_bytes: self.size_bytes, bytes })
+            (*name, InlineFile { segment: self.id, segment_bytes: self.size_bytes, bytes })
         };
         self.head.carried().iter().map(carried).collect()
     }
 
     /// Returns true if a look-up in this segment asks the store.
-    pub(crate) fn is_far(&self) -> bool {
+    pub(crate) fn needs_network(&self) -> bool {
         matches!(*self.place(), Place::Store)
     }
 
     /// Finds every record of an object.
-    pub(crate) fn find(&self, store: &Store, cache: &Cache, oid: &Oid) -> Result<Vec<Found>> {
-        self.read(store, cache, |source| self.head.find(source, oid))
+    pub(crate) fn find(&self, stored: CachedStore<'_>, oid: &Oid) -> Result<Vec<Found>> {
+        self.read(stored, |source| self.head.find(source, oid))
     }
 
     /// Reads all shards, in the order to which keys refer.
-    pub(crate) fn shards(&self, store: &Store, cache: &Cache) -> Result<Vec<ShardEntry>> {
-        self.read(store, cache, |source| self.head.shards(source))
+    pub(crate) fn shards(&self, stored: CachedStore<'_>) -> Result<Vec<ShardEntry>> {
+        self.read(stored, |source| self.head.shards(source))
     }
 
     /// Reads all keys, sorted.
-    pub(crate) fn keys(&self, store: &Store, cache: &Cache) -> Result<Vec<Key>> {
-        self.read(store, cache, |source| self.head.keys(source))
+    pub(crate) fn keys(&self, stored: CachedStore<'_>) -> Result<Vec<Key>> {
+        self.read(stored, |source| self.head.keys(source))
     }
 
     /// Reads the whole segment into memory.
-    pub(crate) fn whole(&self, store: &Store, cache: &Cache) -> Result<Segment<Bytes>> {
+    pub(crate) fn whole(&self, stored: CachedStore<'_>) -> Result<Segment<Bytes>> {
         let all = 0..self.size_bytes as usize;
         let place = self.place().clone();
         let from_file = |file: &Mutex<File>| {
@@ -196,13 +192,13 @@ impl Standing {
             Place::File(file) => match from_file(&file) {
                 Ok(bytes) => bytes,
                 Err(e) => {
-                    self.forget_copy(cache, &e);
-                    return self.whole(store, cache);
+                    self.forget_copy(stored.cache, &e);
+                    return self.whole(stored);
                 }
             },
             Place::Store => {
-                let bytes = store.get_segment(&self.id, self.size_bytes).wait()?;
-                cache.keep(Kept::Index, &self.id.to_string(), &self.id.hash, bytes)?
+                let bytes = stored.store.get_segment(&self.id, self.size_bytes).wait()?;
+                stored.cache.keep(Kept::Index, &self.id.to_string(), &self.id.hash, bytes)?
             }
         };
         Segment::open(bytes)
@@ -210,9 +206,9 @@ impl Standing {
 
     /// Reads from the segment at its place. Drops a copy that proves to be damaged, and reads from the store
     /// then.
-    fn read<T>(&self, store: &Store, cache: &Cache, work: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
-        if self.is_far() && self.paid_bytes.load(Ordering::Relaxed) >= self.size_bytes {
-            self.fetch_copy(store, cache)?;
+    fn read<T>(&self, stored: CachedStore<'_>, work: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
+        if self.needs_network() && self.paid_bytes.load(Ordering::Relaxed) >= self.size_bytes {
+            self.fetch_copy(stored)?;
         }
         let place = self.place().clone();
         match place {
@@ -220,32 +216,32 @@ impl Standing {
             Place::File(file) => match work(&Copied(&file)) {
                 // any error makes the copy useless
                 Err(e) => {
-                    self.forget_copy(cache, &e);
-                    work(&Far { standing: self, store })
+                    self.forget_copy(stored.cache, &e);
+                    work(&Far { standing: self, store: stored.store })
                 }
                 done => done,
             },
-            Place::Store => work(&Far { standing: self, store }),
+            Place::Store => work(&Far { standing: self, store: stored.store }),
         }
     }
 
     /// Fetches a copy for this user's cache.
-    fn fetch_copy(&self, store: &Store, cache: &Cache) -> Result<()> {
+    fn fetch_copy(&self, stored: CachedStore<'_>) -> Result<()> {
         let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_far() {
+        if !self.needs_network() {
             return Ok(());
         }
         tracing::debug!("index/{} is copied: {} bytes", self.id, self.size_bytes);
         let name = self.id.to_string();
-        let mut parts = Parts { store, id: &self.id, next: 0, end: self.size_bytes };
-        *self.place() = match cache.keep_large(Kept::Index, &name, &self.id.hash, &mut parts)? {
+        let mut parts = Parts { store: stored.store, id: &self.id, next: 0, end: self.size_bytes };
+        *self.place() = match stored.cache.keep_large(Kept::Index, &name, &self.id.hash, &mut parts)? {
             Some(file) => Place::File(Arc::new(Mutex::new(file))),
             // this machine keeps nothing
-            None => Place::Memory(cache.keep(
+            None => Place::Memory(stored.cache.keep(
                 Kept::Index,
                 &name,
                 &self.id.hash,
-                store.get_segment(&self.id, self.size_bytes).wait()?,
+                stored.store.get_segment(&self.id, self.size_bytes).wait()?,
             )?),
         };
         Ok(())

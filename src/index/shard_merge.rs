@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::cached_reads::shard_copies;
+use super::cached_reads::{CachedStore, shard_copies};
 use super::{Index, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::format::limits;
@@ -12,8 +12,7 @@ use crate::format::merge_shards::MergeShards;
 use crate::format::segment::ShardEntry;
 use crate::format::shard::{self, Recipes, Shard};
 use crate::id::{ContentHash, Nonce, SegmentId, ShardId};
-use crate::local::metadata_cache::{Cache, Kept};
-use crate::store::Store;
+use crate::local::metadata_cache::Kept;
 use crate::units::MIB;
 
 /// Most bytes of a merged shard. Shards of at least half as many are left alone.
@@ -23,8 +22,8 @@ const SHARD_MERGED_BYTES: u32 = 4 * MIB as u32;
 pub(crate) type MovedShards = HashMap<ShardId, Option<ShardEntry>>;
 
 /// Returns true if merging the shards of these segments leaves at most half of them.
-pub(crate) fn are_many(store: &Store, cache: &Cache, index: &Index, group: &[SegmentId]) -> bool {
-    let Ok(shards) = shards_of(store, cache, index, group) else { return false };
+pub(crate) fn are_many(stored: CachedStore<'_>, index: &Index, group: &[SegmentId]) -> bool {
+    let Ok(shards) = shards_of(stored, index, group) else { return false };
     let runs = runs(&shards);
     let saved = runs.iter().map(|run| run.len() - 1).sum::<usize>();
     saved > 0 && saved * 2 >= shards.len()
@@ -33,26 +32,25 @@ pub(crate) fn are_many(store: &Store, cache: &Cache, index: &Index, group: &[Seg
 /// Merges the small shards that these segments name. When this returns, the merged ones are durable and were
 /// read back.
 pub(crate) fn merge_small(
-    store: &Store,
-    cache: &Cache,
+    stored: CachedStore<'_>,
     index: &Index,
     group: &[SegmentId],
     watch: Watch<'_>,
 ) -> Result<MovedShards> {
-    let runs = runs(&shards_of(store, cache, index, group)?);
+    let runs = runs(&shards_of(stored, index, group)?);
     let (mut moved, all) = (MovedShards::new(), runs.iter().map(Vec::len).sum::<usize>());
     let mut done = 0;
     for run in runs {
         watch(format!("merging small shards: {done} of {all}"));
         done += run.len();
-        merge_run(store, cache, shard_copies(store, cache, run), &mut moved)?;
+        merge_run(stored, shard_copies(stored, index.inline(), run), &mut moved)?;
     }
     Ok(moved)
 }
 
 /// Does the same for shards with bytes `at_hand`. It reads only the merged shards, to check them.
 pub(crate) fn merge_at_hand(
-    (store, cache): (&Store, &Cache),
+    stored: CachedStore<'_>,
     shards: Vec<ShardEntry>,
     at_hand: impl Fn(&ShardId) -> Option<Bytes>,
 ) -> Result<MovedShards> {
@@ -64,17 +62,17 @@ pub(crate) fn merge_at_hand(
     });
     for run in runs(&small) {
         let run = run.iter().filter_map(|shard| Some((shard.id, Ok(here.remove(&shard.id)?))));
-        merge_run(store, cache, run, &mut moved)?;
+        merge_run(stored, run, &mut moved)?;
     }
     Ok(moved)
 }
 
 /// Returns the shards that the segments name, each once, in the order of the commits. So chunks that were
 /// pushed together stay together.
-fn shards_of(store: &Store, cache: &Cache, index: &Index, group: &[SegmentId]) -> Result<Vec<ShardEntry>> {
+fn shards_of(stored: CachedStore<'_>, index: &Index, group: &[SegmentId]) -> Result<Vec<ShardEntry>> {
     let (mut seen, mut shards) = (BTreeSet::new(), Vec::new());
     for segment in index.segments().filter(|segment| group.binary_search(&segment.id).is_ok()) {
-        shards.extend(segment.shards(store, cache)?.into_iter().filter(|shard| seen.insert(shard.id)));
+        shards.extend(segment.shards(stored)?.into_iter().filter(|shard| seen.insert(shard.id)));
     }
     Ok(shards)
 }
@@ -105,8 +103,7 @@ fn runs(shards: &[ShardEntry]) -> Vec<Vec<ShardEntry>> {
 /// Writes one shard with the content of all these, and notes its place for each of them. A damaged shard is
 /// left alone.
 fn merge_run(
-    store: &Store,
-    cache: &Cache,
+    stored: CachedStore<'_>,
     run: impl Iterator<Item = (ShardId, Result<Bytes>)>,
     moved: &mut MovedShards,
 ) -> Result<()> {
@@ -141,12 +138,12 @@ fn merge_run(
         chunk_count: blocks.iter().map(|(_, directory)| directory.chunks.len() as u32).sum(),
     };
     let bytes = Bytes::from(bytes);
-    store.put_shard(&id, bytes.clone()).wait()?;
-    if store.hash_shard(&id, u64::from(entry.size_bytes)).wait()? != id.hash {
+    stored.store.put_shard(&id, bytes.clone()).wait()?;
+    if stored.store.hash_shard(&id, u64::from(entry.size_bytes)).wait()? != id.hash {
         return Err(Error::corrupt(format!("shard {id} is not what was just written"))
             .remedy("check the disk or the service that the store is on; nothing was deleted"));
     }
-    cache.keep_stored(Kept::Shards, &id.to_string(), &[bytes]);
+    stored.cache.keep_stored(Kept::Shards, &id.to_string(), &[bytes]);
     moved.extend(merged.into_iter().map(|old| (old, Some(entry))));
     Ok(())
 }

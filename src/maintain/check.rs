@@ -4,6 +4,7 @@
 use super::replaced_records;
 use crate::error::{Error, Result};
 use crate::index::Index;
+use crate::index::cached_reads::{CachedStore, cache_of};
 use crate::index::condemned::CondemnedNames;
 use crate::local::metadata_cache::Cache;
 use crate::store::Store;
@@ -25,11 +26,12 @@ pub fn look(store: &Store) -> Result<Health> {
     // other machines read the files in the store, so copies on this one prove nothing
     let none = Cache::at(None);
     let mut index = Index::default();
-    index.refresh(store, &none)?;
+    let unaided = CachedStore { store, cache: &none };
+    index.refresh(unaided)?;
     let mut damage: Vec<Error> = index.damage().cloned().collect();
     let mut condemned = CondemnedNames::default();
-    damage.extend(condemned.refresh(store, &none).err());
-    let cache = Cache::for_store(&store.description().id, &store.location());
-    damage.extend(replaced_records::look(store, &cache, &index, &condemned)?);
+    damage.extend(condemned.refresh(unaided).err());
+    let cache = cache_of(store);
+    damage.extend(replaced_records::look(CachedStore { store, cache: &cache }, &index, &condemned)?);
     Ok(Health { segments: index.segments().count(), replaced: index.replaced_by().len(), damage })
 }

@@ -13,11 +13,10 @@ use crate::format::inline::CarriedName;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::Segment;
 use crate::id::{BlockId, ContentHash, Oid, SegmentId};
-use crate::index::cached_reads::COPIES_IN_FLIGHT;
+use crate::index::cached_reads::{COPIES_IN_FLIGHT, CachedStore};
 use crate::index::condemned::CondemnedNames;
+use crate::index::inline_files::InlineFiles;
 use crate::index::{Found, Index, Standing};
-use crate::local::metadata_cache::Cache;
-use crate::store::Store;
 use crate::threads;
 use crate::units::MIB;
 
@@ -67,17 +66,12 @@ fn places(record: &Record, block: impl Fn(u32) -> Result<BlockId>) -> Result<Vec
 }
 
 /// Compares some of the segments that each segment replaces. Returns the differences and the damage.
-pub(crate) fn look(
-    store: &Store,
-    cache: &Cache,
-    index: &Index,
-    condemned: &CondemnedNames,
-) -> Result<Vec<Error>> {
+pub(crate) fn look(stored: CachedStore<'_>, index: &Index, condemned: &CondemnedNames) -> Result<Vec<Error>> {
     let mut findings = Vec::new();
     for part in chosen(index).chunks(COPIES_IN_FLIGHT) {
         let checked: Vec<Result<()>> = std::thread::scope(|scope| {
             let begin = |replaced| {
-                let work = move || check(store, cache, replaced, condemned);
+                let work = move || check(stored, index.inline(), replaced, condemned);
                 threads::spawn_scoped(scope, "replaced", work)
             };
             // if the system refuses a thread, fewer segments are compared
@@ -125,12 +119,12 @@ fn chosen(index: &Index) -> Vec<Replaced> {
 /// Fails if the replacing segments miss a record of a replaced one, or if a block that it carries has no file
 /// of its own.
 fn check(
-    store: &Store,
-    cache: &Cache,
+    stored: CachedStore<'_>,
+    inline: &InlineFiles,
     Replaced { id, size_bytes, by }: &Replaced,
     condemned: &CondemnedNames,
 ) -> Result<()> {
-    let bytes = match store.get_segment(id, *size_bytes).wait() {
+    let bytes = match stored.store.get_segment(id, *size_bytes).wait() {
         Ok(bytes) if ContentHash::of(&bytes) == id.hash => bytes,
         // a damaged segment says nothing, and is not needed; a missing one was deleted meanwhile
         Ok(_) => return Ok(()),
@@ -141,14 +135,14 @@ fn check(
     let hidden = |e: Error| e.context(format!("index/{id} is replaced by {}", names.join(" and ")));
     let segment = Segment::open(bytes).map_err(hidden)?;
     let find = |oid: &Oid| {
-        let found = by.iter().map(|segment| segment.find(store, cache, oid));
+        let found = by.iter().map(|segment| segment.find(stored, oid));
         Ok(found.collect::<Result<Vec<_>>>()?.concat())
     };
     check_said(&segment, RECORDS_CHECKED, find, condemned).map_err(hidden)?;
     for (name, bytes) in segment.carried() {
         if let CarriedName::Block(block) = name
             && !condemned.has_block(&block)
-            && store.block_bytes(&block).wait()? != Some(bytes.len() as u64)
+            && inline.look_for_block(stored.store, &block).wait()? != Some(bytes.len() as u64)
         {
             let e = Error::corrupt(format!("block {block}, which it carries, has no file of its own"));
             return Err(hidden(e.remedy("run `git lfs-cdc compact`")));

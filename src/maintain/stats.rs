@@ -10,8 +10,7 @@ use crate::format::segment::{BlockEntry, ShardEntry};
 use crate::format::shard::Shard;
 use crate::id::BlockId;
 use crate::index::Index;
-use crate::index::cached_reads::{shard_copies, skip_shard};
-use crate::local::metadata_cache::Cache;
+use crate::index::cached_reads::{CachedStore, cache_of, shard_copies, skip_shard};
 use crate::store::Store;
 use crate::units::MIB;
 
@@ -61,16 +60,17 @@ pub struct Stats {
 
 /// Counts a store.
 pub fn stats(store: &Store) -> Result<Stats> {
-    let cache = Cache::for_store(&store.description().id, &store.location());
+    let cache = cache_of(store);
+    let stored = CachedStore { store, cache: &cache };
     let mut index = Index::default();
-    index.read_all_commits(store, &cache)?;
+    index.read_all_commits(stored)?;
     let mut stats = Stats { stored_bytes: store.stored_bytes()?, ..Stats::default() };
     let mut objects = BTreeMap::new();
     let mut blocks = BTreeMap::new();
     let (mut records, mut dependent) = (BTreeSet::new(), BTreeSet::new());
     let mut segment_bytes = 0;
     for standing in index.segments() {
-        let (id, segment) = (standing.id, standing.whole(store, &cache)?);
+        let (id, segment) = (standing.id, standing.whole(stored)?);
         stats.segments += 1;
         segment_bytes += standing.own_bytes();
         for record in segment.records()? {
@@ -90,7 +90,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
         }
     }
     stats.replaced_segments = index.replaced_by().len() as u64;
-    let shards = index.shards(store, &cache)?;
+    let shards = index.shards(stored)?;
     stats.objects = objects.len() as u64;
     stats.logical_bytes = objects.values().sum();
     stats.blocks = blocks.len() as u64;
@@ -104,7 +104,7 @@ pub fn stats(store: &Store) -> Result<Stats> {
     stats.metadata_bytes_per_term = ratio(recipes + segment_bytes, stats.terms);
     stats.delta_blocks = dependent.len() as u64;
     if shard_bytes <= STATS_SHARDS_BYTES || dependent.is_empty() {
-        let deltas = count_deltas((store, &cache), dependent, shards.into_values())?;
+        let deltas = count_deltas(stored, &index, dependent, shards.into_values())?;
         stats.delta_frames = Some(deltas.frames);
         stats.delta_content_bytes = Some(deltas.content_bytes);
         stats.delta_stored_bytes = Some(deltas.stored_bytes);
@@ -123,13 +123,14 @@ struct Deltas {
 
 /// Counts the delta frames of blocks by the shards that list them. Skips a shard that can't be read.
 fn count_deltas(
-    (store, cache): (&Store, &Cache),
+    stored: CachedStore<'_>,
+    index: &Index,
     mut blocks: BTreeSet<BlockId>,
     shards: impl Iterator<Item = ShardEntry>,
 ) -> Result<Deltas> {
     let mut deltas = Deltas::default();
     let shards: Vec<ShardEntry> = if blocks.is_empty() { Vec::new() } else { shards.collect() };
-    for (id, bytes) in shard_copies(store, cache, shards) {
+    for (id, bytes) in shard_copies(stored, index.inline(), shards) {
         let listed = match bytes.and_then(|bytes| Shard::parse(&bytes)) {
             Ok(shard) => shard.blocks,
             Err(e) => {

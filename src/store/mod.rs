@@ -2,7 +2,7 @@
 //! for the user. Only `deleter` and [`probe`] delete, and [`probe`] deletes only its own files. Only `create`
 //! makes a store.
 
-mod carried;
+mod blocks;
 mod create;
 mod deleter;
 mod directory;
@@ -30,14 +30,12 @@ use std::ops::Range;
 use std::path::Path as FilePath;
 #[cfg(test)]
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::try_join;
 use object_store::PutPayload;
 use object_store::path::Path;
 
-pub use self::carried::InSegment;
 pub use self::create::Creation;
 pub use self::directory::{Sharing, UNSYNCED};
 use self::files::{Conditions, Files, Size};
@@ -66,13 +64,18 @@ pub struct Store {
     files: Files,
     runtime: OwnRuntime,
     description: StoreDescription,
-    first_look: Mutex<Option<FirstLook>>,
-    /// The blocks and shards that stand inside index segments.
-    carriers: carried::Carriers,
     carried_bytes: usize,
 }
 
-/// The listings that were made while the store was opened.
+/// A store, with what was read of it while it was opened.
+pub struct OpenedStore {
+    /// The open store.
+    pub store: Store,
+    /// Its listings, if they were made. They are not for checks that must begin later.
+    pub first_look: Option<FirstLook>,
+}
+
+/// The listings that were made while a store was opened.
 pub struct FirstLook {
     /// The result of [`Store::list_segments`].
     pub segments: Result<Vec<(SegmentId, u64)>>,
@@ -111,40 +114,35 @@ impl Store {
     }
 
     /// Opens a store like [`Store::open`]. Meanwhile, a service also lists index segments and condemned
-    /// lists, for callers that need them anyway: see [`Store::take_first_look`].
-    pub fn open_looking(url: &StoreUrl, top: &FilePath, access: &Access) -> Result<Self> {
+    /// lists, for callers that need them anyway.
+    pub fn open_looking(url: &StoreUrl, top: &FilePath, access: &Access) -> Result<OpenedStore> {
         let runtime = runtime()?;
         let files = find(url, top, access, &runtime)?;
-        let Place::Network(_) = &files.place else { return Self::with(files, runtime) };
+        let Place::Network(_) = &files.place else {
+            return Ok(OpenedStore { store: Self::with(files, runtime)?, first_look: None });
+        };
         // if there is no store, the listings are not waited for
         let look = async { Ok(look(&files).await) };
         let (description, look) = runtime.block_on(async { try_join!(read_description(&files), look) })?;
-        Ok(Self::of(files, runtime, description, Some(look)))
+        Ok(OpenedStore { store: Self::of(files, runtime, description), first_look: Some(look) })
     }
 
     fn with(files: Files, runtime: OwnRuntime) -> Result<Self> {
         let description = runtime.block_on(read_description(&files))?;
-        Ok(Self::of(files, runtime, description, None))
+        Ok(Self::of(files, runtime, description))
     }
 
-    fn of(files: Files, runtime: OwnRuntime, description: StoreDescription, look: Option<FirstLook>) -> Self {
+    fn of(files: Files, runtime: OwnRuntime, description: StoreDescription) -> Self {
         if let Place::Directory(place) = &files.place {
             place.is_described(&description);
         }
         let files = Files { conditions: Conditions::new(description.creates), ..files };
-        let (first_look, carriers) = (Mutex::new(look), carried::Carriers::default());
         let carried_bytes = match &files.place {
             // a directory has no round trips to save
             Place::Directory(_) => 0,
             Place::Network(_) => CARRIED_BYTES,
         };
-        Self { files, runtime, description, first_look, carriers, carried_bytes }
-    }
-
-    /// Returns the listings that were made while the store was opened. Only the first call returns them. They
-    /// are not for checks that must begin later.
-    pub fn take_first_look(&self) -> Option<FirstLook> {
-        self.first_look.lock().unwrap_or_else(PoisonError::into_inner).take()
+        Self { files, runtime, description, carried_bytes }
     }
 
     /// Makes the store use small commits like a bucket.

@@ -18,10 +18,9 @@ use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
 use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
 use crate::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, ShardId, now_milliseconds};
-use crate::index::Index;
+use crate::index::catalog::Catalog;
 use crate::index::merge_policy::{self, OfCommit};
 use crate::index::relied::Relied;
-use crate::local::metadata_cache::Cache;
 use crate::store::{Pending, Store};
 
 /// Most bytes of a record in a segment, with its keys. Each of its terms, with its block, takes at most as
@@ -138,8 +137,7 @@ pub(super) struct Committed {
 
 /// Commits objects. When this returns, their blocks, their shards and their index segment are durable.
 pub(super) fn commit<'s>(
-    (store, cache): (&'s Store, &Cache),
-    index: &mut Index,
+    catalog: &'s Catalog,
     repository: &str,
     mut change: Change,
     mut in_flight: BlocksInFlight<'s>,
@@ -152,27 +150,27 @@ pub(super) fn commit<'s>(
     let blocks = change.blocks.iter().map(|block| RECORD_BYTES + 4 * block.dependencies.len());
     let said: usize = records.chain(blocks).sum();
     let carried = match in_flight.is_empty() && said <= limits::CARRIER_BYTES / 2 {
-        true => carried(store.reach().carried_bytes, small.as_ref(), &shards, &files),
+        true => carried(catalog.store.reach().carried_bytes, small.as_ref(), &shards, &files),
         false => Vec::new(),
     };
-    let waits_for_round_trips = store.reach().carried_bytes > 0;
+    let waits_for_round_trips = catalog.store.reach().carried_bytes > 0;
     let mut pending = Vec::new();
     if carried.is_empty() {
-        small.take().into_iter().for_each(|small| in_flight.send(store, small));
+        small.take().into_iter().for_each(|small| in_flight.send(&catalog.store, small));
         // saves a round trip where the push waits for round trips
         if waits_for_round_trips {
-            pending = put_shards(store, &shards, &files);
+            pending = put_shards(&catalog.store, &shards, &files);
         }
     }
     in_flight.settle()?;
     let begun = Instant::now();
     // On a full disk, a shard would be left behind at each attempt, if it were put before its blocks.
     if carried.is_empty() && !waits_for_round_trips {
-        pending = put_shards(store, &shards, &files);
+        pending = put_shards(&catalog.store, &shards, &files);
     }
     pending.into_iter().try_for_each(Pending::wait)?;
     // if another store is mounted meanwhile, the commit would name blocks that are not there
-    store.confirm()?;
+    catalog.store.confirm()?;
     let keys = keys(&shards, &change.objects);
     let commit = CommitId::new(now_milliseconds())?;
     let relied = change.relied(commit, repository);
@@ -199,14 +197,15 @@ pub(super) fn commit<'s>(
     if bytes.len() > limits::SEGMENT_READ_BYTES {
         return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
-    let OfCommit { id, bytes, is_merged } = merge_policy::segment_of((store, cache), index, commit, bytes)?;
+    let OfCommit { id, bytes, is_merged } =
+        merge_policy::segment_of(catalog.stored(), &catalog.snapshot().index, commit, bytes)?;
     let moved = small.as_ref().map(|small| small.moved.clone()).unwrap_or_default();
-    store.put_segment(&id, vec![bytes.clone()], &moved).wait()?;
+    catalog.store.put_segment(&id, vec![bytes.clone()], &moved).wait()?;
     small.iter().for_each(ClosedBlock::is_sent);
     for Relied { record, .. } in &relied {
         tracing::info!("commit {commit}: object {}", record.oid);
     }
-    index.add((store, cache), id, bytes)?;
+    catalog.add(id, bytes)?;
     Ok(Committed { relied, shards, begun, is_one_file: is_carried && !is_merged && !relies_on_others })
 }
 

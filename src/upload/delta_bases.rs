@@ -8,21 +8,20 @@ use std::sync::Arc;
 
 use super::chunk_index::{KnownChunks, Place};
 use super::dedup::{NovelFrame, Part};
-use crate::config;
+use crate::config::DeltaRule;
 use crate::format::block::{Chunk, Summary};
 use crate::format::chunking::chunk_id;
 use crate::format::delta::{Bases, FrameNeeds, Needed, may_be_base};
 use crate::format::limits;
 use crate::format::recipe::{Term, term_checksum};
 use crate::id::{BlockId, Oid};
+use crate::index::cached_reads::CachedStore;
 use crate::index::local_file::{
     LocalFile, REUSE_FAR_BYTES, REUSE_FAR_OBJECTS, REUSE_OBJECT_BYTES, REUSE_OBJECTS, REUSE_TERMS,
 };
 use crate::index::placed::{self, Placed};
 use crate::index::{Found, Index};
 use crate::local::lfs_objects;
-use crate::local::metadata_cache::Cache;
-use crate::store::Store;
 use crate::units::KIB;
 use crate::upload::chunk_index::PLACES_OF_CHUNK;
 
@@ -30,21 +29,6 @@ use crate::upload::chunk_index::PLACES_OF_CHUNK;
 const BASES_TRIED: usize = 8;
 /// Bytes around the expected place of a base in which a push also looks: some chunks.
 const DELTA_SLACK_BYTES: u64 = 32 * KIB as u64;
-
-/// The rule for storing a frame as a delta.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaRule {
-    /// The smallest saving, in percent of the frame.
-    pub saves_percent: u8,
-    /// The most delta frames that may follow on each other; at most [`limits::DELTA_DEPTH`].
-    pub depth: u8,
-}
-
-impl Default for DeltaRule {
-    fn default() -> Self {
-        Self { saves_percent: config::DELTA_SAVES_PERCENT, depth: limits::DELTA_DEPTH }
-    }
-}
 
 /// A stretch of chunks that stand together in a block, and in a file on this machine.
 pub(super) struct BaseRun {
@@ -106,7 +90,8 @@ impl Candidates {
     /// store, `wanted_bytes` bounds the number of objects.
     pub(super) fn look(
         &mut self,
-        (index, store, cache): (&Index, &Store, &Cache),
+        index: &Index,
+        stored: CachedStore<'_>,
         lfs_storage: &Path,
         wanted_bytes: u64,
     ) {
@@ -115,12 +100,12 @@ impl Candidates {
         }
         let folder = lfs_storage.join("objects");
         let mut listed = lfs_objects::newest(&folder, REUSE_OBJECT_BYTES, REUSE_OBJECTS);
-        if index.is_far() {
+        if index.needs_network() {
             let worth = (wanted_bytes / REUSE_FAR_BYTES).min(REUSE_FAR_OBJECTS);
             listed.truncate(worth as usize);
         }
         for object in listed.into_iter().rev() {
-            let found = index.find(store, cache, &object.oid).found;
+            let found = index.find(stored, &object.oid).found;
             self.add(LocalFile::from(object), found.first());
         }
         tracing::debug!(

@@ -3,93 +3,176 @@
 //! The leader finds the objects that the store has already. For the others it cuts chunks, looks the chunks
 //! up, packs the new ones into blocks, puts the blocks, commits, and checks the commit.
 
+mod acknowledge;
 pub(crate) mod batch;
 mod chunk_index;
 mod chunker;
 mod commit;
 mod dedup;
-pub(crate) mod delta_bases;
+mod delta_bases;
 mod dependencies;
-pub(crate) mod load;
+mod load;
 mod pipeline;
+pub(crate) mod push_state;
 mod read_cost;
 mod recover;
 mod sampling;
 mod sparse;
 mod stall_log;
-pub(crate) mod thread_pools;
+mod thread_pools;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use self::batch::{Lead, Turn, Wanted};
+use self::acknowledge::{answer_sound, look_for_blocks, note_found};
+use self::batch::{Lead, Turn, Uploads, Wanted};
 use self::chunker::ReadObject;
 use self::commit::{Change, Committed};
-use self::load::{Learned, learn, make_room};
+use self::delta_bases::Candidates;
+use self::load::{learn, make_room};
 use self::pipeline::{BlocksInFlight, Packed, PackedObject, Packing};
+use self::push_state::{Learned, PushState};
 use self::sparse::Scout;
-use crate::engine::{Engine, View};
+use self::thread_pools::Threads;
+use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::format::block::Summary;
 use crate::format::limits;
 use crate::id::{BlockId, Oid};
 use crate::index::Found;
+use crate::index::catalog::{Catalog, Refreshed};
 use crate::index::local_file::{LocalFile, REUSE_OBJECT_BYTES};
 use crate::index::relied::Relied;
+use crate::local::journal::Journal;
 use crate::progress::Progress;
-use crate::store::Pending;
 
 /// Bytes of a batch on their way from which objects don't wait. Beside so many, a commit costs little.
 const GROUP_BYTES: usize = limits::BLOCK_BYTES / 4 * 3;
-/// Tries of an upload. It starts again if files that it relied on were condemned meanwhile.
-const COMMIT_ATTEMPTS: usize = 5;
 
-/// Makes sure that the store has the object in the file `path`.
-///
-/// When this returns, all data that the object needs is durable. A read of the condemned lists, begun after
-/// the commit, has shown none of this data (invariant I1 in `docs/format.md`). Runs on the caller's thread.
-pub(crate) fn upload(
-    engine: &Engine,
-    oid: &Oid,
-    size_bytes: u64,
-    path: &Path,
-    progress: &Arc<Progress>,
-) -> Result<()> {
-    let wanted = Wanted::new(*oid, size_bytes, path.to_owned(), progress.clone());
-    engine.uploads.add(wanted.clone());
-    loop {
-        match engine.uploads.turn(&wanted) {
-            Turn::Answered(answer) => return answer,
-            Turn::Lead(lead) => {
-                if let Err(e) = stall_log::explained(&lead, || upload_group(engine, &lead)) {
-                    lead.fail(&e);
+/// The uploads of one store. Any thread may call it. Each upload runs on its caller's thread, and one of them
+/// works for all that wait.
+pub(crate) struct Uploader {
+    catalog: Arc<Catalog>,
+    settings: Arc<Settings>,
+    journal: Journal,
+    pub(crate) batch: Uploads,
+    /// Held by the leader during its batch.
+    state: Mutex<PushState>,
+    /// The threads of uploads. They are started before other work, while the system allows them.
+    threads: Mutex<Option<Arc<Threads>>>,
+    candidates: Mutex<Candidates>,
+}
+
+impl Uploader {
+    /// Creates an uploader. Reads nothing yet.
+    pub(crate) fn new(catalog: Arc<Catalog>, settings: Arc<Settings>, journal: Journal) -> Self {
+        Self {
+            catalog,
+            settings,
+            journal,
+            batch: Uploads::default(),
+            state: Mutex::default(),
+            threads: Mutex::default(),
+            candidates: Mutex::default(),
+        }
+    }
+
+    /// Starts the threads that the first object will need, before other agents take the threads that the
+    /// system allows. Also reads the metadata that this object will need. An error becomes the first object's
+    /// error. Returns at once if another thread holds the state.
+    pub(crate) fn prepare(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        // an object that came earlier has reported an error itself
+        if state.has_looked {
+            return;
+        }
+        let prepared =
+            self.threads().and_then(|_| self.look(&mut state)).and_then(|()| learn(self, &mut state, 0));
+        state.failed = prepared.err();
+    }
+
+    /// Makes sure that the store has the object in the file `path`.
+    ///
+    /// When this returns, all data that the object needs is durable. A read of the condemned lists, begun
+    /// after the commit, has shown none of this data (invariant I1 in `docs/format.md`). Runs on the caller's
+    /// thread.
+    pub(crate) fn upload(
+        &self,
+        oid: &Oid,
+        size_bytes: u64,
+        path: &Path,
+        progress: &Arc<Progress>,
+    ) -> Result<()> {
+        let wanted = Wanted::new(*oid, size_bytes, path.to_owned(), progress.clone());
+        self.batch.add(wanted.clone());
+        loop {
+            match self.batch.turn(&wanted) {
+                Turn::Answered(answer) => return answer,
+                Turn::Lead(lead) => {
+                    if let Err(e) = stall_log::explained(&lead, || upload_group(self, &lead)) {
+                        lead.fail(&e);
+                    }
                 }
             }
         }
     }
+
+    /// Brings the store's manifest up to date after the last object, if the store has one.
+    pub(crate) fn finish(&self) {
+        let owed = std::mem::take(&mut self.state().manifest);
+        if let Err(e) = owed.settle(&self.catalog.store) {
+            tracing::warn!("the manifest is not brought up to date: {e}");
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, PushState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the threads of uploads. The first call starts them.
+    fn threads(&self) -> Result<Arc<Threads>> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*threads {
+            Some(threads) => Ok(threads.clone()),
+            None => Ok(threads.insert(Arc::new(Threads::start()?)).clone()),
+        }
+    }
+
+    /// Reads the new part of the index, and the blocks and records that were condemned meanwhile.
+    fn look(&self, state: &mut PushState) -> Result<()> {
+        state.has_looked = true;
+        let start = Instant::now();
+        let Refreshed { index, condemned } = self.catalog.refresh();
+        state.look_cost = start.elapsed();
+        index.and(condemned)?;
+        self.catalog.store.settle_segments()?;
+        state.is_listed = true;
+        Ok(())
+    }
 }
 
 /// An object, and the blocks and the record that its acknowledgement relies on.
-type Standing = (Arc<Wanted>, Relied);
+struct Standing {
+    wanted: Arc<Wanted>,
+    relied: Relied,
+}
 
 /// Uploads the objects that wait, and those that arrive meanwhile, by at most one commit.
-fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
-    let mut view = engine.view.lock().unwrap_or_else(PoisonError::into_inner);
-    let view = &mut *view;
+fn upload_group(uploader: &Uploader, lead: &Lead<'_>) -> Result<()> {
+    let mut state = uploader.state();
+    let state = &mut *state;
     lead.waits_for("the store's index");
-    if let Some(e) = view.failed.take() {
+    if let Some(e) = state.failed.take() {
         return Err(e);
     }
-    if !view.listed {
-        look(engine, view)?;
+    if !state.is_listed {
+        uploader.look(state)?;
     }
     let mut group = Group::default();
-    let absent = std::iter::from_fn(|| lead.next_waiting()).find(|w| group.lacks(engine, view, w));
+    let absent = std::iter::from_fn(|| lead.next_waiting()).find(|w| group.lacks(uploader, state, w));
     let packed = match absent {
-        Some(first) => Some(pack_group(engine, view, lead, &mut group, first)?),
+        Some(first) => Some(pack_group(uploader, state, lead, &mut group, first)?),
         None => None,
     };
     let Group { mut standing, renewable, packing } = group;
@@ -106,40 +189,42 @@ fn upload_group(engine: &Engine, lead: &Lead<'_>) -> Result<()> {
     lead.waits_for("the last blocks to be stored, and the commit");
     if change.is_empty() {
         in_flight.settle()?;
-        return answer_sound(engine, view, lead, standing);
+        return answer_sound(uploader, state, lead, standing);
     }
     // asked while blocks are in flight, so that a lost block is noticed before an object relies on it
-    let asked = look_for(engine, view, change.old_blocks());
-    let Committed { relied, begun, is_one_file, .. } = commit_change(engine, view, change, in_flight)?;
-    take_found(view, asked)?;
-    view.resumed |= has_packed;
-    note_candidates(engine, view, &changed);
-    if engine.settings.writes_manifest {
-        view.manifest.after_commit(&engine.store);
+    let asked = look_for_blocks(uploader, state, change.old_blocks());
+    let Committed { relied, begun, is_one_file, .. } = commit_change(uploader, state, change, in_flight)?;
+    note_found(state, asked)?;
+    state.is_resumed |= has_packed;
+    note_candidates(uploader, &changed);
+    if uploader.settings.writes_manifest {
+        state.manifest.after_commit(&uploader.catalog.store);
     }
     // checked again, because the request may have stood still for a week
     if is_one_file && relied.iter().all(Relied::is_fresh) {
         // All these names came into the store with this one file. Older condemned lists can't name them,
         // and a read that began after the commit has nothing else to look for.
-        view.seen.extend(relied.iter().flat_map(|relied| &relied.blocks).map(|block| block.id));
+        state.seen.extend(relied.iter().flat_map(|relied| &relied.blocks).map(|block| block.id));
         changed.iter().for_each(|wanted| lead.answer(wanted, Ok(())));
     } else {
-        standing.extend(changed.into_iter().zip(relied));
+        let committed = changed.into_iter().zip(relied);
+        standing.extend(committed.map(|(wanted, relied)| Standing { wanted, relied }));
     }
-    let answered = answer_sound(engine, view, lead, standing);
+    let answered = answer_sound(uploader, state, lead, standing);
     lead.has_committed(begun.elapsed());
     answered
 }
 
 /// Notes the committed objects as candidates, because later objects may become deltas to them.
-fn note_candidates(engine: &Engine, view: &View, committed: &[Arc<Wanted>]) {
+fn note_candidates(uploader: &Uploader, committed: &[Arc<Wanted>]) {
+    let snapshot = uploader.catalog.snapshot();
     // not worth it where a look at the index asks the store
-    if engine.settings.delta.is_none() || view.index.is_far() {
+    if uploader.settings.delta.is_none() || snapshot.index.needs_network() {
         return;
     }
-    let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut candidates = uploader.candidates.lock().unwrap_or_else(PoisonError::into_inner);
     for wanted in committed.iter().filter(|wanted| wanted.size_bytes >= REUSE_OBJECT_BYTES) {
-        let found = view.index.find(&engine.store, &engine.cache, &wanted.oid).found;
+        let found = snapshot.index.find(uploader.catalog.stored(), &wanted.oid).found;
         candidates.add(LocalFile::at(wanted.oid, wanted.size_bytes, wanted.path.clone()), found.first());
     }
 }
@@ -180,10 +265,10 @@ struct Group {
 
 impl Group {
     /// Adds an object. Returns true if it has to be packed.
-    fn lacks(&mut self, engine: &Engine, view: &View, wanted: &Arc<Wanted>) -> bool {
+    fn lacks(&mut self, uploader: &Uploader, state: &PushState, wanted: &Arc<Wanted>) -> bool {
         wanted.progress.restart();
-        match find_usable(engine, view, &wanted.oid, wanted.size_bytes) {
-            Present::Fresh(relied) => self.standing.push((wanted.clone(), relied)),
+        match find_usable(uploader, state, &wanted.oid, wanted.size_bytes) {
+            Present::Fresh(relied) => self.standing.push(Standing { wanted: wanted.clone(), relied }),
             Present::Renewable(found) => self.renewable.push((wanted.clone(), found)),
             Present::No => {
                 self.packing.push(wanted.clone());
@@ -197,65 +282,65 @@ impl Group {
 /// Stores the new chunks of `first` and of the objects that arrive meanwhile. The batch ends when it is
 /// complete or has about as many bytes as a block takes.
 fn pack_group<'e>(
-    engine: &'e Engine,
-    view: &mut View,
+    uploader: &'e Uploader,
+    state: &mut PushState,
     lead: &Lead<'_>,
     group: &mut Group,
     first: Arc<Wanted>,
 ) -> Result<Packed<'e>> {
     // git-lfs asks for the largest object of its batch first
-    learn(engine, view, first.size_bytes)?;
-    make_room(engine, view);
-    if !view.resumed {
+    learn(uploader, state, first.size_bytes)?;
+    make_room(uploader, state);
+    if !state.is_resumed {
         lead.waits_for("the blocks of an interrupted push to be looked for");
-        recover::read_journal(engine, view)?;
+        recover::read_journal(uploader, state)?;
     }
     // until the commit, only the journal names the blocks that this batch stores
-    view.resumed = false;
+    state.is_resumed = false;
     lead.waits_for("files to be read, or blocks to be stored");
-    let mut learned = std::mem::take(&mut view.learned);
-    let packed = pack_with(engine, view, &mut learned, lead, group, first);
-    view.learned = learned;
+    let mut learned = std::mem::take(&mut state.learned);
+    let packed = pack_with(uploader, state, &mut learned, lead, group, first);
+    state.learned = learned;
     packed
 }
 
 /// Does the work of [`pack_group`] with the learned chunks.
 fn pack_with<'e>(
-    engine: &'e Engine,
-    view: &View,
+    uploader: &'e Uploader,
+    state: &PushState,
     learned: &mut Learned,
     lead: &Lead<'_>,
     group: &mut Group,
     first: Arc<Wanted>,
 ) -> Result<Packed<'e>> {
-    let (begun, departed_bytes) = (Instant::now(), AtomicUsize::new(0));
-    let threads = engine.threads()?;
-    let level = engine.settings.compression_level;
-    let store = &engine.store;
-    let may_use = |block: &BlockId| view.may_use(block);
+    let Uploader { catalog, settings, .. } = uploader;
+    let begun = Instant::now();
+    let departed_bytes = AtomicUsize::new(0);
+    let threads = uploader.threads()?;
+    let snapshot = catalog.snapshot();
+    let may_use = |block: &BlockId| state.may_use(&snapshot.condemned, block);
     let Learned { known, shards, keys, .. } = learned;
     let scout = keys.as_ref().map(|keys| Scout {
         keys,
-        store,
-        cache: &engine.cache,
+        stored: catalog.stored(),
+        inline: snapshot.index.inline(),
         read: shards,
         may_use: &may_use,
-        room_chunks: engine.settings.sparse_chunks().saturating_sub(known.chunks()),
+        room_chunks: settings.sparse_chunks().saturating_sub(known.chunks()),
     });
-    let mut candidates = engine.candidates.lock().unwrap_or_else(PoisonError::into_inner);
-    if engine.settings.delta.is_some() && first.size_bytes >= REUSE_OBJECT_BYTES {
-        let of = (&view.index, store, &engine.cache);
-        candidates.look(of, &engine.settings.lfs_storage, first.size_bytes);
+    let mut candidates = uploader.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+    if settings.delta.is_some() && first.size_bytes >= REUSE_OBJECT_BYTES {
+        candidates.look(&snapshot.index, catalog.stored(), &settings.lfs_storage, first.size_bytes);
     }
     let packing = Packing {
-        store,
-        journal: &engine.journal,
-        level,
-        guards_reading: engine.settings.guards_reading,
-        block_bytes: engine.settings.block_bytes(),
-        blocks_in_flight: store.reach().blocks_in_flight.min(engine.settings.blocks_in_flight()),
+        store: &catalog.store,
+        journal: &uploader.journal,
+        level: settings.compression_level,
+        guards_reading: settings.guards_reading,
+        block_bytes: settings.block_bytes(),
+        blocks_in_flight: catalog.store.reach().blocks_in_flight.min(settings.blocks_in_flight()),
         departed_bytes: &departed_bytes,
-        deltas: engine.settings.delta.map(|rule| (&*candidates, rule)),
+        deltas: settings.delta.map(|rule| (&*candidates, rule)),
         threads: &threads,
     };
     let mut first = Some(first);
@@ -266,7 +351,7 @@ fn pack_with<'e>(
         loop {
             let is_open = departed_bytes.load(Ordering::Relaxed) < GROUP_BYTES;
             let next = is_open.then(|| lead.next(begun)).flatten()?;
-            if group.lacks(engine, view, &next) {
+            if group.lacks(uploader, state, &next) {
                 return Some(next);
             }
         }
@@ -291,23 +376,6 @@ fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
     .remedy("restore the file from another clone, or remove it and `git add` the original again"))
 }
 
-/// Starts the threads that the first object will need, before other agents take the threads that the system
-/// allows. Also reads the metadata that this object will need.
-pub(crate) fn prepare(engine: &Engine, view: &mut View) -> Result<()> {
-    engine.threads()?;
-    look(engine, view)?;
-    learn(engine, view, 0)
-}
-
-/// Reads the new part of the index, and the blocks and records that were condemned meanwhile.
-fn look(engine: &Engine, view: &mut View) -> Result<()> {
-    let (index, condemned) = view.look(engine);
-    index.and(condemned)?;
-    engine.store.settle_segments()?;
-    view.listed = true;
-    Ok(())
-}
-
 /// The presence of an object in the store.
 enum Present {
     /// Present by a record that may be relied on unchanged.
@@ -318,15 +386,17 @@ enum Present {
     No,
 }
 
-fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Present {
-    let mut found = view.index.find(&engine.store, &engine.cache, oid).found;
+fn find_usable(uploader: &Uploader, state: &PushState, oid: &Oid, size_bytes: u64) -> Present {
+    let snapshot = uploader.catalog.snapshot();
+    let mut found = snapshot.index.find(uploader.catalog.stored(), oid).found;
     found.retain(|f| {
-        f.record.size_bytes == size_bytes && f.blocks.iter().all(|b| view.may_use(&b.summary.id))
+        f.record.size_bytes == size_bytes
+            && f.blocks.iter().all(|b| state.may_use(&snapshot.condemned, &b.summary.id))
     });
     let fresh = found.iter().find(|f| {
-        f.repository == engine.settings.repository
+        f.repository == uploader.settings.repository
             && Relied::on(f).is_fresh()
-            && !view.condemned.has_record(&Relied::on(f).record)
+            && !snapshot.condemned.has_record(&Relied::on(f).record)
     });
     match fresh {
         Some(fresh) => Present::Fresh(Relied::on(fresh)),
@@ -336,89 +406,17 @@ fn find_usable(engine: &Engine, view: &View, oid: &Oid, size_bytes: u64) -> Pres
 
 /// Commits the change, and learns the chunks that the commit has added.
 fn commit_change<'e>(
-    engine: &'e Engine,
-    view: &mut View,
+    uploader: &'e Uploader,
+    state: &mut PushState,
     change: Change,
     in_flight: BlocksInFlight<'e>,
 ) -> Result<Committed> {
-    let repository = &engine.settings.repository;
-    let mut committed =
-        commit::commit((&engine.store, &engine.cache), &mut view.index, repository, change, in_flight)?;
+    let repository = &uploader.settings.repository;
+    let mut committed = commit::commit(&uploader.catalog, repository, change, in_flight)?;
     for (id, blocks) in committed.shards.drain(..) {
-        view.learned.shards.insert(id);
-        blocks.iter().for_each(|(block, _)| engine.journal.forget(&block.id));
-        view.learned.known.add(blocks, |_| true);
+        state.learned.shards.insert(id);
+        blocks.iter().for_each(|(block, _)| uploader.journal.forget(&block.id));
+        state.learned.known.add(blocks, |_| true);
     }
     Ok(committed)
-}
-
-/// Answers the objects that pass the check; the others begin again.
-///
-/// An object passes if its record is fresh and its blocks are there. A read that begins now must not show
-/// its blocks or its record as condemned. The store must still be the one that was written to.
-fn answer_sound(engine: &Engine, view: &mut View, lead: &Lead<'_>, standing: Vec<Standing>) -> Result<()> {
-    if standing.is_empty() {
-        return Ok(());
-    }
-    lead.waits_for("the check of what was committed");
-    engine.store.confirm()?;
-    // Both at the same time. A block that is gone and not yet condemned is as lost as one that goes later.
-    let asked = look_for(engine, view, standing.iter().flat_map(|(_, relied)| &relied.blocks));
-    view.condemned.refresh(&engine.store, &engine.cache)?;
-    take_found(view, asked)?;
-    let mut all_sound = true;
-    for (wanted, relied) in standing {
-        let is_lost = relied.blocks.iter().any(|block| view.lost.contains(&block.id));
-        // checked again, because a push may have stood still for a week since it looked the record up
-        if !is_lost && relied.is_fresh() && !relied.is_condemned(&view.condemned) {
-            lead.answer(&wanted, Ok(()));
-            continue;
-        }
-        all_sound = false;
-        let oid = wanted.oid;
-        if wanted.attempts.load(Ordering::Relaxed) + 1 < COMMIT_ATTEMPTS {
-            tracing::warn!(
-                "object {oid}: what it relied on was condemned meanwhile, is lost or too old; uploading again"
-            );
-            lead.again(&wanted);
-            continue;
-        }
-        let times = COMMIT_ATTEMPTS;
-        let busy = Error::busy(format!(
-            "what object {oid} relies on was condemned or lost {times} times while it was pushed"
-        ));
-        lead.answer(&wanted, Err(busy.remedy("push again when the garbage collection has ended")));
-    }
-    if !all_sound {
-        let View { learned, condemned, lost, .. } = view;
-        learned.known.retain(|block| !condemned.has_block(block) && !lost.contains(block));
-    }
-    Ok(())
-}
-
-/// A block that is looked for: its name, its expected size in bytes, and the request.
-type Asked<'s> = (BlockId, u32, Pending<'s, Option<u64>>);
-
-/// Begins to look for the blocks that this process has not seen yet.
-fn look_for<'e, 'b>(
-    engine: &'e Engine,
-    view: &View,
-    blocks: impl Iterator<Item = &'b Summary>,
-) -> Vec<Asked<'e>> {
-    let unseen = blocks.filter(|b| !view.seen.contains(&b.id) && !view.lost.contains(&b.id));
-    let unseen: BTreeMap<BlockId, u32> = unseen.map(|block| (block.id, block.size_bytes)).collect();
-    unseen.into_iter().map(|(id, size_bytes)| (id, size_bytes, engine.store.block_bytes(&id))).collect()
-}
-
-/// Notes the blocks that are there and complete, and those that are lost.
-fn take_found(view: &mut View, asked: Vec<Asked<'_>>) -> Result<()> {
-    for (id, size_bytes, found) in asked {
-        if found.wait()? == Some(u64::from(size_bytes)) {
-            view.seen.insert(id);
-        } else {
-            tracing::error!("block {id} is missing or cut short in the store; its chunks are stored again");
-            view.lost.insert(id);
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Recovery of interrupted pushes: blocks that this user's pushes have stored and not committed. A push
 //! deduplicates against these blocks as if they stood in the index, and commits them as if they were new.
 
-use crate::engine::{Engine, View};
+use super::Uploader;
+use super::push_state::PushState;
 use crate::error::{Error, Kind, Result};
 use crate::format::block::{Directory, Entry, Summary};
 use crate::index::cached_reads::COPIES_IN_FLIGHT;
@@ -15,25 +16,26 @@ use crate::store::{Moved, Pending};
 ///
 /// The directory of each block is read from the block itself, because another program may have written the
 /// journal.
-pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
-    let found = look_for(engine, view)?;
+pub(super) fn read_journal(uploader: &Uploader, state: &mut PushState) -> Result<()> {
+    let found = look_for(uploader, state)?;
+    let condemned = uploader.catalog.snapshot().condemned.clone();
     for part in found.chunks(COPIES_IN_FLIGHT) {
-        let reading: Vec<_> = part.iter().map(|block| (block, directory(engine, block))).collect();
+        let reading: Vec<_> = part.iter().map(|block| (block, directory(uploader, block))).collect();
         for (block, end) in reading {
             let id = block.id;
             let read = end.wait().and_then(|end| entry(block, &end));
             match read {
                 Ok((summary, directory)) => {
                     let mut needed = directory.needs.iter().flat_map(|needs| &needs.frames);
-                    if needed.all(|needed| view.may_use(&needed.block.id)) {
+                    if needed.all(|needed| state.may_use(&condemned, &needed.block.id)) {
                         tracing::info!("block {id} of an interrupted push is used");
-                        view.seen.insert(id);
-                        view.learned.known.add_uncommitted(summary, directory);
+                        state.seen.insert(id);
+                        state.learned.known.add_uncommitted(summary, directory);
                     } else {
-                        engine.journal.forget(&id);
+                        uploader.journal.forget(&id);
                     }
                 }
-                Err(e) => skip(engine, block, e)?,
+                Err(e) => skip(uploader, block, e)?,
             }
         }
     }
@@ -41,13 +43,14 @@ pub(super) fn read_journal(engine: &Engine, view: &mut View) -> Result<()> {
 }
 
 /// Returns the blocks of the journal that are not known yet, and that the store has with the right size.
-fn look_for(engine: &Engine, view: &View) -> Result<Vec<Summary>> {
+fn look_for(uploader: &Uploader, state: &PushState) -> Result<Vec<Summary>> {
     let mut asked = Vec::new();
-    for block in engine.journal.read() {
-        if view.learned.known.is_committed(&block.id) || !view.may_use(&block.id) {
-            engine.journal.forget(&block.id);
-        } else if !view.learned.known.has_block(&block.id) {
-            asked.push((block, engine.store.settled_block_bytes(&block.id)));
+    let condemned = uploader.catalog.snapshot().condemned.clone();
+    for block in uploader.journal.read() {
+        if state.learned.known.is_committed(&block.id) || !state.may_use(&condemned, &block.id) {
+            uploader.journal.forget(&block.id);
+        } else if !state.learned.known.has_block(&block.id) {
+            asked.push((block, uploader.catalog.store.settled_block_bytes(&block.id)));
         }
     }
     let mut there = Vec::new();
@@ -58,18 +61,18 @@ fn look_for(engine: &Engine, view: &View) -> Result<Vec<Summary>> {
             Ok(None) => {}
             Ok(Some(size_bytes)) => {
                 let expected = block.size_bytes;
-                skip(engine, &block, Error::corrupt(format!("it has {size_bytes} of {expected} bytes")))?;
+                skip(uploader, &block, Error::corrupt(format!("it has {size_bytes} of {expected} bytes")))?;
             }
-            Err(e) => skip(engine, &block, e)?,
+            Err(e) => skip(uploader, &block, e)?,
         }
     }
     Ok(there)
 }
 
 /// Begins to read the part behind the frames of a block: its directory and seek table.
-fn directory<'e>(engine: &'e Engine, block: &Summary) -> Pending<'e, Vec<u8>> {
+fn directory<'e>(uploader: &'e Uploader, block: &Summary) -> Pending<'e, Vec<u8>> {
     let end = block.frames_bytes..block.size_bytes;
-    engine.store.get_block_range(&block.id, end, Vec::new(), &Moved::default())
+    uploader.catalog.store.get_block_range(&block.id, end, Vec::new(), &Moved::default())
 }
 
 /// Returns the summary and directory of a block, by its own end.
@@ -80,10 +83,10 @@ fn entry(block: &Summary, end: &[u8]) -> Result<Entry> {
 
 /// Skips a block of the journal. Such blocks are hints: without one, its chunks are stored again. But an
 /// unreachable store is an error.
-fn skip(engine: &Engine, block: &Summary, error: Error) -> Result<()> {
+fn skip(uploader: &Uploader, block: &Summary, error: Error) -> Result<()> {
     match error.kind() {
         Kind::Unreachable | Kind::Internal => return Err(error),
-        Kind::Corrupt => engine.journal.forget(&block.id),
+        Kind::Corrupt => uploader.journal.forget(&block.id),
         _ => {}
     }
     tracing::warn!("block {} of an interrupted push is not used: {error}", block.id);

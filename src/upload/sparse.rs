@@ -12,10 +12,10 @@ use crate::format::segment::{Key, ShardEntry};
 use crate::format::shard::Shard;
 use crate::id::{BlockId, ChunkId, ShardId};
 use crate::index::Index;
-use crate::index::cached_reads::{Copying, skip_shard};
-use crate::local::metadata_cache::{Cache, Kept};
+use crate::index::cached_reads::{CachedStore, Copying, skip_shard};
+use crate::index::inline_files::InlineFiles;
+use crate::local::metadata_cache::Kept;
 use crate::parallel::Results;
-use crate::store::Store;
 use crate::units::MIB;
 
 /// Most shards that a key chunk leads to: those of the newest commits.
@@ -36,8 +36,8 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Reads the keys of all segments.
-    pub(super) fn read(index: &Index, store: &Store, cache: &Cache) -> Result<Self> {
-        let mut tables = index.keys(store, cache)?;
+    pub(super) fn read(index: &Index, stored: CachedStore<'_>) -> Result<Self> {
+        let mut tables = index.keys(stored)?;
         tables.retain(|(_, keys)| !keys.is_empty());
         Ok(Self { tables })
     }
@@ -64,8 +64,9 @@ impl Keys {
 /// The scout of one batch of objects: it looks ahead for key chunks.
 pub(super) struct Scout<'a> {
     pub keys: &'a Keys,
-    pub store: &'a Store,
-    pub cache: &'a Cache,
+    pub stored: CachedStore<'a>,
+    /// The files inside the index segments.
+    pub inline: &'a InlineFiles,
     /// The shards that were read or could not be read.
     pub read: &'a mut HashSet<ShardId>,
     /// Returns true if a new commit may refer to a block.
@@ -144,9 +145,10 @@ impl<'a> Ahead<'a> {
                     if self.coming_bytes >= SHARDS_COMING_BYTES || !scout.read.insert(id) {
                         continue;
                     }
-                    let begin = || scout.store.get_shard(&id, size_bytes);
+                    let begin = || scout.inline.get_shard(scout.stored.store, &id, size_bytes);
                     let size_bytes = u64::from(size_bytes);
-                    let copy = Copying::begin(scout.cache, Kept::Shards, &id.to_string(), id.hash, begin);
+                    let copy =
+                        Copying::begin(scout.stored.cache, Kept::Shards, &id.to_string(), id.hash, begin);
                     self.coming.push_back(Coming { position, id, size_bytes, copy });
                     self.coming_bytes += size_bytes;
                 }
@@ -165,7 +167,7 @@ impl<'a> Ahead<'a> {
             && let Some(Coming { id, size_bytes, copy, .. }) = self.coming.pop_front()
         {
             self.coming_bytes -= size_bytes;
-            match copy.wait(scout.cache).and_then(|bytes| Shard::parse(&bytes)) {
+            match copy.wait(scout.stored.cache).and_then(|bytes| Shard::parse(&bytes)) {
                 Ok(shard) => {
                     let chunks: usize = shard.blocks.iter().map(|(_, d)| d.chunks.len()).sum();
                     match scout.room_chunks.checked_sub(chunks) {

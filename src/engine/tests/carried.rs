@@ -1,13 +1,12 @@
 //! Small commits to a bucket, which are one file. Nothing is lost or misread, in any order of merges.
 
 use super::*;
-use crate::index::condemned;
 use crate::index::merge_policy::SEGMENTS_STANDING;
-use crate::maintain::compact::{Compaction, compact_with};
+use crate::maintain::compact::Compaction;
 use crate::store::io_profile::CARRIED_BYTES;
 
 fn compact(place: &Place) -> Compaction {
-    compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap()
+    compaction::compact(&place.store()).unwrap()
 }
 
 fn segments(place: &Place) -> usize {
@@ -84,8 +83,8 @@ fn a_small_commit_that_merges_is_checked() {
     let last = place.object(&noise(999, 2000));
     last.push(&place.watched(watch)).unwrap();
     let (blocks, _) = place.referenced(&place.newest_segment());
-    let mut condemned = condemned::CondemnedNames::default();
-    condemned.refresh(&place.store(), &Cache::none()).unwrap();
+    let mut condemned = CondemnedNames::default();
+    condemned.refresh(CachedStore { store: &place.store(), cache: &Cache::none() }).unwrap();
     assert_eq!(before, 0);
     assert!(blocks.iter().any(|block| !condemned.has_block(block)), "it was committed again");
     last.assert_pulls(&place);
@@ -107,7 +106,7 @@ fn what_is_carried_must_be_what_its_name_says() {
     };
     place.put_segment(&id, bytes);
     object.assert_pulls(&place);
-    let done = compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap();
+    let done = compaction::compact(&place.store()).unwrap();
     assert_eq!(done.findings.len(), 1, "{done:?}");
     object.assert_pulls(&place);
 }
@@ -118,11 +117,11 @@ fn a_segment_that_is_cut_short_carries_nothing() {
     let place = Place::which(true);
     let object = place.object(&noise(916, 5000));
     let cache = || Cache::at(Some(place.folder.path().join("cache")));
-    object.push(&Engine { cache: cache(), ..place.engine() }).unwrap();
+    object.push(&EngineParts { cache: cache(), ..place.parts() }.build()).unwrap();
     let file = place.files("index").remove(0);
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() - 10]).unwrap();
-    object.push(&Engine { cache: cache(), ..place.engine() }).unwrap();
+    object.push(&EngineParts { cache: cache(), ..place.parts() }.build()).unwrap();
     object.assert_pulls(&place);
 }
 
@@ -190,7 +189,7 @@ fn a_segment_stays_until_its_block_is_whole_in_a_file_of_its_own() {
         let objects: Vec<Object> = (0..5).map(|n| place.object(&noise(960 + n, 5000))).collect();
         objects.iter().for_each(|object| object.push(&place.engine()).unwrap());
         let kept = place.store().watched(Arc::new(|_, call| !matches!(call, Call::Delete(_))));
-        assert!(compact_with(&kept, &Cache::none(), &|_| ()).is_err());
+        assert!(compaction::compact(&kept).is_err());
         let block = place.files("blocks")[2].clone();
         damage(&block);
         let done = compact(&place);

@@ -1,7 +1,6 @@
 //! Commits that merge small segments. They lose nothing, and readers have few segments to read.
 
 use super::*;
-use crate::index;
 use crate::index::merge_policy::SEGMENTS_STANDING;
 
 /// Pushes `count` objects, each by a commit of its own.
@@ -22,17 +21,19 @@ fn read_and_standing(place: &Place) -> (usize, usize) {
         true
     }));
     engine.prepare(Direction::Download);
-    let standing = engine.view.lock().unwrap().index.segments().count();
+    let standing = engine.downloader.snapshot().index.segments().count();
     (reads.load(Ordering::SeqCst), standing)
 }
 
 /// Returns every record, with the commit that wrote it.
 fn records(place: &Place) -> Vec<CondemnedRecord> {
-    let mut index = index::Index::default();
-    index.read_all_commits(&place.store(), &Cache::none()).unwrap();
+    let store = place.store();
+    let index = all_commits(&store);
+    let cache = Cache::none();
+    let stored = CachedStore { store: &store, cache: &cache };
     let mut all = Vec::new();
     for standing in index.segments() {
-        let segment = standing.whole(&place.store(), &Cache::none()).unwrap();
+        let segment = standing.whole(stored).unwrap();
         for record in segment.records().unwrap() {
             let record = record.unwrap();
             let repository = segment.repositories()[record.repository as usize].clone();

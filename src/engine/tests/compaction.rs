@@ -10,49 +10,57 @@ use crate::index::merge_policy::SEGMENTS_STANDING;
 use crate::maintain::compact::{Compaction, compact_with};
 
 pub(super) fn compact(store: &Store) -> Result<Compaction> {
-    compact_with(store, &Cache::none(), &|_| ())
+    compact_with(CachedStore { store, cache: &Cache::none() }, &|_| ())
 }
 
 /// The index's knowledge of every object: its commits, their repositories, and the places of its content.
 type Records = BTreeMap<Oid, BTreeSet<(CommitId, String, Vec<(BlockId, u64)>)>>;
 
-fn index(place: &Place) -> crate::index::Index {
+fn index(place: &Place) -> Index {
     index_of(&place.store())
 }
 
-fn index_of(store: &Store) -> crate::index::Index {
-    let mut index = crate::index::Index::default();
-    index.read_all_commits(store, &Cache::none()).unwrap();
-    index
+fn index_of(store: &Store) -> Index {
+    all_commits(store)
 }
 
 fn records(place: &Place) -> Records {
     let index = index(place);
     let mut oids = BTreeSet::new();
-    let (store, cache) = (place.store(), Cache::none());
+    let store = place.store();
+    let cache = Cache::none();
+    let stored = CachedStore { store: &store, cache: &cache };
     for standing in index.segments() {
-        let segment = standing.whole(&store, &cache).unwrap();
+        let segment = standing.whole(stored).unwrap();
         oids.extend(segment.records().unwrap().map(|record| record.unwrap().oid));
     }
     let named = |found: crate::index::Found| {
         let term = |t: &crate::format::recipe::Term| (found.blocks[t.block as usize].summary.id, t.checksum);
         (found.record.commit, found.repository.clone(), found.record.terms.iter().map(term).collect())
     };
-    let found = |oid: &Oid| index.find(&store, &cache, oid).found.into_iter().map(named).collect();
+    let found = |oid: &Oid| index.find(stored, oid).found.into_iter().map(named).collect();
     oids.into_iter().map(|oid| (oid, found(&oid))).collect()
 }
 
 fn shards(place: &Place) -> Vec<ShardId> {
-    index(place).shards(&place.store(), &Cache::none()).unwrap().into_keys().collect()
+    index(place)
+        .shards(CachedStore { store: &place.store(), cache: &Cache::none() })
+        .unwrap()
+        .into_keys()
+        .collect()
 }
 
 /// Checks that blocks and shards together give back the index. Each object has a recipe in a readable shard
 /// that counts. Such shards list all chunks of the blocks that the recipe names.
 fn assert_can_be_rebuilt(place: &Place, objects: &[Object]) {
-    let (store, mut recipes, mut blocks) = (place.store(), Vec::new(), BTreeSet::new());
-    for shard in index_of(&store).shards(&store, &Cache::none()).unwrap().into_values() {
+    let store = place.store();
+    let index = index_of(&store);
+    let mut recipes = Vec::new();
+    let mut blocks = BTreeSet::new();
+    for shard in index.shards(CachedStore { store: &store, cache: &Cache::none() }).unwrap().into_values() {
+        let read = index.inline().get_shard(&store, &shard.id, shard.size_bytes);
         // a push that had read the index before may name a shard that is gone
-        let Ok(bytes) = store.get_shard(&shard.id, shard.size_bytes).wait() else { continue };
+        let Ok(bytes) = read.wait() else { continue };
         blocks.extend(Shard::parse(&bytes).unwrap().blocks.into_iter().map(|(summary, _)| summary.id));
         let here = Recipes::parse(&bytes).unwrap();
         let named = here.blocks.clone();
@@ -136,7 +144,9 @@ fn many_small_pushes_leave_few_shards_to_read() {
         let place = Place::which(carries);
         let cache = || Cache::at(Some(place.folder.path().join("cache")));
         // each push like a command of its own, which reads the store
-        let push = |seed: u64| pushed(&place, &Engine { cache: cache(), ..place.engine() }, seed..seed + 1);
+        let push = |seed: u64| {
+            pushed(&place, &EngineParts { cache: cache(), ..place.parts() }.build(), seed..seed + 1)
+        };
         let objects: Vec<Object> = (0..100).flat_map(push).collect();
         let shards = shards(&place).len();
         assert!(shards <= SEGMENTS_STANDING, "{shards} shards");

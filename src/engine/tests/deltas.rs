@@ -5,13 +5,13 @@ use object_store::memory::InMemory;
 
 use super::downloads::{Bucket, counting, put};
 use super::*;
+use crate::config::DeltaRule;
 use crate::format::block::Directory;
 use crate::format::delta::FrameNeeds;
 use crate::format::limits;
 use crate::index::reachable::referenced_blocks;
 use crate::local::block_cache::Ranges;
 use crate::local::lfs_objects;
-use crate::maintain::compact::compact_with;
 use crate::maintain::stats::stats;
 
 impl Place {
@@ -125,9 +125,9 @@ fn editions_that_are_pushed_together_are_patches_too() {
 fn it_can_be_switched_off() {
     let place = Place::new();
     for content in editions(320, 3_000_000, 20, 3) {
-        let mut engine = place.engine();
-        engine.settings.delta = None;
-        place.kept(&content).push(&engine).unwrap();
+        let mut parts = place.parts();
+        parts.settings.delta = None;
+        place.kept(&content).push(&parts.build()).unwrap();
     }
     assert_eq!(place.deltas(), 0);
     let all = stats(&place.store()).unwrap();
@@ -299,7 +299,7 @@ fn what_patches_are_made_from_is_referred_to() {
     let by_second = referenced_blocks(&place.store()).unwrap();
     assert_eq!(by_second, all);
     assert!(first.iter().all(|block| by_second.contains(block)));
-    compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap();
+    compaction::compact(&place.store()).unwrap();
     assert_eq!(referenced_blocks(&place.store()).unwrap(), all);
 }
 
@@ -309,9 +309,9 @@ impl Bucket {
         let (place, backend) = (Place::new(), Arc::new(InMemory::new()));
         let push = |content: &Vec<u8>| {
             let object = place.kept(content);
-            let mut engine = place.engine_of(Store::on(backend.clone()).unwrap(), "mine");
-            engine.settings.delta = delta;
-            object.push(&engine).unwrap();
+            let mut parts = place.parts_of(Store::on(backend.clone()).unwrap(), "mine");
+            parts.settings.delta = delta;
+            object.push(&parts.build()).unwrap();
             object
         };
         let objects = contents.iter().map(push).collect();
@@ -324,7 +324,7 @@ impl Bucket {
         let (watch, gets) = counting("blocks/");
         let mut engine = self.engine(watch);
         if let Some(kept) = kept {
-            engine.downloads.fetching.ranges = Ranges::at(kept, "store", 1 << 30);
+            engine.downloader.fetching.ranges = Ranges::at(kept, "store", 1 << 30);
         }
         assert!(self.objects[number].pull(&engine).unwrap() == self.objects[number].content);
         gets.load(Ordering::SeqCst)

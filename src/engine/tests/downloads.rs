@@ -207,10 +207,10 @@ fn a_cancelled_download_takes_nothing_from_others() {
 fn many_large_downloads_stay_within_the_memory() {
     let bucket = Bucket::with(8, 30_000_000);
     let memory_bytes = config::MEMORY_AT_LEAST_BYTES;
-    let settings = Settings { memory_bytes, ..bucket.engine(counting("").0).settings };
+    let settings = Settings { memory_bytes, ..bucket.place.parts().settings };
     let engine = Engine::new(Store::on(bucket.backend.clone()).unwrap(), settings);
     assert_right(&bucket.objects, pull_all(&engine, &bucket.objects, 8));
-    let peak = engine.downloads.fetching.peak_bytes();
+    let peak = engine.downloader.fetching.peak_bytes();
     assert!(peak > memory_bytes / 2 && peak <= memory_bytes, "{peak}");
 }
 
@@ -224,7 +224,7 @@ fn many_that_miss_something_list_the_store_once() {
     lists.store(0, Ordering::SeqCst);
     let missing: Vec<Object> = (100..150).map(|seed| bucket.place.object(&noise(seed, 100))).collect();
     std::thread::scope(|scope| {
-        let held = engine.view.lock();
+        let held = engine.downloader.hold_looks();
         let pulls: Vec<_> = missing.iter().map(|object| scope.spawn(|| object.pull(&engine))).collect();
         // time for all to get there, because a late one lists for itself
         std::thread::sleep(Duration::from_millis(200));

@@ -5,7 +5,6 @@ use crate::format::block::Summary;
 use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, ShardEntry};
 use crate::id::{Nonce, ShardId};
-use crate::index;
 use crate::index::segment::WHOLE_SEGMENT_BYTES;
 
 /// The ranges of segments that were requested.
@@ -71,15 +70,15 @@ fn place_with(objects: u32) -> (Place, SegmentId, u64) {
     (place, id, size_bytes)
 }
 
-fn refreshed(store: &Store, cache: &Cache) -> index::Index {
-    let mut index = index::Index::default();
-    index.refresh(store, cache).unwrap();
+fn refreshed(stored: CachedStore<'_>) -> Index {
+    let mut index = Index::default();
+    index.refresh(stored).unwrap();
     index
 }
 
 #[track_caller]
-fn assert_finds(index: &index::Index, store: &Store, cache: &Cache, number: u32) {
-    let index::Lookup { found, damaged } = index.find(store, cache, &oid(number));
+fn assert_finds(index: &Index, stored: CachedStore<'_>, number: u32) {
+    let Lookup { found, damaged } = index.find(stored, &oid(number));
     assert!(damaged.is_none() && found.len() == 1, "{damaged:?}");
     assert_eq!(found[0].blocks[0].summary.id.nonce, Nonce(u64::from(number).to_le_bytes()));
     assert_eq!(found[0].repository, "mine");
@@ -91,17 +90,18 @@ fn one_object_of_a_large_segment_takes_four_requests_and_many_take_a_copy() {
     assert!(size_bytes > 8 << 20);
     let (asked, store) = asked_for(&place);
     let cache = Cache::at(Some(place.folder.path().join("cache")));
+    let stored = CachedStore { store: &store, cache: &cache };
     let copy = place.folder.path().join("cache/index").join(id.to_string());
-    let index = refreshed(&store, &cache);
+    let index = refreshed(stored);
     assert_eq!(asked.lock().unwrap().len(), 1, "its head");
-    assert_finds(&index, &store, &cache, 4711);
-    let absent = index.find(&store, &cache, &Oid([0xAB; 32]));
+    assert_finds(&index, stored, 4711);
+    let absent = index.find(stored, &Oid([0xAB; 32]));
     assert!(absent.found.is_empty() && absent.damaged.is_none());
-    assert_eq!(index.shards(&store, &cache).unwrap().len(), 1);
+    assert_eq!(index.shards(stored).unwrap().len(), 1);
     let read = asked.lock().unwrap().len();
     assert!(read <= 7 && !copy.exists(), "{read} requests");
 
-    (0..1000).for_each(|number| assert_finds(&index, &store, &cache, number * 50));
+    (0..1000).for_each(|number| assert_finds(&index, stored, number * 50));
     let read = asked.lock().unwrap().len();
     // the parts cost no more than a copy, with the cost of each request
     let most = size_bytes / u64::from(store.reach().fetch_gap_bytes) + 10;
@@ -110,17 +110,15 @@ fn one_object_of_a_large_segment_takes_four_requests_and_many_take_a_copy() {
 
     // the next process has the copy
     let (asked, store) = asked_for(&place);
-    let index = refreshed(&store, &cache);
-    assert_finds(&index, &store, &cache, 49_999);
-    assert_eq!(
-        index.segments().next().unwrap().whole(&store, &cache).unwrap().record_count().unwrap(),
-        50_000
-    );
+    let stored = CachedStore { store: &store, cache: &cache };
+    let index = refreshed(stored);
+    assert_finds(&index, stored, 49_999);
+    assert_eq!(index.segments().next().unwrap().whole(stored).unwrap().record_count().unwrap(), 50_000);
     assert_eq!(*asked.lock().unwrap(), [""; 0]);
 
     // until no list names it any more
     std::fs::remove_file(&place.files("index")[0]).unwrap();
-    refreshed(&store, &cache);
+    refreshed(stored);
     assert!(!copy.exists());
 }
 
@@ -129,6 +127,7 @@ fn a_damaged_copy_is_done_without() {
     let (place, id, size_bytes) = place_with(3_000);
     let store = place.store();
     let cache = Cache::at(Some(place.folder.path().join("cache")));
+    let stored = CachedStore { store: &store, cache: &cache };
     let copy = place.folder.path().join("cache/index").join(id.to_string());
     let keep = |bytes: &[u8]| {
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
@@ -141,14 +140,11 @@ fn a_damaged_copy_is_done_without() {
     in_head[50] ^= 1;
     for damaged in [&in_pages[..], &in_head, &sound[1..], &[]] {
         keep(damaged);
-        let index = refreshed(&store, &cache);
-        assert_finds(&index, &store, &cache, 17);
+        let index = refreshed(stored);
+        assert_finds(&index, stored, 17);
         keep(damaged);
-        let index = refreshed(&store, &cache);
-        assert_eq!(
-            index.segments().next().unwrap().whole(&store, &cache).unwrap().record_count().unwrap(),
-            3_000
-        );
+        let index = refreshed(stored);
+        assert_eq!(index.segments().next().unwrap().whole(stored).unwrap().record_count().unwrap(), 3_000);
     }
 }
 
@@ -156,8 +152,10 @@ fn a_damaged_copy_is_done_without() {
 fn where_nothing_is_kept_a_copy_stands_in_memory() {
     let (place, _, _) = place_with(3_000);
     let (asked, store) = asked_for(&place);
-    let index = refreshed(&store, &Cache::none());
-    (0..100).for_each(|number| assert_finds(&index, &store, &Cache::none(), number));
+    let cache = Cache::none();
+    let stored = CachedStore { store: &store, cache: &cache };
+    let index = refreshed(stored);
+    (0..100).for_each(|number| assert_finds(&index, stored, number));
     let read = asked.lock().unwrap().len();
     assert!(read < 20, "{read} requests");
 }
@@ -171,11 +169,13 @@ fn a_damaged_page_in_the_store_is_an_error_of_what_it_hides() {
     std::fs::remove_file(file).unwrap();
     std::fs::write(file, bytes).unwrap();
     let store = place.store();
-    let index = refreshed(&store, &Cache::none());
+    let cache = Cache::none();
+    let stored = CachedStore { store: &store, cache: &cache };
+    let index = refreshed(stored);
     let (mut found, mut damaged) = (0, 0);
     // too few lookups to pay for a copy, which would be refused as a whole
     for number in 0..20 {
-        let lookup = index.find(&store, &Cache::none(), &oid(number * 1000));
+        let lookup = index.find(stored, &oid(number * 1000));
         found += lookup.found.len();
         damaged += usize::from(lookup.damaged.is_some_and(|e| e.kind() == Kind::Corrupt));
     }
@@ -193,9 +193,11 @@ fn a_forged_copy_of_a_large_segment_is_not_believed() {
     assert_eq!(forged.len() as u64, size_bytes);
     std::fs::create_dir_all(folder.join("index")).unwrap();
     std::fs::write(folder.join("index").join(id.to_string()), forged).unwrap();
-    let (store, cache) = (place.store(), Cache::at(Some(folder.clone())));
-    let index = refreshed(&store, &cache);
-    let found = index.find(&store, &cache, &oid(7)).found.remove(0);
+    let store = place.store();
+    let cache = Cache::at(Some(folder.clone()));
+    let stored = CachedStore { store: &store, cache: &cache };
+    let index = refreshed(stored);
+    let found = index.find(stored, &oid(7)).found.remove(0);
     assert_eq!(found.blocks[0].summary.id.hash, ContentHash([1; 32]));
     assert!(!folder.join("index").join(id.to_string()).exists(), "it is removed");
 }
@@ -224,9 +226,9 @@ fn an_object_is_found_though_its_segment_was_merged_and_deleted_meanwhile() {
     std::fs::remove_file(&place.files("index")[0]).unwrap();
     let engine = place.engine();
     engine.prepare(Direction::Download);
-    assert!(engine.view.lock().unwrap().index.segments().any(|s| s.id == first));
+    assert!(engine.downloader.snapshot().index.segments().any(|s| s.id == first));
     let second = put(CommitId::LAST_MILLISECONDS - 5, Some(first));
     std::fs::remove_file(place.folder.path().join("store/index").join(first.to_string())).unwrap();
     assert!(object.pull(&engine).unwrap() == object.content);
-    assert!(engine.view.lock().unwrap().index.segments().any(|s| s.id == second));
+    assert!(engine.downloader.snapshot().index.segments().any(|s| s.id == second));
 }

@@ -220,7 +220,7 @@ fn what_another_agent_commits_meanwhile_is_deduplicated_against() {
     place.object(&noise(22, 2_000_000)).push(&theirs).unwrap();
     let both = place.object(&[noise(22, 2_000_000), noise(23, 10_000)].concat());
     // as if it were time for another look
-    mine.view.lock().unwrap().learned.last = Some((Instant::now(), Duration::ZERO));
+    mine.uploader.state().learned.last = Some((Instant::now(), Duration::ZERO));
     both.push(&mine).unwrap();
     let stored: u64 = place.files("blocks").iter().map(|f| f.metadata().unwrap().len()).sum();
     assert!(stored < 2_200_000, "{stored}");

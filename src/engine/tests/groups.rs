@@ -8,9 +8,9 @@ use crate::config;
 pub(super) fn push_all(engine: &Engine, objects: &[Object]) -> Vec<Result<()>> {
     engine.set_askers(objects.len());
     std::thread::scope(|scope| {
-        let held = engine.view.lock();
+        let held = engine.uploader.state();
         let threads: Vec<_> = objects.iter().map(|object| scope.spawn(|| object.push(engine))).collect();
-        while engine.uploads.waiting() < objects.len() {
+        while engine.uploader.batch.waiting() < objects.len() {
             std::thread::yield_now();
         }
         drop(held);
@@ -157,7 +157,7 @@ fn what_a_commit_need_not_do_in_order_it_does_at_the_same_time() {
 
 #[test]
 fn the_memory_bounds_the_blocks_on_their_way() {
-    let settings = Place::new().engine().settings;
+    let settings = Place::new().parts().settings;
     for (memory_bytes, blocks, block_bytes) in [
         (config::MEMORY_AT_LEAST_BYTES, 1, config::MEMORY_AT_LEAST_BYTES / 3),
         (192 << 20, 1, 64 << 20),

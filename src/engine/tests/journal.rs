@@ -46,7 +46,7 @@ fn condemn_and_delete(place: &Place, block: BlockId) {
 fn assert_committed_as_new(place: &Place, object: &Object) {
     let blocks = place.files("blocks");
     let longer = place.object(&[object.content.clone(), noise(1000, 10_000)].concat());
-    let elsewhere = Engine { journal: Journal::at(None), ..place.engine() };
+    let elsewhere = EngineParts { journal: Journal::at(None), ..place.parts() }.build();
     longer.push(&elsewhere).unwrap();
     let added = place.files("blocks").into_iter().filter(|file| !blocks.contains(file));
     let added: u64 = added.map(|file| file.metadata().unwrap().len()).sum();
@@ -260,7 +260,7 @@ fn a_forged_note_misleads_no_push() {
     use crate::format::block::Summary;
     let (place, object) = interrupted(240);
     let other = place.object(&noise(241, 500_000));
-    other.push(&Engine { journal: Journal::at(None), ..place.engine() }).unwrap();
+    other.push(&EngineParts { journal: Journal::at(None), ..place.parts() }.build()).unwrap();
     let journal = Journal::at(Some(place.folder.path().join("journal")));
     let left = journal.read().remove(0);
     // each block, also one that a commit names, with wrong lengths

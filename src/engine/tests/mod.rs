@@ -20,17 +20,20 @@ mod reuse;
 mod sparse;
 mod trust;
 
-use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::format::condemned::{Condemned, CondemnedRecord};
 use crate::format::segment::Segment;
 use crate::id::{BlockId, CommitId, CondemnedId, ContentHash, SegmentId};
+use crate::index::cached_reads::CachedStore;
+use crate::index::condemned::CondemnedNames;
+use crate::index::{Index, Lookup};
 use crate::store::faulty::{Call, Watch, When};
 use crate::store::{Access, Creation, Moved, StoreUrl};
 use crate::test_data::noise;
@@ -63,10 +66,21 @@ impl Place {
         if self.carries { store.carrying() } else { store }
     }
 
+    fn parts_of(&self, store: Store, repository: &str) -> EngineParts {
+        EngineParts {
+            store,
+            cache: Cache::none(),
+            journal: Journal::at(Some(self.folder.path().join("journal"))),
+            settings: Settings::new(repository, self.folder.path().join("lfs")),
+        }
+    }
+
+    fn parts(&self) -> EngineParts {
+        self.parts_of(self.store(), "mine")
+    }
+
     fn engine_of(&self, store: Store, repository: &str) -> Engine {
-        let settings = Settings::new(repository, self.folder.path().join("lfs"));
-        let journal = Journal::at(Some(self.folder.path().join("journal")));
-        Engine { cache: Cache::none(), journal, ..Engine::new(store, settings) }
+        self.parts_of(store, repository).build()
     }
 
     fn engine(&self) -> Engine {
@@ -138,6 +152,27 @@ impl Place {
         });
         (blocks, records.collect())
     }
+}
+
+/// The parts of an engine that a test may choose.
+struct EngineParts {
+    store: Store,
+    cache: Cache,
+    journal: Journal,
+    settings: Settings,
+}
+
+impl EngineParts {
+    fn build(self) -> Engine {
+        Engine::on(Catalog::new(self.store, self.cache, None), self.settings, self.journal)
+    }
+}
+
+/// Returns an index with all commits, read without a cache.
+fn all_commits(store: &Store) -> Index {
+    let mut index = Index::default();
+    index.read_all_commits(CachedStore { store, cache: &Cache::none() }).unwrap();
+    index
 }
 
 struct Object {

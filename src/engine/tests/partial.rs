@@ -42,7 +42,7 @@ fn a_download_that_failed_goes_on_with_what_had_come() {
     assert!(object.pull(&engine).unwrap() == object.content);
     let reads = reads.load(Ordering::SeqCst);
     // requests in flight at the failure are lost
-    let in_flight = engine.store.reach().fetches_in_flight;
+    let in_flight = engine.downloader.store().reach().fetches_in_flight;
     assert!(reads <= whole - whole / 2 + in_flight && reads < whole, "{reads} of {whole} reads");
     assert!(!partial(&place, &object).exists());
 }

@@ -10,7 +10,7 @@ const PLENTY: u64 = 1 << 30;
 fn engine(bucket: &Bucket, kept: &Path, most_bytes: u64) -> (Engine, Arc<AtomicUsize>) {
     let (watch, gets) = counting("blocks/");
     let mut engine = bucket.engine(watch);
-    engine.downloads.fetching.ranges = Ranges::at(kept, "store", most_bytes);
+    engine.downloader.fetching.ranges = Ranges::at(kept, "store", most_bytes);
     (engine, gets)
 }
 

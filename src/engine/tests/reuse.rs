@@ -135,9 +135,9 @@ fn a_partial_download_and_other_objects_make_up_the_rest() {
 
 /// Returns an engine that knows the folder `source`.
 fn with_source(place: &Place, watch: Watch) -> Engine {
-    let engine = place.watched(watch);
-    let settings = Settings { sources: vec![place.folder.path().join("source")], ..engine.settings.clone() };
-    Engine { settings, ..engine }
+    let mut parts = place.parts_of(place.store().watched(watch), "mine");
+    parts.settings.sources = vec![place.folder.path().join("source")];
+    parts.build()
 }
 
 #[test]

@@ -3,16 +3,16 @@
 
 use super::*;
 use crate::config;
-use crate::engine::MEMORY_BYTES_PER_CHUNK;
+use crate::config::MEMORY_BYTES_PER_CHUNK;
 use crate::units::MIB;
 
 impl Place {
     /// Returns an engine without any copies, for which all shards are too many to read.
     fn sparse(&self, store: Store, memory_bytes: u64) -> Engine {
-        let mut engine = self.engine_of(store, "mine");
-        engine.settings.shard_cache_bytes = 0;
-        engine.settings.memory_bytes = memory_bytes;
-        engine
+        let mut parts = self.parts_of(store, "mine");
+        parts.settings.shard_cache_bytes = 0;
+        parts.settings.memory_bytes = memory_bytes;
+        parts.build()
     }
 
     fn stored(&self) -> u64 {
@@ -98,12 +98,12 @@ fn no_more_is_learned_than_there_is_memory_for() {
     let engine = place.sparse(place.store(), 100 * MEMORY_BYTES_PER_CHUNK);
     let longer = place.object(&[content, noise(591, 10_000)].concat());
     longer.push(&engine).unwrap();
-    assert!(engine.view.lock().unwrap().learned.known.chunks() > 100, "its own are known");
+    assert!(engine.uploader.state().learned.known.chunks() > 100, "its own are known");
     longer.assert_pulls(&place);
     // and the next object begins without known chunks
     let other = place.object(&noise(592, 5 * MIB));
     other.push(&engine).unwrap();
-    let known = engine.view.lock().unwrap().learned.known.chunks();
+    let known = engine.uploader.state().learned.known.chunks();
     assert!(known < 500, "{known} chunks");
 }
 

@@ -9,9 +9,6 @@ use crate::format::recipe::{Record, Term};
 use crate::format::segment::{BlockEntry, Contents, ShardEntry};
 use crate::format::shard::{self, Recipes};
 use crate::id::{Nonce, ShardId, now_milliseconds};
-use crate::index;
-use crate::index::condemned;
-use crate::maintain::compact::compact_with;
 use crate::maintain::replaced_records;
 use crate::maintain::replaced_records::REPLACED_CHECKED;
 
@@ -25,10 +22,12 @@ fn put(place: &Place, contents: Contents) -> SegmentId {
 
 /// Returns the findings of a look at the store.
 fn looked(place: &Place) -> Vec<String> {
-    let (store, cache, mut index) = (place.store(), Cache::none(), index::Index::default());
-    index.refresh(&store, &cache).unwrap();
-    let found =
-        replaced_records::look(&store, &cache, &index, &condemned::CondemnedNames::default()).unwrap();
+    let store = place.store();
+    let cache = Cache::none();
+    let stored = CachedStore { store: &store, cache: &cache };
+    let mut index = Index::default();
+    index.refresh(stored).unwrap();
+    let found = replaced_records::look(stored, &index, &CondemnedNames::default()).unwrap();
     found.iter().map(Error::to_string).collect()
 }
 
@@ -59,7 +58,7 @@ fn what_a_segment_hides_is_seen_and_pulled_all_the_same() {
             found.iter().all(|finding| finding.contains(&format!("is replaced by index/{hides}"))),
             "{found:?}"
         );
-        let done = compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap();
+        let done = compaction::compact(&place.store()).unwrap();
         assert_eq!((done.findings.len(), done.deleted_segments), (6, 0), "{done:?}");
         move_away(&place, &format!("index/{hides}"));
         assert_eq!(looked(&place), [""; 0]);
@@ -86,7 +85,7 @@ fn what_is_merged_without_what_it_carries_is_seen_and_pulled_all_the_same() {
     let found = looked(&place);
     assert!(found.len() == 1 && found[0].contains("has no file of its own"), "{found:?}");
     // the remedy of the finding
-    compact_with(&place.store(), &Cache::none(), &|_| ()).unwrap();
+    compaction::compact(&place.store()).unwrap();
     assert_eq!((looked(&place), place.segments().len()), (Vec::new(), 1));
     object.assert_pulls(&place);
 }
@@ -103,9 +102,12 @@ fn what_pushes_merge_is_said_again() {
 
 /// Writes a record of the object that leads to other content.
 fn wrong_record(place: &Place, object: &Object, other: &Object) -> SegmentId {
-    let mut index = index::Index::default();
-    index.refresh(&place.store(), &Cache::none()).unwrap();
-    let found = index.find(&place.store(), &Cache::none(), &other.oid).found.remove(0);
+    let store = place.store();
+    let cache = Cache::none();
+    let stored = CachedStore { store: &store, cache: &cache };
+    let mut index = Index::default();
+    index.refresh(stored).unwrap();
+    let found = index.find(stored, &other.oid).found.remove(0);
     let terms = found.record.terms.iter().map(|term| Term { checksum: term.checksum ^ 1, ..*term }).collect();
     let record =
         Record { oid: object.oid, commit: CommitId::new(now_milliseconds()).unwrap(), terms, ..found.record };

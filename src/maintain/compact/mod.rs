@@ -13,9 +13,10 @@ use crate::error::{Error, Kind, Result};
 use crate::format::limits;
 use crate::format::merge::Merge;
 use crate::id::{CommitId, SegmentId, now_milliseconds};
+use crate::index::cached_reads::{CachedStore, cache_of};
 use crate::index::merge_policy::{COMPACTED_BYTES, MERGED_BYTES, after, sizes, unload};
 use crate::index::{Index, Watch, shard_merge};
-use crate::local::metadata_cache::{Cache, Kept};
+use crate::local::metadata_cache::Kept;
 use crate::store::{Moved, Pending, Store};
 
 /// A large segment is merged with small ones if it is at most this many times as large as they are together.
@@ -57,19 +58,19 @@ pub struct Compaction {
 /// Compacts the index of a store. Everything that it writes is durable before anything is deleted. It may be
 /// stopped at any time, and the next run goes on.
 pub fn compact(store: &Store, watch: Watch<'_>) -> Result<Compaction> {
-    compact_with(store, &Cache::for_store(&store.description().id, &store.location()), watch)
+    compact_with(CachedStore { store, cache: &cache_of(store) }, watch)
 }
 
-pub(crate) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Result<Compaction> {
-    store.prepare_writing()?;
+pub(crate) fn compact_with(stored: CachedStore<'_>, watch: Watch<'_>) -> Result<Compaction> {
+    stored.store.prepare_writing()?;
     for _ in 0..COMPACTIONS_TRIED {
         watch("reading the index".into());
         let mut index = Index::default();
-        index.refresh(store, cache)?;
-        match compact_index(store, cache, index, watch) {
+        index.refresh(stored)?;
+        match compact_index(stored, index, watch) {
             // another compaction has deleted the segments that it replaced
             Err(e) if e.kind() == Kind::NotFound => {
-                store.confirm()?;
+                stored.store.confirm()?;
                 tracing::info!("the index was changed by somebody else, and is read again: {e}");
             }
             done => return done,
@@ -80,36 +81,36 @@ pub(crate) fn compact_with(store: &Store, cache: &Cache, watch: Watch<'_>) -> Re
 }
 
 /// Compacts the index in the state in which it was read. Fails with [`Kind::NotFound`] if a part is gone.
-fn compact_index(store: &Store, cache: &Cache, mut index: Index, watch: Watch<'_>) -> Result<Compaction> {
+fn compact_index(stored: CachedStore<'_>, mut index: Index, watch: Watch<'_>) -> Result<Compaction> {
     let mut done = Compaction::default();
-    (done.segments_before, done.bytes_before, done.shards_before) = count(store, cache, &index)?;
+    (done.segments_before, done.bytes_before, done.shards_before) = count(stored, &index)?;
     let mut has_merged = false;
-    for group in groups(store, cache, &index) {
-        has_merged |= merge_group(store, cache, &index, &group, &mut done.findings, watch)?;
+    for group in groups(stored, &index) {
+        has_merged |= merge_group(stored, &index, &group, &mut done.findings, watch)?;
     }
     if has_merged {
         // the merged segments are not needed any more; the new ones count only if a LIST that begins now
         // shows them
         index = Index::default();
-        index.refresh(store, cache)?;
+        index.refresh(stored)?;
     }
     done.findings.extend(index.damage().map(Error::to_string));
-    (done.segments_after, done.bytes_after, done.shards_after) = count(store, cache, &index)?;
-    removal::remove_replaced(store, cache, &index, &mut done, watch)?;
+    (done.segments_after, done.bytes_after, done.shards_after) = count(stored, &index)?;
+    removal::remove_replaced(stored, &index, &mut done, watch)?;
     Ok(done)
 }
 
 /// Counts segments, their bytes, and the shards that they name.
-fn count(store: &Store, cache: &Cache, index: &Index) -> Result<(u64, u64, u64)> {
+fn count(stored: CachedStore<'_>, index: &Index) -> Result<(u64, u64, u64)> {
     let bytes = index.segments().map(|segment| segment.size_bytes).sum();
-    Ok((index.segments().count() as u64, bytes, index.shards(store, cache)?.len() as u64))
+    Ok((index.segments().count() as u64, bytes, index.shards(stored)?.len() as u64))
 }
 
 /// Returns groups of segments. Each group is to become one segment.
-fn groups(store: &Store, cache: &Cache, index: &Index) -> Vec<Vec<SegmentId>> {
+fn groups(stored: CachedStore<'_>, index: &Index) -> Vec<Vec<SegmentId>> {
     let all = divide(sizes(index));
     // a single segment is written again only to merge its shards
-    let pays = |group: &Vec<_>| group.len() > 1 || shard_merge::are_many(store, cache, index, group);
+    let pays = |group: &Vec<_>| group.len() > 1 || shard_merge::are_many(stored, index, group);
     all.into_iter().filter(pays).collect()
 }
 
@@ -150,19 +151,18 @@ fn divide(mut sizes: Vec<(SegmentId, u64)>) -> Vec<Vec<SegmentId>> {
 
 /// Merges a group into one segment, and returns true if it has written one. Deletes nothing.
 fn merge_group(
-    store: &Store,
-    cache: &Cache,
+    stored: CachedStore<'_>,
     index: &Index,
     group: &[SegmentId],
     findings: &mut Vec<String>,
     watch: Watch<'_>,
 ) -> Result<bool> {
-    let moved = shard_merge::merge_small(store, cache, index, group, watch)?;
+    let moved = shard_merge::merge_small(stored, index, group, watch)?;
     watch(format!("merging {} index segments", group.len()));
     let standing = index.segments().filter(|segment| group.binary_search(&segment.id).is_ok());
-    let sources: Vec<_> = standing.map(|s| Ok((s.id, s.whole(store, cache)?))).collect::<Result<_>>()?;
+    let sources: Vec<_> = standing.map(|s| Ok((s.id, s.whole(stored)?))).collect::<Result<_>>()?;
     let has_moved = !moved.is_empty();
-    unload(store, sources.iter().map(|(_, segment)| segment), &moved)?;
+    unload(stored.store, sources.iter().map(|(_, segment)| segment), &moved)?;
     let mut merge = Merge::with_shards(moved);
     let mut merged = Vec::new();
     for (id, segment) in &sources {
@@ -186,11 +186,11 @@ fn merge_group(
     }
     let pieces = segment.into_pieces();
     // if another store was mounted meanwhile, the segment would name blocks that are not there
-    store.confirm()?;
+    stored.store.confirm()?;
     let moved = Moved::default();
-    let putting = store.put_segment(&id, pieces.clone(), &moved);
+    let putting = stored.store.put_segment(&id, pieces.clone(), &moved);
     wait("storing what was merged", putting, &moved, size_bytes, watch)?;
-    cache.keep_stored(Kept::Index, &id.to_string(), &pieces);
+    stored.cache.keep_stored(Kept::Index, &id.to_string(), &pieces);
     tracing::debug!("index/{id} merges {} segments", merged.len());
     Ok(true)
 }

@@ -10,11 +10,11 @@ use crate::error::{Error, Kind, Result};
 use crate::format::inline::CarriedName;
 use crate::format::segment::Segment;
 use crate::id::{BlockId, ContentHash, Oid, SegmentId, ShardId};
-use crate::index::cached_reads::COPIES_IN_FLIGHT;
+use crate::index::cached_reads::{COPIES_IN_FLIGHT, CachedStore};
 use crate::index::condemned::CondemnedNames;
 use crate::index::merge_policy::MERGED_BYTES;
 use crate::index::{Index, Standing, Watch, manifest};
-use crate::local::metadata_cache::{Cache, Kept};
+use crate::local::metadata_cache::Kept;
 use crate::maintain::replaced_records::check_said;
 use crate::store::{Moved, Pending, Store};
 
@@ -24,8 +24,7 @@ pub(crate) const SEGMENTS_REPLACED: usize = 1000;
 /// Deletes each replaced segment, and the shards that only such segments name. Before that, it checks that
 /// the replacing segment stands, is whole, and has all its records. The index was just listed and read.
 pub(super) fn remove_replaced(
-    store: &Store,
-    cache: &Cache,
+    stored: CachedStore<'_>,
     index: &Index,
     done: &mut Compaction,
     watch: Watch<'_>,
@@ -35,17 +34,17 @@ pub(super) fn remove_replaced(
     if replaced.is_empty() {
         return Ok(());
     }
-    check_whole(store, index, &replaced, watch)?;
-    let (segments, shards) = removable((store, cache), index, &replaced, &mut done.findings, watch)?;
+    check_whole(stored.store, index, &replaced, watch)?;
+    let (segments, shards) = removable(stored, index, &replaced, &mut done.findings, watch)?;
     let gone: HashSet<SegmentId> = segments.iter().copied().collect();
-    let keeps_manifest = store.keeps_manifest().wait()?;
+    let keeps_manifest = stored.store.keeps_manifest().wait()?;
     // a reader that uses the manifest must not look for deleted segments
     let write_manifest =
-        || if keeps_manifest { manifest::write_without(store, &gone).map(drop) } else { Ok(()) };
+        || if keeps_manifest { manifest::write_without(stored.store, &gone).map(drop) } else { Ok(()) };
     write_manifest().map_err(|e| e.context("nothing was deleted, as the manifest is to be written first"))?;
-    store.confirm()?;
+    stored.store.confirm()?;
     done.may_delete = Some(true);
-    match delete(store, &segments, &shards, index, done, watch) {
+    match delete(stored.store, &segments, &shards, index, done, watch) {
         Err(e) if e.kind() == Kind::Denied => {
             tracing::debug!("{e}");
             done.may_delete = Some(false);
@@ -84,27 +83,29 @@ fn check_whole(
 /// Returns the files that may be deleted: replaced segments of which all records stand in the replacing ones,
 /// and the shards that only these segments name. A segment with a missing record is a finding, and stays.
 fn removable(
-    (store, cache): (&Store, &Cache),
+    stored: CachedStore<'_>,
     index: &Index,
     replaced: &BTreeMap<SegmentId, Vec<Arc<Standing>>>,
     findings: &mut Vec<String>,
     watch: Watch<'_>,
 ) -> Result<(Vec<SegmentId>, Vec<ShardId>)> {
     let mut condemned = CondemnedNames::default();
-    condemned.refresh(store, cache)?;
+    condemned.refresh(stored)?;
     let (mut segments, mut named, mut kept) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let standing: BTreeSet<SegmentId> = replaced.values().flatten().map(|segment| segment.id).collect();
     let standing = index.segments().filter(|segment| standing.contains(&segment.id));
     let standing: BTreeMap<SegmentId, Segment<Bytes>> =
-        standing.map(|s| Ok((s.id, s.whole(store, cache)?))).collect::<Result<_>>()?;
+        standing.map(|s| Ok((s.id, s.whole(stored)?))).collect::<Result<_>>()?;
     let mut done = 0;
     for part in parts(index, replaced.keys().copied()) {
         watch(format!("checking what is replaced: {done} of {} segments", replaced.len()));
         done += part.len();
         let opened: Vec<_> =
-            read(store, cache, index, &part).into_iter().map(|bytes| bytes.and_then(Segment::open)).collect();
-        let unloaded: Vec<_> =
-            opened.iter().map(|segment| segment.as_ref().map(|segment| unloaded(store, segment))).collect();
+            read(stored, index, &part).into_iter().map(|bytes| bytes.and_then(Segment::open)).collect();
+        let unloaded: Vec<_> = opened
+            .iter()
+            .map(|segment| segment.as_ref().map(|segment| unloaded(stored.store, segment)))
+            .collect();
         for ((id, segment), unloaded) in part.iter().zip(&opened).zip(unloaded) {
             let segment = match segment {
                 Ok(segment) => segment,
@@ -138,7 +139,7 @@ fn removable(
             }
         }
     }
-    let still_named = index.shards(store, cache)?;
+    let still_named = index.shards(stored)?;
     let shards = named.into_iter().filter(|id| !kept.contains(id) && !still_named.contains_key(id));
     Ok((segments, shards.collect()))
 }
@@ -162,11 +163,11 @@ fn parts(index: &Index, ids: impl Iterator<Item = SegmentId>) -> Vec<Vec<Segment
 }
 
 /// Reads segments by their names, all at once. Keeps no copies, because they will not be read again.
-fn read(store: &Store, cache: &Cache, index: &Index, ids: &[SegmentId]) -> Vec<Result<Bytes>> {
+fn read(stored: CachedStore<'_>, index: &Index, ids: &[SegmentId]) -> Vec<Result<Bytes>> {
     let begin = |id: &SegmentId| {
-        let copy = cache.find(Kept::Index, &id.to_string(), &id.hash);
+        let copy = stored.cache.find(Kept::Index, &id.to_string(), &id.hash);
         let size_bytes = index.listed().get(id).copied().unwrap_or_default();
-        let pending = copy.is_none().then(|| store.get_segment(id, size_bytes));
+        let pending = copy.is_none().then(|| stored.store.get_segment(id, size_bytes));
         (*id, copy, pending)
     };
     let begun: Vec<_> = ids.iter().map(begin).collect();
