@@ -1,9 +1,9 @@
-//! Clones of many objects through one engine, as the agents of one git-lfs command ask for them: requests, bytes,
-//! seconds, and peak memory.
+//! Clones of many objects through one engine, as the agents of one git-lfs command ask for them: requests,
+//! bytes, seconds, and peak memory.
 //!
 //! `cargo bench --bench clone -- COUNT BYTES THREADS [direct]`, by default 2000 objects of 10,000 bytes by 8
-//! threads, with the S3 server and the keys of the tests (`tests/setup/servers.sh`). Requests are counted by a
-//! proxy in this process; `direct` does without, so that the memory is the engine's.
+//! threads, with the S3 server and the keys of the tests (`tests/setup/servers.sh`). Requests are counted by
+//! a proxy in this process; `direct` does without, so that the memory is the engine's.
 
 // the tests use more of these files
 #[allow(dead_code, unused_imports)]

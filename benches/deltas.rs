@@ -1,6 +1,7 @@
-//! Delta frames: the bytes that they save, and their cost to read. `cargo bench --bench deltas -- DIR…`, each with folders
-//! `v1`, `v2` and so on. Every version is pushed from a clone that has all before. This is repeated for several rules that
-//! decide when a frame is stored as a delta, or with `--default` only for the usual rule.
+//! Delta frames: the bytes that they save, and their cost to read. `cargo bench --bench deltas -- DIR…`, each
+//! with folders `v1`, `v2` and so on. Every version is pushed from a clone that has all before. This is
+//! repeated for several rules that decide when a frame is stored as a delta, or with `--default` only for the
+//! usual rule.
 
 mod corpus;
 

@@ -1,6 +1,6 @@
-//! Reads of versions of a corpus from a store that has them all: `cargo bench --bench reading -- DIR…`, each with folders
-//! `v1`, `v2` and so on. For the 2nd, 5th and last version it prints requests and bytes over a network, with the guard
-//! against objects of many scattered pieces, and without.
+//! Reads of versions of a corpus from a store that has them all: `cargo bench --bench reading -- DIR…`, each
+//! with folders `v1`, `v2` and so on. For the 2nd, 5th and last version it prints requests and bytes over a
+//! network, with the guard against objects of many scattered pieces, and without.
 
 mod corpus;
 

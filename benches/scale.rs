@@ -1,10 +1,11 @@
-//! The cost of a large store: `cargo bench --bench scale -- FOLDER MILLIONS…`, by default 1 and 10 million chunks, with the
-//! servers of the tests (`tests/setup/servers.sh`). FOLDER is the folder that rclone serves as the bucket `lfs` there.
+//! The cost of a large store: `cargo bench --bench scale -- FOLDER MILLIONS…`, by default 1 and 10 million
+//! chunks, with the servers of the tests (`tests/setup/servers.sh`). FOLDER is the folder that rclone serves
+//! as the bucket `lfs` there.
 //!
-//! For each size it builds a store of an index and shards alone: commits of 100 objects and 1,000 chunks, merged in tiers
-//! as pushes leave them. Only the objects that are really pushed and pulled have blocks. Then the real code works on the
-//! store through a proxy that counts. Each task has a process of its own with an empty cache, before and after a
-//! compaction with a key that may delete.
+//! For each size it builds a store of an index and shards alone: commits of 100 objects and 1,000 chunks,
+//! merged in tiers as pushes leave them. Only the objects that are really pushed and pulled have blocks. Then
+//! the real code works on the store through a proxy that counts. Each task has a process of its own with an
+//! empty cache, before and after a compaction with a key that may delete.
 
 // the tests use more of these files
 #[allow(dead_code, unused_imports)]

@@ -1,5 +1,6 @@
-//! Sparse deduplication: its share of the chunks that exact deduplication finds. `cargo bench --bench sparse -- DIR…`, each
-//! with the versions of a corpus in folders `v1`, `v2` and so on. A process that knows nothing pushes each version.
+//! Sparse deduplication: its share of the chunks that exact deduplication finds. `cargo bench --bench sparse
+//! -- DIR…`, each with the versions of a corpus in folders `v1`, `v2` and so on. A process that knows nothing
+//! pushes each version.
 //!
 //! Files are pushed whole, and once more in pieces of 10 MB, as sharded datasets have them.
 

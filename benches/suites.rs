@@ -1,6 +1,6 @@
-//! Chunking suites measured on corpora: `cargo bench --bench suites -- DIR…`, where every DIR holds the versions v1, v2, …
-//! of some files. Prints the bytes that each suite would store, written by the crate's own writers with one commit per
-//! version, and its speed.
+//! Chunking suites measured on corpora: `cargo bench --bench suites -- DIR…`, where every DIR holds the
+//! versions v1, v2, … of some files. Prints the bytes that each suite would store, written by the crate's own
+//! writers with one commit per version, and its speed.
 
 mod corpus;
 
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use corpus::{files_under, versions_of};
@@ -377,7 +377,8 @@ fn main() -> Result<()> {
         };
         let held: Vec<Vec<u8>> =
             files_under(first).iter().map(|f| fs::read(f).expect("a file can be read")).collect();
-        let total: u64 = versions.iter().flat_map(|v| files_under(v)).map(|f| length_of(&f)).sum();
+        let length_of = |file: PathBuf| fs::metadata(file).expect("a file of the corpus has a length").len();
+        let total: u64 = versions.iter().flat_map(|version| files_under(version)).map(length_of).sum();
         for cutter in cutters() {
             let cut = speed(&held, |file| cutter.cut(file, |chunk| _ = black_box(chunk)));
             let ids = speed(&held, |file| cutter.cut(file, |chunk| _ = black_box(chunk_id(chunk))));
@@ -396,8 +397,4 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn length_of(file: &Path) -> u64 {
-    fs::metadata(file).expect("a file of the corpus can be looked at").len()
 }

@@ -1,4 +1,5 @@
-//! Throughput of whole uploads and downloads, beside the sum of their parts, measured in turn in the same run.
+//! Throughput of whole uploads and downloads, beside the sum of their parts, measured in turn in the same
+//! run.
 //!
 //! `cargo bench --bench throughput -- FILE…` takes files (in memory: /dev/shm); without any, 1 GB of
 //! incompressible data is made. `BENCH_DIR` names a folder in memory for the store (/dev/shm).

@@ -1,5 +1,5 @@
-//! Files of a corpus, a folder with one folder for each version: `v1`, `v2` and so on. Also the cost to read them from a
-//! store.
+//! Files of a corpus, a folder with one folder for each version: `v1`, `v2` and so on. Also the cost to read
+//! them from a store.
 #![allow(dead_code, reason = "no bench uses all of it")]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! Metadata of a store with many commits, and without their blocks: segments merged in tiers, and a shard for each commit.
+//! Metadata of a store with many commits, and without their blocks: segments merged in tiers, and a shard for
+//! each commit.
 
 use std::path::Path;
 

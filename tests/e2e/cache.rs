@@ -1,5 +1,5 @@
-//! The cache of a machine: later clones take blocks from it, and it stays within its bound. Delivered bytes are right,
-//! even where the cache is damaged or its disk is full.
+//! The cache of a machine: later clones take blocks from it, and it stays within its bound. Delivered bytes
+//! are right, even where the cache is damaged or its disk is full.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -201,8 +201,8 @@ fn cached_ranges_give_way_to_objects() {
     assert!(log.contains("bytes of blocks are not kept any more"), "{log}");
 }
 
-/// Eight clones run at once, with room for a third of the bytes that each fetches. Some are killed. The cap holds at every
-/// moment.
+/// Eight clones run at once, with room for a third of the bytes that each fetches. Some are killed. The cap
+/// holds at every moment.
 #[test]
 #[ignore = "needs an S3 server"]
 fn the_cap_is_held_by_eight_clones_at_once() {
@@ -237,7 +237,8 @@ fn the_cap_is_held_by_eight_clones_at_once() {
     assert!(ranges(&home).iter().all(|path| !path_str(path).ends_with(".part")), "left by killed agents");
 }
 
-/// Bytes of ranges in the cache at one moment. Counts files that two looks see, because each look takes some time.
+/// Bytes of ranges in the cache at one moment. Counts files that two looks see, because each look takes some
+/// time.
 fn cached_now(home: &Path) -> u64 {
     let sizes = || -> BTreeMap<u64, u64> {
         let files = ranges(home).into_iter().filter_map(|path| fs::metadata(path).ok());
@@ -270,7 +271,8 @@ fn agents_killed_while_they_write_the_cache() {
     assert!(!ranges(&home).is_empty());
 }
 
-/// Releases one after the other, each in a clone of its own. Only new bytes of each release come from the store.
+/// Releases one after the other, each in a clone of its own. Only new bytes of each release come from the
+/// store.
 #[test]
 #[ignore = "needs an S3 server and corpora"]
 fn names_release_by_release() {

@@ -12,7 +12,8 @@ use crate::servers::corpora;
 
 pub const MB: u64 = 1_000_000;
 
-/// Pushes the releases of one corpus one after the other, checks the store's size, and clones all of them back.
+/// Pushes the releases of one corpus one after the other, checks the store's size, and clones all of them
+/// back.
 pub fn corpus(name: &str, releases: usize, limit_bytes: u64) {
     let root = corpora().join(name);
     let folders: Vec<_> = (1..=releases).map(|number| root.join(format!("v{number}"))).collect();

@@ -1,7 +1,7 @@
 //! Sources of credentials: which of them wins, and the messages where credentials are missing or wrong.
 //!
-//! A [`TokenServer`] stands in for AWS's token and metadata services. These are not tried here: a completed sign-in
-//! through SSO, Google and Azure.
+//! A [`TokenServer`] stands in for AWS's token and metadata services. These are not tried here: a completed
+//! sign-in through SSO, Google and Azure.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,7 +28,8 @@ fn with_store() -> (Sandbox, Machine) {
     (sandbox, machine)
 }
 
-/// A repository with its store elsewhere than the sandbox has its stores, pushed by a machine with these keys.
+/// A repository with its store elsewhere than the sandbox has its stores, pushed by a machine with these
+/// keys.
 fn with_store_at(sandbox: &Sandbox, url: &str, role: Role) -> Repo {
     let (_, endpoint) = url.split_once("endpoint=").expect("it is not at AWS");
     sandbox.trust(endpoint);

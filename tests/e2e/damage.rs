@@ -1,4 +1,5 @@
-//! Damage: flipped bits in the store and on this machine are found and named, and never checked out or pushed.
+//! Damage: flipped bits in the store and on this machine are found and named, and never checked out or
+//! pushed.
 
 use std::fs;
 
@@ -6,7 +7,8 @@ use crate::data::{assert_same_tree, damage, noise};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 
-/// Returns true if a block has the hash in its name, as `b3sum` shows it. Damage in any of its frames changes that.
+/// Returns true if a block has the hash in its name, as `b3sum` shows it. Damage in any of its frames changes
+/// that.
 fn has_its_hash(sandbox: &Sandbox, block: &str) -> bool {
     let hash = blake3::hash(&sandbox.store().read(block));
     block_name(block).starts_with(hash.to_hex().as_str())

@@ -58,7 +58,8 @@ fn a_second_machine_deduplicates_against_the_first() {
     assert_eq!(stats["objects"], 2);
 }
 
-/// An agent finds the chunks that others have committed, but not those that others are sending at the same time.
+/// An agent finds the chunks that others have committed, but not those that others are sending at the same
+/// time.
 #[test]
 fn later_objects_of_one_push_share_chunks_with_earlier_ones() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,5 @@
-//! Deltas of large files: one more line costs bytes only. Every edition comes back as it was, even if agents are killed.
+//! Deltas of large files: one more line costs bytes only. Every edition comes back as it was, even if agents
+//! are killed.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -47,8 +48,8 @@ fn twenty_lines_one_after_the_other_take_at_most_20_kb_each() {
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("lines").path);
 }
 
-/// The versions of a file have only their beginning in common. The later version has deltas to blocks with none of its
-/// chunks.
+/// The versions of a file have only their beginning in common. The later version has deltas to blocks with
+/// none of its chunks.
 #[test]
 fn a_base_that_is_missing_or_damaged_is_named() {
     let sandbox = Sandbox::new();

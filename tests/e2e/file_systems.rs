@@ -1,4 +1,5 @@
-//! File systems with fewer features than local ones. Clones and caches stand on `tests/setup/without_locks.py`.
+//! File systems with fewer features than local ones. Clones and caches stand on
+//! `tests/setup/without_locks.py`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,7 +18,8 @@ use crate::storage::only_for_folders;
 /// No command needs this long, even on a busy machine.
 const SECONDS: u64 = 120;
 
-/// Runs a program under a limit of 1 GiB of address space. git has no limit, because git-lfs needs more for itself.
+/// Runs a program under a limit of 1 GiB of address space. git has no limit, because git-lfs needs more for
+/// itself.
 fn limited(repo: &Repo, program: &str, args: &[&str]) -> Outcome {
     let limit = if program == "git" { "unlimited" } else { "1048576" };
     let script = format!("ulimit -v {limit}; exec timeout -k 5 {SECONDS} \"$0\" \"$@\"");

@@ -1,4 +1,5 @@
-//! Least privilege: keys with just the rights of their role. A pull gets and lists, a push also puts. Neither deletes.
+//! Least privilege: keys with just the rights of their role. A pull gets and lists, a push also puts. Neither
+//! deletes.
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;

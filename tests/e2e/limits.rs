@@ -1,5 +1,5 @@
-//! Limits of the machine: processes, memory, address space, open files. Transfers go on under low limits, and `init` asks
-//! for fewer agents. Where a limit is too low, the message names it.
+//! Limits of the machine: processes, memory, address space, open files. Transfers go on under low limits, and
+//! `init` asks for fewer agents. Where a limit is too low, the message names it.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! A machine: a home, a git configuration and a cache of its own, and commands that see nothing else of the environment.
+//! A machine: a home, a git configuration and a cache of its own, and commands that see nothing else of the
+//! environment.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -32,8 +33,8 @@ const GIT_CONFIG: &str = "\
 \tauto = 0
 ";
 
-/// git-lfs's own number of agents. In the short form of the tests it is set, so that `init` asks for no more: a hundred
-/// processes for each push take minutes in all.
+/// git-lfs's own number of agents. In the short form of the tests it is set, so that `init` asks for no more:
+/// a hundred processes for each push take minutes in all.
 const FEW_AGENTS: &str = "[lfs]\n\tconcurrenttransfers = 8\n";
 
 /// The ids and the umask under which a machine's commands run. Needs root.
@@ -54,8 +55,8 @@ impl Identity {
     }
 }
 
-/// Copies a program into a folder. Another process writes it: this one starts processes all the time, each has its open
-/// files for a moment, and a program that somebody writes can't be run.
+/// Copies a program into a folder. Another process writes it: this one starts processes all the time, each
+/// has its open files for a moment, and a program that somebody writes can't be run.
 pub fn copy_program(program: &Path, folder: &Path) {
     assert!(Command::new("cp").args([program, folder]).status().unwrap().success());
 }

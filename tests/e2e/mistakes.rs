@@ -1,4 +1,5 @@
-//! Mistakes of new users, and attacks on them. The answer names the remedy, in words that no terminal and no shell obeys.
+//! Mistakes of new users, and attacks on them. The answer names the remedy, in words that no terminal and no
+//! shell obeys.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

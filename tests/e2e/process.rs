@@ -134,7 +134,8 @@ impl Running {
     }
 }
 
-/// Sends a signal to a process, or to a process group if the id has a minus sign. That it is gone already is fine.
+/// Sends a signal to a process, or to a process group if the id has a minus sign. That it is gone already is
+/// fine.
 pub fn signal(name: &str, target: &str) {
     let script = "kill -s \"$0\" -- \"$1\" 2>/dev/null";
     Command::new("sh").args(["-c", script, name, target]).status().unwrap();

@@ -1,5 +1,5 @@
-//! Agents killed at random moments of pushes and pulls, by a seed. The next command succeeds, and all acknowledged objects
-//! are there.
+//! Agents killed at random moments of pushes and pulls, by a seed. The next command succeeds, and all
+//! acknowledged objects are there.
 
 use std::fs;
 use std::path::{Path, PathBuf};

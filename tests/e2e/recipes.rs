@@ -1,7 +1,7 @@
 //! Recipes of `docs/operations/`, run as they stand there, on a runner on which nothing is installed.
 //!
-//! This runs the lines below a workflow's `run` and `script` with the variables of the workflow, and the commands of that
-//! runner's checkout. Other actions stand for programs that a runner has.
+//! This runs the lines below a workflow's `run` and `script` with the variables of the workflow, and the
+//! commands of that runner's checkout. Other actions stand for programs that a runner has.
 
 use std::fs;
 use std::path::{Path, PathBuf};

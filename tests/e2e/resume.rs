@@ -50,8 +50,8 @@ fn end_at_half(work: &Repo, storage: &Storage, end: impl Fn(&Running), half: u64
     stored_bytes(storage)
 }
 
-/// Bytes that are stored twice in the end were sent again. At most 5 % are, or a block if that is more, or two on a
-/// server.
+/// Bytes that are stored twice in the end were sent again. At most 5 % are, or a block if that is more, or
+/// two on a server.
 #[track_caller]
 fn goes_on(how: &str, end: impl Fn(&Running)) {
     let _alone = alone_if_large();

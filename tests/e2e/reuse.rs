@@ -1,5 +1,6 @@
-//! Reuse of content that a machine has already: whole files in the places that a user names and in other clones, and chunks
-//! that an object shares with others. Tests take away the blocks that must not be needed, or count bytes at a proxy.
+//! Reuse of content that a machine has already: whole files in the places that a user names and in other
+//! clones, and chunks that an object shares with others. Tests take away the blocks that must not be needed,
+//! or count bytes at a proxy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -258,7 +259,8 @@ fn files_of_other_users_are_taken_from_named_sources_only() {
     assert_same_tree(&work.path, &sandbox.path("user/third"));
 }
 
-/// Returns a version of a text. Each version changes some lines here and there, as an export of a database does.
+/// Returns a version of a text. Each version changes some lines here and there, as an export of a database
+/// does.
 fn version(number: u64) -> Vec<u8> {
     let line = |line: u64| {
         let changed = (1..=number)

@@ -1,7 +1,8 @@
 //! Sandboxes of tests: a folder with a store, remotes, and machines with a pinned environment.
 //!
-//! A [`Machine`] has its own home, git configuration and cache, so a clone made on another machine gets all content
-//! from the store. Dropping the sandbox removes the folder. Objects in a bucket go when its server ends.
+//! A [`Machine`] has its own home, git configuration and cache, so a clone made on another machine gets all
+//! content from the store. Dropping the sandbox removes the folder. Objects in a bucket go when its server
+//! ends.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -35,7 +36,8 @@ impl Drop for Sandbox {
 }
 
 impl Sandbox {
-    /// A sandbox with one machine, on which the agent is installed. `GIT_LFS_CDC_TEST_STORE` says where its stores are.
+    /// A sandbox with one machine, on which the agent is installed. `GIT_LFS_CDC_TEST_STORE` says where its
+    /// stores are.
     pub fn new() -> Sandbox {
         Sandbox::with(Kind::asked_for(), Secrets::in_use())
     }
@@ -75,7 +77,8 @@ impl Sandbox {
         Storage::new(self.kind, self.root.path(), name)
     }
 
-    /// Installs the agent on a machine. Where stores are in S3 it may push, but not delete: nothing needs more.
+    /// Installs the agent on a machine. Where stores are in S3 it may push, but not delete: nothing needs
+    /// more.
     fn equip(&self, machine: Machine) -> Machine {
         let machine = if self.kind == Kind::S3 { machine.with_keys(Role::Push) } else { machine };
         if machine.has_own_binaries() {
@@ -116,7 +119,8 @@ impl Sandbox {
         self.path(&format!("{name}.git"))
     }
 
-    /// A repository on the first machine with a remote of its own and `*.bin` in LFS, initialised for the store.
+    /// A repository on the first machine with a remote of its own and `*.bin` in LFS, initialised for the
+    /// store.
     pub fn repository(&self, name: &str) -> Repo {
         let repo = self.repository_without_store(name);
         repo.init(&self.store().url());
@@ -146,7 +150,8 @@ impl Sandbox {
     }
 }
 
-/// All machines that use the same binary get the same configuration: the first is installed, the others get a copy.
+/// All machines that use the same binary get the same configuration: the first is installed, the others get a
+/// copy.
 fn install_like_the_first(machine: &Machine) {
     static INSTALLED: OnceLock<Vec<u8>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| {

@@ -102,8 +102,8 @@ fn processes() -> impl Iterator<Item = Process> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(process)
 }
 
-/// The processes that ran before these tests started any. There are many: reading their command lines five times for each
-/// command costs more than the rest of a look, by a factor of four.
+/// The processes that ran before these tests started any. There are many: reading their command lines five
+/// times for each command costs more than the rest of a look, by a factor of four.
 pub fn strangers() -> &'static HashSet<Process> {
     static STRANGERS: OnceLock<HashSet<Process>> = OnceLock::new();
     STRANGERS.get_or_init(|| processes().collect())

@@ -1,5 +1,5 @@
-//! Secrets stay secret. Every test ends with a scan, and these tests check that the scan finds a secret. There is none
-//! even at the most talkative level.
+//! Secrets stay secret. Every test ends with a scan, and these tests check that the scan finds a secret.
+//! There is none even at the most talkative level.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,7 +83,8 @@ fn talkative(machine: Machine) -> Machine {
     variables.iter().fold(machine, |machine, name| machine.with_variable(name, "1"))
 }
 
-/// Each command looks for secrets in its output, and the sandbox looks for them in its files when it is dropped.
+/// Each command looks for secrets in its output, and the sandbox looks for them in its files when it is
+/// dropped.
 #[test]
 #[ignore = "needs an S3 server"]
 fn nothing_is_revealed_at_the_most_talkative_level() {

@@ -1,7 +1,7 @@
 //! The servers and corpora that `tests/run.sh` provides, as its variables name them.
 //!
-//! A test that needs one is marked `#[ignore = "needs …"]`. Where somebody asks for the test, and the variable is
-//! missing, the test fails.
+//! A test that needs one is marked `#[ignore = "needs …"]`. Where somebody asks for the test, and the
+//! variable is missing, the test fails.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The storage of a sandbox's stores: folders, or prefixes in a bucket. Tests look into it, and damage its files.
+//! The storage of a sandbox's stores: folders, or prefixes in a bucket. Tests look into it, and damage its
+//! files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,8 +37,8 @@ impl Kind {
     }
 }
 
-/// Returns true if this run is about stores in S3, which don't have `feature`. Then it prints so. `tests/run.sh` has
-/// run the test with stores in folders before.
+/// Returns true if this run is about stores in S3, which don't have `feature`. Then it prints so.
+/// `tests/run.sh` has run the test with stores in folders before.
 pub fn only_for_folders(feature: &str) -> bool {
     let is_s3 = Kind::asked_for() == Kind::S3;
     if is_s3 {

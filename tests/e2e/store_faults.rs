@@ -1,5 +1,5 @@
-//! Faults of stores in use: gone, read-only, full, or no store. The error is clear, nothing is lost, and the next push
-//! succeeds.
+//! Faults of stores in use: gone, read-only, full, or no store. The error is clear, nothing is lost, and the
+//! next push succeeds.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -245,7 +245,8 @@ fn other_programs_files_and_missing_folders() {
     other.expect_failure(outcome, &["is missing in the store", "backup", "git lfs push --all"]);
 }
 
-/// The unfinished download of another object gives way. Where that is not enough, no unfinished download stays.
+/// The unfinished download of another object gives way. Where that is not enough, no unfinished download
+/// stays.
 #[test]
 #[ignore = "needs root, to mount a file system"]
 fn full_disk_of_a_clone() {

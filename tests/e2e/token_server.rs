@@ -1,5 +1,5 @@
-//! A stand-in for the services inside a cloud that give credentials to machines, containers and jobs: AWS's token service
-//! and its metadata services.
+//! A stand-in for the services inside a cloud that give credentials to machines, containers and jobs: AWS's
+//! token service and its metadata services.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,8 +1,8 @@
-//! Trust in endpoints. An endpoint that only a repository names gets no signed request, because it could forward the
-//! request to the team's own service. A team needs one step to trust its endpoint.
+//! Trust in endpoints. An endpoint that only a repository names gets no signed request, because it could
+//! forward the request to the team's own service. A team needs one step to trust its endpoint.
 //!
-//! The proxy is that endpoint. It forwards requests with their `Host` as they are, and SeaweedFS takes signatures for any
-//! host.
+//! The proxy is that endpoint. It forwards requests with their `Host` as they are, and SeaweedFS takes
+//! signatures for any host.
 
 use std::fs;
 

@@ -94,7 +94,8 @@ fn a_manifest_that_is_behind_is_named_and_renewed() {
     assert_same_tree(&served.work.path, &copy.path);
 }
 
-/// A reader's manifest never names files that a compaction has deleted, unless somebody puts an old manifest back.
+/// A reader's manifest never names files that a compaction has deleted, unless somebody puts an old manifest
+/// back.
 #[test]
 #[ignore = "needs a web server"]
 fn a_compacted_store_is_read_over_http() {

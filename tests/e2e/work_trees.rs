@@ -37,7 +37,8 @@ fn with_relative_store(sandbox: &Sandbox, name: &str) -> Repo {
     work
 }
 
-/// Adds a linked work tree where the relative path leads elsewhere. Its checkout needs the store, and has the object.
+/// Adds a linked work tree where the relative path leads elsewhere. Its checkout needs the store, and has the
+/// object.
 #[track_caller]
 fn assert_linked_is_filled(main: &Repo, git_dir: &Path, linked: &Path, expected: &Path) {
     main.must(["worktree", "add", "--quiet", "--detach", "--no-checkout", path_str(linked)]);

@@ -99,7 +99,8 @@ fn a_stranger_in_the_coordinators_place_costs_seconds_only() {
         let mut all: Vec<Agent> = (0..2).map(|_| sandbox.session("upload")).collect();
         let objects = objects(&sandbox, 600..602, 1000);
         if answer == b"{}\n{}\n" {
-            // it greets as a coordinator, and then its answer for each object makes no sense: that is the object's error
+            // it greets as a coordinator, and then its answer for each object makes no sense: that is the
+            // object's error
             all.iter_mut().zip(&objects).for_each(|(agent, object)| agent.say(&object.upload()));
             for agent in &mut all {
                 let answer = agent.hear_answer().1;

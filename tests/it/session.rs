@@ -109,7 +109,8 @@ fn terminate_ends_a_session_whose_store_does_not_open() {
     assert_ends(&end);
 }
 
-/// The thread that reads may begin after the first object is done. Once, both threads then waited for each other.
+/// The thread that reads may begin after the first object is done. Once, both threads then waited for each
+/// other.
 #[test]
 fn objects_done_at_once_are_answered_even_if_the_reading_thread_is_late() {
     let (all_answered, end) = channel();

@@ -1,12 +1,12 @@
 //! Skipping of tests that this machine can't run, because it lacks a right or a program.
 //!
-//! Such a test is marked `#[ignore = "needs …"]`, so that `cargo test` never counts it as passed. It skips itself
-//! only where `--include-ignored` asks for it, as `tests/run.sh` does.
+//! Such a test is marked `#[ignore = "needs …"]`, so that `cargo test` never counts it as passed. It skips
+//! itself only where `--include-ignored` asks for it, as `tests/run.sh` does.
 
 use std::io::Write;
 
-/// Prints that the running test is skipped. The test harness hides the output of tests that pass, but not this
-/// line.
+/// Prints that the running test is skipped. The test harness hides the output of tests that pass, but not
+/// this line.
 ///
 /// # Panics
 /// If `CI` is set, because each test has to run there.

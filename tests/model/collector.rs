@@ -133,8 +133,8 @@ impl Collector {
         self.own_list.map(|list| world.store.list(list)).unwrap_or_default()
     }
 
-    /// Chooses the condemned blocks and segments to delete, after it has read `segments`. A condemned record refers to
-    /// nothing.
+    /// Chooses the condemned blocks and segments to delete, after it has read `segments`. A condemned record
+    /// refers to nothing.
     fn sweep(&self, segments: Names, world: &World, setting: &Setting) -> Next {
         let store = &world.store;
         let own = self.condemned(world);

@@ -35,8 +35,8 @@ impl Compactor {
         }
     }
 
-    /// The real compaction merges many small segments. Here one is enough, because that is the shorter way to all that may
-    /// happen.
+    /// The real compaction merges many small segments. Here one is enough, because that is the shorter way to
+    /// all that may happen.
     pub fn step(mut self, page: u8, world: &mut World, setting: &Setting) -> Option<Self> {
         let rules = &setting.rules;
         let store = &mut world.store;

@@ -15,7 +15,8 @@ pub fn merging() -> Actor {
     Actor::Pusher(Pusher::of(2, 1).merging())
 }
 
-/// Pushes the same object from another repository, which needs a record and no data. Merges the segments that it finds.
+/// Pushes the same object from another repository, which needs a record and no data. Merges the segments that
+/// it finds.
 pub fn merging_same() -> Actor {
     Actor::Pusher(Pusher::of(1, 2).merging())
 }

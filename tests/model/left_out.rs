@@ -44,8 +44,9 @@ fn without(
 }
 
 impl Without {
-    /// Asserts that the shortest way to a state in which `property` does not hold has `steps` steps. The first way that the
-    /// checker finds need not be the shortest. It is asked for a shorter one until there is none.
+    /// Asserts that the shortest way to a state in which `property` does not hold has `steps` steps. The
+    /// first way that the checker finds need not be the shortest. It is asked for a shorter one until there
+    /// is none.
     fn breaks(&self, property: &'static str, steps: usize) {
         let mut shortest = None;
         let mut states = usize::MAX;
@@ -196,9 +197,9 @@ fn reliance_on_unsynced_files() {
         .breaks(ACKNOWLEDGED_STANDS, 4);
 }
 
-/// One LIST is enough if LISTs are in order and a merged segment sorts after the segments that it replaces. A reader that
-/// misses a replaced segment on an earlier page sees the merged one on a later page. Otherwise two equal LISTs are not
-/// enough.
+/// One LIST is enough if LISTs are in order and a merged segment sorts after the segments that it replaces. A
+/// reader that misses a replaced segment on an earlier page sees the merged one on a later page. Otherwise
+/// two equal LISTs are not enough.
 #[test]
 fn reading_all_commits() {
     let one = |r: &mut Rules| r.two_equal_lists = false;

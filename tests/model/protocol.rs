@@ -1,8 +1,8 @@
-//! The protocol as the checker sees it: actors around a store. Each takes one step at a time, and the checker tries every
-//! order.
+//! The protocol as the checker sees it: actors around a store. Each takes one step at a time, and the checker
+//! tries every order.
 //!
-//! An actor that is killed, or pauses for ever, takes no further step. That needs no step of its own, because the checker
-//! looks for a fault in every state.
+//! An actor that is killed, or pauses for ever, takes no further step. That needs no step of its own, because
+//! the checker looks for a fault in every state.
 
 use std::fmt::Debug;
 use std::ops::Range;

@@ -37,8 +37,8 @@ impl Reading {
         Self { lists_left: lists, ..Self::default() }
     }
 
-    /// Lists one more page. After the last page, GETs all listed segments that are new. These GETs are one step, because
-    /// written segments don't change and no name comes back.
+    /// Lists one more page. After the last page, GETs all listed segments that are new. These GETs are one
+    /// step, because written segments don't change and no name comes back.
     pub fn step(mut self, store: &Store, setting: &Setting, until: Until) -> Progress {
         if self.next_page < setting.pages {
             self.listed = self.listed.and(store.list_page(self.next_page));

@@ -1,7 +1,7 @@
 //! The store of the model: blocks, index segments and condemned lists, and PUT, GET, LIST and DELETE.
 //!
-//! Names are numbers. A written segment never changes, so an actor that has read it keeps only its name. An object is one
-//! block's content, and a record names the block.
+//! Names are numbers. A written segment never changes, so an actor that has read it keeps only its name. An
+//! object is one block's content, and a record names the block.
 
 use std::fmt;
 

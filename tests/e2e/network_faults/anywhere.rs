@@ -1,5 +1,5 @@
-//! Any fault in any request, with git-lfs's own number of agents. Nothing acknowledged is lost, nothing wrong is
-//! delivered, and a second try completes each command that failed.
+//! Any fault in any request, with git-lfs's own number of agents. Nothing acknowledged is lost, nothing wrong
+//! is delivered, and a second try completes each command that failed.
 
 use std::time::Duration;
 

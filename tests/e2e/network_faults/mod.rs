@@ -1,5 +1,5 @@
-//! Faults of networks and services between agent and store. Acknowledged objects are there, and delivered bytes are
-//! right. A command that fails says why, and a second try completes it.
+//! Faults of networks and services between agent and store. Acknowledged objects are there, and delivered
+//! bytes are right. A command that fails says why, and a second try completes it.
 
 mod anywhere;
 mod compact;

@@ -1,4 +1,5 @@
-//! Other services: the same faults before Azure's Blob Storage and before a web server, which have other answers.
+//! Other services: the same faults before Azure's Blob Storage and before a web server, which have other
+//! answers.
 
 use std::path::Path;
 

@@ -1,12 +1,13 @@
-//! Pace of services and links: services that ask for a pause, links that are slow, and servers that fall silent.
+//! Pace of services and links: services that ask for a pause, links that are slow, and servers that fall
+//! silent.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use super::scene::{Place, Scene, side_by_side};
 use crate::proxy::{Answer, Exchange, Fault, Pace, Thing};
 
-/// No command of this file takes that long, unless it waits beyond its bounds. Several requests may each be tried for
-/// their time, and git asks twice for a file.
+/// No command of this file takes that long, unless it waits beyond its bounds. Several requests may each be
+/// tried for their time, and git asks twice for a file.
 const HANGS: Duration = Duration::from_secs(90);
 
 /// The system may notice before the agent does, so the words for it differ.
@@ -31,7 +32,8 @@ enum Wish {
     Date(u64),
 }
 
-/// After the refusal, no new request arrives before the time that the service wishes. Then the same request arrives.
+/// After the refusal, no new request arrives before the time that the service wishes. Then the same request
+/// arrives.
 fn is_honoured(record: &[Exchange], status: u16, wish: Wish, began: Instant) {
     let refused = record.iter().position(|e| e.status == Some(status)).expect("a refusal");
     // those that had gone out before the refusal was heard
@@ -98,7 +100,8 @@ fn retry_after_an_hour() {
     scene.everything_is_there();
 }
 
-/// A transfer that takes longer than requests are tried again, and is slower than any link in use. But it moves.
+/// A transfer that takes longer than requests are tried again, and is slower than any link in use. But it
+/// moves.
 #[test]
 #[ignore = "needs an S3 server"]
 fn slow_transfers_succeed() {

@@ -1,4 +1,5 @@
-//! Clones: connections and services that fail for a moment or for good, in every kind of request that a clone makes.
+//! Clones: connections and services that fail for a moment or for good, in every kind of request that a clone
+//! makes.
 
 use super::scene::{Place, Scene, side_by_side};
 use crate::proxy::{Answer, Fault, Thing};
@@ -6,8 +7,8 @@ use crate::proxy::{Answer, Fault, Thing};
 const READS: [Place; 4] =
     [("GET", Thing::StoreJson), ("LIST", Thing::Segment), ("GET", Thing::Segment), ("GET", Thing::Block)];
 
-/// Makes a store with three objects, and a fresh clone for each place and each fault. The clone meets the fault `times`
-/// times in a row.
+/// Makes a store with three objects, and a fresh clone for each place and each fault. The clone meets the
+/// fault `times` times in a row.
 fn survives(places: &[Place], times: usize, faults: &[Fault]) {
     let scene = with_content();
     for place in places {

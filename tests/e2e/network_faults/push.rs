@@ -122,8 +122,8 @@ fn slow_down_without_end() {
     gives_up(&PUTS, Fault::Refuse(Answer::slow_down()), &["503", "SlowDown"]);
 }
 
-/// A machine reads the store's index and shards to deduplicate, when it has none of them. It may go on without them, but
-/// never with wrong bytes.
+/// A machine reads the store's index and shards to deduplicate, when it has none of them. It may go on
+/// without them, but never with wrong bytes.
 fn survives_while_reading(thing: Thing) {
     let scene = Scene::new();
     scene.add("first.bin", 3_000_000);

@@ -1,4 +1,5 @@
-//! Numbers of requests of a push and of a clone when nothing fails: the proxy counts them, and they are bounded.
+//! Numbers of requests of a push and of a clone when nothing fails: the proxy counts them, and they are
+//! bounded.
 
 use super::scene::Scene;
 use crate::data::{assert_same_tree, noise};
@@ -10,8 +11,8 @@ fn count(record: &[Exchange], verb: &str, thing: Thing) -> usize {
     record.iter().filter(|exchange| exchange.is(verb, thing)).count()
 }
 
-/// No request failed. These are no failures: there is no manifest, and a block that another agent has noted hasn't arrived
-/// yet.
+/// No request failed. These are no failures: there is no manifest, and a block that another agent has noted
+/// hasn't arrived yet.
 #[track_caller]
 fn everything_succeeded(record: &[Exchange]) {
     let answered = |e: &Exchange| match e.status {
@@ -30,8 +31,8 @@ fn as_usual(scene: &Scene) {
     scene.patience("120");
 }
 
-/// A push of one large object takes at most 8 requests, and 10 for each block. A clone takes 8, and 4 for each block. This
-/// is with git-lfs's own number of agents.
+/// A push of one large object takes at most 8 requests, and 10 for each block. A clone takes 8, and 4 for
+/// each block. This is with git-lfs's own number of agents.
 #[test]
 #[ignore = "needs an S3 server"]
 fn one_large_object() {
@@ -115,8 +116,8 @@ fn publish(scene: &Scene, content: &[u8]) {
     scene.push();
 }
 
-/// Many small objects share commits, blocks and ranges. The push has as many agents as `init` sets, the clone has
-/// git-lfs's own number.
+/// Many small objects share commits, blocks and ranges. The push has as many agents as `init` sets, the clone
+/// has git-lfs's own number.
 #[test]
 #[ignore = "needs an S3 server"]
 fn many_small_objects() {

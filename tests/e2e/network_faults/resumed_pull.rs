@@ -1,4 +1,5 @@
-//! Pulls that are interrupted in the middle: the next one fetches the missing bytes, and the proxy counts them.
+//! Pulls that are interrupted in the middle: the next one fetches the missing bytes, and the proxy counts
+//! them.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A scene: one repository with its store in a bucket behind a proxy, and the steps that tests of network faults share.
+//! A scene: one repository with its store in a bucket behind a proxy, and the steps that tests of network
+//! faults share.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -167,7 +168,8 @@ impl Scene {
         self.proxy.heal();
     }
 
-    /// The push fails and says all words of `expected` in one line. Without the fault, the next push succeeds.
+    /// The push fails and says all words of `expected` in one line. Without the fault, the next push
+    /// succeeds.
     #[track_caller]
     pub fn push_fails_and_is_completed(&self, what: &str, hits: &Hits, expected: &[&str]) {
         let before = self.pushed();
@@ -234,7 +236,8 @@ impl Scene {
         assert_same_tree(&self.work.path, &copy.path);
     }
 
-    /// The clone fails, says all words of `expected` and delivers nothing wrong. Without the fault, it is completed.
+    /// The clone fails, says all words of `expected` and delivers nothing wrong. Without the fault, it is
+    /// completed.
     #[track_caller]
     pub fn clone_fails_and_is_completed(&self, what: &str, hits: &Hits, expected: &[&str]) {
         let (outcome, copy) = self.try_clone();
@@ -257,8 +260,8 @@ impl Scene {
         }
     }
 
-    /// Checks the promises of every push. It deletes nothing, and overwrites nothing but the manifest. A machine that
-    /// never saw the content gets all acknowledged objects.
+    /// Checks the promises of every push. It deletes nothing, and overwrites nothing but the manifest. A
+    /// machine that never saw the content gets all acknowledged objects.
     #[track_caller]
     pub fn everything_is_there(&self) {
         self.proxy.heal();

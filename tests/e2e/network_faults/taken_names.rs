@@ -1,5 +1,5 @@
-//! Taken names: a service says that a name is taken, where every name is new. Either an earlier try of the same push has
-//! stored the file, or the answer is wrong. The agent checks both.
+//! Taken names: a service says that a name is taken, where every name is new. Either an earlier try of the
+//! same push has stored the file, or the answer is wrong. The agent checks both.
 
 use super::scene::{Place, Scene, side_by_side};
 use crate::proxy::{Answer, Fault, Thing};
@@ -22,7 +22,8 @@ fn survives(fault: Fault, tries: usize) {
     scene.everything_is_there();
 }
 
-/// The service stores the file, and says that it was there before. The agent finds it, and doesn't write it again.
+/// The service stores the file, and says that it was there before. The agent finds it, and doesn't write it
+/// again.
 #[test]
 #[ignore = "needs an S3 server"]
 fn stored_and_precondition_failed() {
@@ -65,8 +66,8 @@ fn taken_for_ever_and_nothing_there() {
     });
 }
 
-/// Some services answer "denied" to a key that must not overwrite. After a lost answer, the push itself has written the
-/// file.
+/// Some services answer "denied" to a key that must not overwrite. After a lost answer, the push itself has
+/// written the file.
 #[test]
 #[ignore = "needs an S3 server"]
 fn lost_answer_and_then_denied() {

@@ -1,7 +1,8 @@
-//! A small HTTP/1.1 proxy between the agent and a server. It can do to each request all that networks and servers do.
+//! A small HTTP/1.1 proxy between the agent and a server. It can do to each request all that networks and
+//! servers do.
 //!
-//! It forwards to one upstream address with every header unchanged (S3 signs the `Host`), streams bodies both ways, and
-//! writes down every request. [`Rule`]s say which requests meet which [`Fault`].
+//! It forwards to one upstream address with every header unchanged (S3 signs the `Host`), streams bodies both
+//! ways, and writes down every request. [`Rule`]s say which requests meet which [`Fault`].
 
 mod answer;
 mod fault;
@@ -139,8 +140,8 @@ impl Proxy {
         self.from(0, times, refused, fault)
     }
 
-    /// The most general rule: among the requests for which `matches` is true, `times` requests after the next `skip`
-    /// ones. The rule that was made first comes first.
+    /// The most general rule: among the requests for which `matches` is true, `times` requests after the next
+    /// `skip` ones. The rule that was made first comes first.
     pub fn from(
         &self,
         skip: usize,

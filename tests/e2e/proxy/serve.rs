@@ -1,4 +1,5 @@
-//! One connection of a client: request after request, each forwarded over a connection of its own to the upstream.
+//! One connection of a client: request after request, each forwarded over a connection of its own to the
+//! upstream.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -178,7 +179,8 @@ impl Serving<'_, '_> {
         client.write_all(bytes)
     }
 
-    /// A part of the answer's body. It is written down first: the client may be gone by the time the write returns.
+    /// A part of the answer's body. It is written down first: the client may be gone by the time the write
+    /// returns.
     fn give(&self, bytes: &[u8]) -> io::Result<()> {
         self.note(|exchange| exchange.received_bytes += bytes.len() as u64);
         self.to_client(bytes)

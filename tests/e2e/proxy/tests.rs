@@ -1,4 +1,5 @@
-//! Tests of the proxy itself: everything comes through unchanged, and each fault happens as its documentation says.
+//! Tests of the proxy itself: everything comes through unchanged, and each fault happens as its documentation
+//! says.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -135,8 +136,8 @@ fn get_under(fault: Fault) -> (String, Option<ErrorKind>) {
     (String::from_utf8(bytes).unwrap(), end)
 }
 
-/// A PUT of a block under a fault. Returns the upstream's files, the bytes that the client got, and how its connection
-/// ended.
+/// A PUT of a block under a fault. Returns the upstream's files, the bytes that the client got, and how its
+/// connection ended.
 fn put_under(fault: Fault) -> (Stored, String, Option<ErrorKind>) {
     let (upstream, proxy) = pair();
     let hits = proxy.on("PUT", Thing::Block, 1, fault);

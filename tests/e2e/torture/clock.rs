@@ -1,5 +1,5 @@
-//! Clocks that are off: libfaketime stands between programs and the system's clock. Programs in Go, like git-lfs itself,
-//! ask the kernel and are not deceived.
+//! Clocks that are off: libfaketime stands between programs and the system's clock. Programs in Go, like
+//! git-lfs itself, ask the kernel and are not deceived.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,8 @@ impl Clocks {
         Clocks { library }
     }
 
-    /// The same machine with a clock that is off. A service refuses signatures when a clock is off by more than 15 minutes.
+    /// The same machine with a clock that is off. A service refuses signatures when a clock is off by more
+    /// than 15 minutes.
     pub fn put_off(&self, machine: Machine, dice: &mut Dice) -> Option<Machine> {
         let library = self.library.as_ref()?;
         let amount = match Kind::asked_for() {

@@ -1,4 +1,5 @@
-//! Commands in trouble: some of their processes are killed, at some moment of the time that such a command takes.
+//! Commands in trouble: some of their processes are killed, at some moment of the time that such a command
+//! takes.
 
 use std::ffi::OsStr;
 use std::path::Path;

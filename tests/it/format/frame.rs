@@ -1,4 +1,5 @@
-//! Frames: content comes out as it went in, takes hardly more than its own size, and no other content comes out.
+//! Frames: content comes out as it went in, takes hardly more than its own size, and no other content comes
+//! out.
 
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::frame::{Decoder, Encoded, Encoder, Frame, Kind};

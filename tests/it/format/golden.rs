@@ -1,5 +1,6 @@
-//! Golden files: bytes that an earlier build has stored, and every later one reads. Files in `tests/data` are added
-//! and never edited. `cargo test --test it -- --ignored write_missing_golden_files` writes the missing ones.
+//! Golden files: bytes that an earlier build has stored, and every later one reads. Files in `tests/data` are
+//! added and never edited. `cargo test --test it -- --ignored write_missing_golden_files` writes the missing
+//! ones.
 
 use std::fs;
 use std::path::PathBuf;

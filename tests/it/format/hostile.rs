@@ -107,8 +107,8 @@ fn damage(bytes: &mut Vec<u8>, damage: &Damage) {
     }
 }
 
-/// Runs a target on arbitrary bytes and on damaged `files`. It may take a fixed amount of memory, and a multiple
-/// of its input.
+/// Runs a target on arbitrary bytes and on damaged `files`. It may take a fixed amount of memory, and a
+/// multiple of its input.
 fn attack(target: fn(&[u8]), files: Vec<Vec<u8>>, fixed_bytes: usize) {
     let bounded = |bytes: &[u8]| {
         let peak = peak_of(|| target(bytes));

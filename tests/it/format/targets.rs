@@ -1,6 +1,6 @@
-//! Targets of untrusted bytes: one function for each parser. The fuzz targets in `fuzz/` and the property tests in
-//! `hostile.rs` are these same functions. Each tries the bytes as they are, and once more with corrected
-//! checksums, so that the code behind the checksums is reached too.
+//! Targets of untrusted bytes: one function for each parser. The fuzz targets in `fuzz/` and the property
+//! tests in `hostile.rs` are these same functions. Each tries the bytes as they are, and once more with
+//! corrected checksums, so that the code behind the checksums is reached too.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -233,7 +233,8 @@ pub fn reply(data: &[u8]) {
     _ = client.ask(object, &Progress::default());
 }
 
-/// A service's refusal: two bytes of its status, a field that says how long to wait up to a line's end, and a body.
+/// A service's refusal: two bytes of its status, a field that says how long to wait up to a line's end, and a
+/// body.
 pub fn refusal(data: &[u8]) {
     let Some((status, rest)) = data.split_first_chunk::<2>() else { return };
     let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
