@@ -1,4 +1,4 @@
-//! What can be set in git's configuration, below `lfs-cdc.`.
+//! Settings in git's configuration, below `lfs-cdc.`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
