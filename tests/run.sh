@@ -6,7 +6,7 @@
 # with a newer git-lfs and stores in S3.
 #   --full   the large forms too: all corpora, an object of 1 GB, the memory of an agent with one of 4 GB, a slow link,
 #            the large form of the model, a torture of ten minutes, and either kind of store with either git-lfs
-# Tests that need root, mounts or FUSE print SKIPPED on a machine without. Where CI is set, they fail instead.
+# Tests that need root, mounts or FUSE print SKIPPED on a machine without.
 # Downloads are kept in ${XDG_CACHE_HOME:-~/.cache}/git-lfs-cdc-tests. May be run again at any time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
