@@ -42,7 +42,8 @@ pub(super) enum Failed {
 pub(super) fn unpack(
     fetch: &Fetch,
     bytes: &[u8],
-    (decoder, patcher): (&mut Decoder, &Patcher<'_>),
+    decoder: &mut Decoder,
+    patcher: &Patcher<'_>,
     file: &ScratchFile,
     mut written: impl FnMut(u64),
 ) -> Result<(), Failed> {

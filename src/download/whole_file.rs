@@ -18,7 +18,8 @@ use crate::regular_file::{Links, READ_BYTES};
 /// Returns the object from the first source that has the right content. Warns of a file that is damaged or
 /// can't be read, and skips it. Fails if the object can't be written, or if the download is cancelled.
 pub(super) fn find(
-    (sources, scratch): (&Sources, &Scratch),
+    sources: &Sources,
+    scratch: &Scratch,
     oid: &Oid,
     size_bytes: u64,
     progress: &Progress,
