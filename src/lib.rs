@@ -5,17 +5,18 @@
 //!
 //! | rank | modules | knows |
 //! | --- | --- | --- |
-//! | 0 | [`id`], [`units`], [`text`], [`error`], [`modes`], [`regular_file`] | typed ids, units of sizes, text that may be shown, the error kinds; modes of new files, opening files that others can replace |
-//! | 1 | [`config`], [`threads`] | defaults of settings; starting threads |
-//! | 1 | [`mod@format`] | bytes ↔ values |
-//! | 2 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
-//! | 3 | [`progress`], `parallel` | progress of an object; results in the order of their work |
-//! | 4 | [`index`] | the contents of a store: index segments, condemned lists, the manifest |
-//! | 5 | [`upload`], [`download`], [`maintain`] | a push; a pull; compaction, checks and figures. They don't know each other |
-//! | 6 | [`engine`] | an open store for many objects at a time |
-//! | 7 | [`agent`] | the git-lfs protocol |
-//! | 8 | [`coordinator`] | one engine for all agents of a command |
-//! | 9 | [`cli`] | commands, printing, exit codes |
+//! | 0 | [`units`], [`text`], [`modes`] | units of sizes; text that may be shown; modes of new files |
+//! | 1 | [`error`] | the error kinds |
+//! | 2 | [`id`], [`regular_file`], [`threads`] | typed ids; opening files that others can replace; starting threads |
+//! | 3 | [`mod@format`] | bytes ↔ values |
+//! | 4 | [`store`], [`local`], [`repo`] | object storage; cache and files on this machine; git |
+//! | 5 | [`config`], [`progress`], `parallel` | settings and their defaults; progress of an object; results in the order of their work |
+//! | 6 | [`index`] | the contents of a store, as a catalog of index segments, inline files and condemned lists; the manifest |
+//! | 7 | [`upload`], [`download`], [`maintain`] | a push; a pull; compaction, checks and figures. They don't know each other |
+//! | 8 | [`engine`] | an open store for many objects at a time |
+//! | 9 | [`agent`] | the git-lfs protocol |
+//! | 10 | [`coordinator`] | one engine for all agents of a command |
+//! | 11 | [`cli`] | commands, printing, exit codes |
 //!
 //! `docs/architecture.md` says more, and also names the things that are left out on purpose.
 #![warn(missing_docs)]

@@ -8,34 +8,29 @@ use std::path::{Path, PathBuf};
 
 /// Modules know lower ranks only, and equal ranks don't know each other.
 const RANKS: &[(&str, u32)] = &[
-    ("id", 0),
     ("units", 0),
     ("text", 0),
-    ("error", 0),
     ("modes", 0),
-    ("regular_file", 1),
-    ("threads", 1),
-    ("format", 1),
-    ("store", 2),
-    ("local", 2),
-    ("repo", 2),
-    ("config", 3),
-    ("parallel", 3),
-    ("progress", 3),
-    ("index", 4),
-    ("upload", 5),
-    ("download", 5),
-    ("maintain", 5),
-    ("engine", 6),
-    ("agent", 7),
-    ("coordinator", 8),
-    ("cli", 9),
+    ("error", 1),
+    ("id", 2),
+    ("regular_file", 2),
+    ("threads", 2),
+    ("format", 3),
+    ("store", 4),
+    ("local", 4),
+    ("repo", 4),
+    ("config", 5),
+    ("parallel", 5),
+    ("progress", 5),
+    ("index", 6),
+    ("upload", 7),
+    ("download", 7),
+    ("maintain", 7),
+    ("engine", 8),
+    ("agent", 9),
+    ("coordinator", 10),
+    ("cli", 11),
 ];
-
-/// `id` needs the error kinds for text that it can't parse, and an error is text that may be shown. Uploads
-/// and downloads still keep their state in the engine, and ask it for its store and cache.
-const EXCEPTIONS: &[(&str, &str)] =
-    &[("id", "error"), ("error", "text"), ("upload", "engine"), ("download", "engine")];
 
 /// A file of the library or the program.
 struct Source {
@@ -149,9 +144,7 @@ fn imports_point_to_lower_ranks() {
                     source.path.display(),
                     number + 1
                 );
-                let allowed = other == module
-                    || EXCEPTIONS.contains(&(module, other))
-                    || rank(other).is_some_and(|other| other < own);
+                let allowed = other == module || rank(other).is_some_and(|other| other < own);
                 // links in comments explain, they don't depend
                 if !allowed && !line.trim_start().starts_with("//") {
                     breaches.push(format!(
