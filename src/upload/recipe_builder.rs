@@ -100,9 +100,10 @@ impl RecipeBuilder {
         self.close_run();
         let LookedUp { dedup, objects } = looked_up;
         let mut blocks = Blocks::default();
-        // first, so that these blocks get the numbers that the terms use
-        for (summary, directory) in new.iter() {
-            let block = blocks.number(summary);
+        // all of them first, so that these blocks get the numbers that the terms use; what they depend on is
+        // numbered after them
+        let numbered: Vec<u32> = new.iter().map(|(summary, _)| blocks.number(summary)).collect();
+        for (block, (_, directory)) in numbered.into_iter().zip(new.iter()) {
             blocks.depends(block, &directory.needs);
         }
         // number of each known block in the recipe, by its number in the known chunks
