@@ -253,7 +253,7 @@ fn target(
         findings.extend(sources.iter().filter(|source| !source.is_dir()).map(|source| {
             format!("lfs-cdc.source names {}, which is no folder; mount it, or unset it", source.display())
         }));
-        findings.extend(settings::passed_over(&repo.config, &configured));
+        findings.extend(settings::ignored(&repo.config, &configured));
         let chosen_by = settings::chosen_by(&repo.config, name, direction);
         let access = settings::hurried_access(&repo.config, &configured, chosen_by, Intent::Read)?;
         Ok((url, access))
