@@ -1,11 +1,11 @@
-//! Many objects cloned through one engine, as the agents of one git-lfs command ask for them: requests, bytes,
-//! seconds, and the memory at most.
+//! Clones of many objects through one engine, as the agents of one git-lfs command ask for them: requests,
+//! bytes, seconds, and peak memory.
 //!
 //! `cargo bench --bench clone -- COUNT BYTES THREADS [direct]`, by default 2000 objects of 10,000 bytes by 8
-//! threads, with the S3 server and the keys of the tests (`tests/setup/servers.sh`). Requests are counted by a
-//! proxy in this process; `direct` does without, so that the memory is the engine's.
+//! threads, with the S3 server and the keys of the tests (`tests/setup/servers.sh`). Requests are counted by
+//! a proxy in this process; `direct` does without, so that the memory is the engine's.
 
-// what the tests need of it, and this doesn't
+// the tests use more of these files
 #[allow(dead_code, unused_imports)]
 #[path = "../tests/e2e/proxy/mod.rs"]
 mod proxy;
@@ -36,14 +36,14 @@ const BATCH: usize = 100;
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let number = |place: usize, usual| words.get(place).map_or(usual, |word| word.parse().expect("a number"));
-    let (count, bytes, threads) = (number(0, 2000), number(1, 10_000), number(2, 8));
+    let count = number(0, 2000);
+    let bytes = number(1, 10_000);
+    let threads = number(2, 8);
     let folder = tempfile::tempdir().expect("a folder");
-    let (Ok(endpoint), Ok(keys)) =
-        (std::env::var("GIT_LFS_CDC_TEST_S3"), std::env::var("GIT_LFS_CDC_TEST_S3_KEYS"))
-    else {
-        println!("skipped: GIT_LFS_CDC_TEST_S3 is not set");
-        return;
-    };
+    let variable =
+        |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: start the servers"));
+    let endpoint = variable("GIT_LFS_CDC_TEST_S3");
+    let keys = variable("GIT_LFS_CDC_TEST_S3_KEYS");
     let (id, secret) = keys.split_once(':').expect("ID:SECRET");
     // SAFETY: no other thread runs yet
     unsafe {
@@ -81,12 +81,12 @@ fn open(url: &str, folder: &Path) -> Engine {
     Engine::new(store, settings)
 }
 
-/// In a process of its own, whose memory is not counted. The oids, in the order of the push.
+/// Pushes in another process. Its memory is not counted. Returns the oids, in the order of the push.
 fn push_elsewhere(url: &str, folder: &Path, count: usize, bytes: usize) -> Vec<Oid> {
     let this = std::env::current_exe().expect("this program");
-    let (count, bytes, folder) = (count.to_string(), bytes.to_string(), folder.to_string_lossy());
+    let folder = folder.to_string_lossy();
     let mut child = Command::new(this)
-        .args([count.as_str(), &bytes, "8", &folder, url])
+        .args([&count.to_string(), &bytes.to_string(), "8", &folder, url])
         .stdout(Stdio::piped())
         .spawn()
         .expect("a second process");
@@ -108,7 +108,8 @@ fn push(url: &str, folder: &str, count: usize, bytes: usize) {
                 let content = content(number as u64, bytes);
                 let oid = Oid(Sha256::digest(&content).into());
                 println!("{oid}");
-                let (path, engine) = (Path::new(folder).join(oid.to_string()), &engine);
+                let path = Path::new(folder).join(oid.to_string());
+                let engine = &engine;
                 std::fs::write(&path, content).expect("room");
                 scope.spawn(move || {
                     engine.upload(&oid, bytes as u64, &path, &Arc::new(Progress::default())).expect("a push");
@@ -120,7 +121,7 @@ fn push(url: &str, folder: &str, count: usize, bytes: usize) {
     std::io::stdout().flush().expect("a reader");
 }
 
-/// `threads` of them ask for one object each, then for the next.
+/// Downloads all objects. Each of `threads` threads asks for one object, then for the next.
 fn pull(engine: &Engine, oids: &[Oid], bytes: usize, threads: usize) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -138,7 +139,8 @@ fn pull(engine: &Engine, oids: &[Oid], bytes: usize, threads: usize) {
 }
 
 fn hash(path: &Path) -> Oid {
-    let (mut file, mut hash) = (File::open(path).expect("a file"), Sha256::new());
+    let mut file = File::open(path).expect("a file");
+    let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match file.read(&mut buffer).expect("a readable file") {
@@ -148,7 +150,7 @@ fn hash(path: &Path) -> Oid {
     }
 }
 
-/// Bytes that nothing compresses, different for each seed.
+/// Incompressible bytes, different for each seed.
 fn content(seed: u64, bytes: usize) -> Vec<u8> {
     let mut reader = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
     let mut out = vec![0; bytes];

@@ -1,6 +1,7 @@
-//! What delta frames save, and what they cost to read: `cargo bench --bench deltas -- DIR…`, each with folders `v1`, `v2` and
-//! so on. Every version is pushed from a clone that has all before; for several rules of when a frame is stored as a patch, or with `--default` only for the one
-//! that is used.
+//! Delta frames: the bytes that they save, and their cost to read. `cargo bench --bench deltas -- DIR…`, each
+//! with folders `v1`, `v2` and so on. Every version is pushed from a clone that has all before. This is
+//! repeated for several rules that decide when a frame is stored as a delta, or with `--default` only for the
+//! usual rule.
 
 mod corpus;
 
@@ -19,17 +20,16 @@ use git_lfs_cdc::progress::Progress;
 use git_lfs_cdc::store::{Access, Creation, Store, StoreUrl};
 use sha2::{Digest, Sha256};
 
-/// How much a frame has to save at least, in percent, and how many may follow on each other.
+/// Rules: the least that a frame has to save, in percent, and the depth of chains of deltas.
 const ALL: [(u8, u8); 12] =
     [(0, 1), (0, 3), (0, 8), (20, 1), (20, 3), (20, 8), (50, 1), (50, 3), (50, 8), (80, 1), (80, 3), (80, 8)];
 
 fn main() {
     let (options, folders): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-    let rules: &[(u8, u8)] = match options.iter().any(|option| option == "--default") {
-        true => &[(config::DELTA_SAVES_PERCENT, limits::DELTA_DEPTH)],
-        false => &ALL,
-    };
+    let is_default = options.iter().any(|option| option == "--default");
+    let rules: &[(u8, u8)] =
+        if is_default { &[(config::DELTA_SAVES_PERCENT, limits::DELTA_DEPTH)] } else { &ALL };
     println!(
         "| corpus | saves at least | depth | stored MB | last: read MB | requests | each: read MB | pushes: s | CPU s | clone: s | CPU s |"
     );
@@ -39,6 +39,25 @@ fn main() {
         for &(saves_percent, depth) in rules {
             measure(&folder, Some(DeltaRule { saves_percent, depth }));
         }
+    }
+}
+
+/// An object in the LFS storage of the clone that pushes.
+struct Object {
+    oid: Oid,
+    size_bytes: u64,
+    path: PathBuf,
+}
+
+impl Object {
+    /// Copies a file into the folder of the objects.
+    fn copy(file: &Path, objects: &Path) -> Self {
+        let content = std::fs::read(file).expect("a file");
+        let oid = Oid(Sha256::digest(&content).into());
+        let path = lfs_objects::path_in(objects, &oid);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, &content).expect("a copy");
+        Self { oid, size_bytes: content.len() as u64, path }
     }
 }
 
@@ -52,33 +71,31 @@ fn measure(corpus: &Path, delta: Option<DeltaRule>) {
         let settings = Settings { delta, ..Settings::new("bench", place.path().join(lfs)) };
         Engine::new(open(), settings)
     };
-    let (mut versions, mut pushes) = (Vec::new(), Took::default());
+    let mut versions = Vec::new();
+    let mut pushes = Took::default();
     for folder in versions_of(corpus) {
-        let (mut oids, mut objects) = (Vec::new(), Vec::new());
-        for file in files_under(&folder) {
-            let content = std::fs::read(&file).expect("a file");
-            let oid = Oid(Sha256::digest(&content).into());
-            let path = lfs_objects::path_in(&place.path().join("lfs/objects"), &oid);
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            std::fs::write(&path, &content).expect("a copy");
-            objects.push((oid, content.len() as u64, path));
-        }
-        let (start, engine) = (Start::now(), engine("lfs"));
-        for (oid, size_bytes, path) in objects {
-            engine.upload(&oid, size_bytes, &path, &Arc::new(Progress::default())).expect("a push");
-            oids.push((oid, size_bytes));
+        let objects: Vec<Object> = files_under(&folder)
+            .iter()
+            .map(|file| Object::copy(file, &place.path().join("lfs/objects")))
+            .collect();
+        let start = Start::now();
+        let engine = engine("lfs");
+        for Object { oid, size_bytes, path } in &objects {
+            engine.upload(oid, *size_bytes, path, &Arc::new(Progress::default())).expect("a push");
         }
         pushes.add(&start);
-        versions.push(oids);
+        versions.push(objects);
     }
-    let (mut cloned, start, clone) = (Took::default(), Start::now(), engine("clone"));
-    for (oid, size_bytes) in versions.last().into_iter().flatten() {
+    let mut cloned = Took::default();
+    let start = Start::now();
+    let clone = engine("clone");
+    for Object { oid, size_bytes, .. } in versions.last().into_iter().flatten() {
         clone.download(oid, *size_bytes, &Arc::new(Progress::default())).expect("a pull");
     }
     cloned.add(&start);
     let store = open();
-    let read = |version: &Vec<(Oid, u64)>| {
-        let oids: Vec<Oid> = version.iter().map(|(oid, _)| *oid).collect();
+    let read = |version: &Vec<Object>| {
+        let oids: Vec<Oid> = version.iter().map(|object| object.oid).collect();
         reads(&store, &oids)
     };
     let reads: Vec<Reads> = versions.iter().map(read).collect();
@@ -89,14 +106,15 @@ fn measure(corpus: &Path, delta: Option<DeltaRule>) {
         Some(rule) => (format!("{} %", rule.saves_percent), rule.depth.to_string()),
         None => ("no deltas".into(), "".into()),
     };
-    let (stored, read) = (store.stored_bytes().expect("a size") as f64 / 1e6, bytes as f64 / 1e6);
+    let stored = store.stored_bytes().expect("a size") as f64 / 1e6;
+    let read = bytes as f64 / 1e6;
     println!(
         "| {name} | {saves} | {depth} | {stored:.1} | {read:.1} | {requests} | {each:.1} | {:.1} | {:.1} | {:.1} | {:.1} |",
         pushes.seconds, pushes.cpu_seconds, cloned.seconds, cloned.cpu_seconds
     );
 }
 
-/// When something began, by the clock and in time that processors have worked for this process.
+/// The beginning of a measurement: the clock's time, and the CPU time of this process.
 struct Start(Instant, f64);
 
 impl Start {

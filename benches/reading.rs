@@ -1,6 +1,6 @@
-//! What it takes to read versions of a corpus from a store that has them all: `cargo bench --bench reading -- DIR…`, each
-//! with folders `v1`, `v2` and so on. For the 2nd, 5th and last version, requests and bytes read over a network, with
-//! the guard that keeps objects from being put together of scraps, and without.
+//! Reads of versions of a corpus from a store that has them all: `cargo bench --bench reading -- DIR…`, each
+//! with folders `v1`, `v2` and so on. For the 2nd, 5th and last version it prints requests and bytes over a
+//! network, with the guard against objects of many scattered pieces, and without.
 
 mod corpus;
 
@@ -53,12 +53,13 @@ fn push_versions(corpus: &Path, guards_reading: bool) {
     }
 }
 
-/// What a download of these objects, one by one, asks of a network.
+/// Prints the requests and bytes of a download of these objects, one by one.
 fn report(corpus: &Path, version: usize, guards_reading: bool, store: &Store, oids: &[Oid]) {
     let Reads { terms, requests, bytes: read, content } = reads(store, oids);
     let name = corpus.file_name().unwrap_or_default().to_string_lossy();
     let mb = |bytes: u64| bytes as f64 / 1e6;
-    let (guard, stored) = (if guards_reading { "on" } else { "off" }, store.stored_bytes().expect("a size"));
+    let guard = if guards_reading { "on" } else { "off" };
+    let stored = store.stored_bytes().expect("a size");
     println!(
         "| {name} | {version} | {guard} | {terms} | {requests} | {:.1} | {:.1} | {:.1} |",
         mb(read),

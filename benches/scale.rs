@@ -1,12 +1,13 @@
-//! What a large store costs: `cargo bench --bench scale -- FOLDER MILLIONS…`, by default 1 and 10 million chunks, with the
-//! servers of the tests (`tests/setup/servers.sh`). FOLDER is what rclone serves as the bucket `lfs` there.
+//! The cost of a large store: `cargo bench --bench scale -- FOLDER MILLIONS…`, by default 1 and 10 million
+//! chunks, with the servers of the tests (`tests/setup/servers.sh`). FOLDER is the folder that rclone serves
+//! as the bucket `lfs` there.
 //!
-//! For each size a store is built of what the index and the shards of so many chunks take: commits of 100 objects and
-//! 1,000 chunks, merged in tiers as pushes leave them. Blocks are there for the objects only that are really pushed and
-//! pulled. Then the real code works on it through a proxy that counts, each time in a process of its own with an
-//! empty cache; before and after a compaction with a key that may delete.
+//! For each size it builds a store of an index and shards alone: commits of 100 objects and 1,000 chunks,
+//! merged in tiers as pushes leave them. Only the objects that are really pushed and pulled have blocks. Then
+//! the real code works on the store through a proxy that counts. Each task has a process of its own with an
+//! empty cache, before and after a compaction with a key that may delete.
 
-// what the tests need of it, and this doesn't
+// the tests use more of these files
 #[allow(dead_code, unused_imports)]
 #[path = "../tests/e2e/proxy/mod.rs"]
 mod proxy;
@@ -35,7 +36,7 @@ use sha2::{Digest, Sha256};
 const LARGE_BYTES: usize = 1_000_000_000;
 const SMALL_BYTES: usize = 10_000;
 const SMALL: usize = 1000;
-/// Objects that are asked for at a time.
+/// Number of objects at a time.
 const AT_A_TIME: usize = 100;
 const TASKS: [&str; 4] = ["one", "many", "push", "compact"];
 
@@ -76,7 +77,7 @@ fn main() {
     }
 }
 
-/// Runs a task in a process of its own, and prints what it took.
+/// Runs a task in a process of its own, and prints its cost.
 fn measure(millions: u32, state: &str, task: &str, url: &str, keys: &str, proxy: &Proxy) {
     let folder = tempfile::tempdir().expect("a folder");
     if task == "push" {
@@ -138,7 +139,7 @@ fn build(folder: &Path, millions: u32) {
     small.chunks(AT_A_TIME).for_each(|batch| push(&engine, elsewhere.path(), batch));
 }
 
-/// What a process of its own does.
+/// The tasks of processes of their own.
 fn work(task: &str, url: &str, folder: &Path) {
     let url = StoreUrl::parse(url).expect("a URL");
     if task == "compact" {
@@ -211,9 +212,10 @@ fn pull(engine: &Engine, count: usize) {
     });
 }
 
-/// Without holding it.
+/// The hash of a file, which is not held in memory as a whole.
 fn hash(path: &Path) -> Oid {
-    let (mut file, mut hash) = (std::fs::File::open(path).expect("a file"), Sha256::new());
+    let mut file = std::fs::File::open(path).expect("a file");
+    let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match std::io::Read::read(&mut file, &mut buffer).expect("a readable file") {
@@ -223,7 +225,7 @@ fn hash(path: &Path) -> Oid {
     }
 }
 
-/// The large object; changed, every hundredth part of a hundred is another one.
+/// The large object. If `changed`, one part in a hundred is another.
 fn large(changed: Option<(u32, &str)>) -> Vec<u8> {
     let mut content = noise(1, LARGE_BYTES);
     if let Some((millions, state)) = changed {
@@ -241,7 +243,7 @@ fn small(number: usize) -> Vec<u8> {
     noise(1000 + number as u64, SMALL_BYTES)
 }
 
-/// Bytes that nothing compresses, different for each seed.
+/// Incompressible bytes, different for each seed.
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut reader = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
     let mut out = vec![0; bytes];

@@ -1,5 +1,6 @@
-//! What sparse deduplication finds of what exact deduplication finds: `cargo bench --bench sparse -- DIR…`, each with the
-//! versions of a corpus in folders `v1`, `v2` and so on. Every version is pushed by a process that knows nothing.
+//! Sparse deduplication: its share of the chunks that exact deduplication finds. `cargo bench --bench sparse
+//! -- DIR…`, each with the versions of a corpus in folders `v1`, `v2` and so on. A process that knows nothing
+//! pushes each version.
 //!
 //! Files are pushed whole, and once more in pieces of 10 MB, as sharded datasets have them.
 
@@ -46,7 +47,7 @@ fn main() {
     }
 }
 
-/// Pushes all versions, and returns the bytes of what was pushed, and of what was stored of it before compression.
+/// Pushes all versions. Returns the pushed bytes, and the novel bytes among them before compression.
 fn pushed(corpus: &Path, piece_bytes: usize, shard_cache_bytes: u64) -> (u64, u64) {
     let place = tempfile::tempdir().expect("a folder");
     let url = StoreUrl::parse("store").expect("a URL");

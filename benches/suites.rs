@@ -1,6 +1,6 @@
-//! Chunking suites measured on corpora: `cargo bench --bench suites -- DIR…`, where every DIR holds
-//! the versions v1, v2, … of some files. Prints what each suite would store, written by the crate's
-//! own writers with one commit per version, and how fast it cuts.
+//! Chunking suites measured on corpora: `cargo bench --bench suites -- DIR…`, where every DIR holds the
+//! versions v1, v2, … of some files. Prints the bytes that each suite would store, written by the crate's own
+//! writers with one commit per version, and its speed.
 
 mod corpus;
 
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use corpus::{files_under, versions_of};
@@ -76,7 +76,7 @@ impl Cutter {
     }
 }
 
-/// Where a novel chunk was put.
+/// The place of a novel chunk.
 #[derive(Clone, Copy, Default)]
 struct Place {
     block: u32,
@@ -98,7 +98,7 @@ struct FrameOf {
     skip_bytes: u32,
 }
 
-/// A store that counts what it would hold.
+/// A store that only counts the bytes that it would hold.
 #[derive(Default)]
 struct Store {
     known: HashMap<ChunkId, usize>,
@@ -179,7 +179,9 @@ impl<'s> Commit<'s> {
         }
         let sealed = std::mem::take(&mut self.builder).finish(Nonce([7; 8]));
         self.store.block_bytes += u64::from(sealed.summary.size_bytes);
-        let (mut offset, mut chunks, mut frames) = (0, sealed.directory.chunks.iter(), Vec::new());
+        let mut offset = 0;
+        let mut chunks = sealed.directory.chunks.iter();
+        let mut frames = Vec::new();
         for frame in &sealed.directory.frames {
             let mut skip_bytes = 0;
             for chunk in chunks.by_ref().take(usize::from(frame.chunk_count)) {
@@ -188,8 +190,7 @@ impl<'s> Commit<'s> {
             }
             offset += frame.stored_bytes;
         }
-        let (summary, directory) = (sealed.summary, sealed.directory);
-        self.store.blocks.push(Block { summary, directory, frames });
+        self.store.blocks.push(Block { summary: sealed.summary, directory: sealed.directory, frames });
     }
 
     /// Closes the open block, and writes shards and segment.
@@ -223,11 +224,13 @@ impl<'s> Commit<'s> {
 
     /// The recipe of a file, its blocks numbered as in the store.
     fn terms(&self, data: &[u8], numbers: &[usize]) -> Vec<Term> {
-        let (mut terms, mut start): (Vec<Term>, usize) = (Vec::new(), 0);
+        let mut terms: Vec<Term> = Vec::new();
+        let mut start = 0;
         for number in numbers {
             let place = self.store.places[*number];
             let block = &self.store.blocks[place.block as usize];
-            let (chunk, frame) = (usize::from(place.chunk), block.frames[usize::from(place.chunk)]);
+            let chunk = usize::from(place.chunk);
+            let frame = block.frames[chunk];
             let bytes = block.directory.chunks[chunk].bytes;
             let follows = |t: &&mut Term| {
                 t.block == place.block
@@ -313,7 +316,8 @@ fn measure(cutter: Cutter, versions: &[PathBuf]) -> Result<Store> {
         let mut files = Vec::new();
         for path in files_under(version) {
             let data = fs::read(&path).expect("a file of the corpus can be read");
-            let (mut numbers, mut failed) = (Vec::new(), None);
+            let mut numbers = Vec::new();
+            let mut failed = None;
             cutter.cut(&data, |chunk| match commit.add(chunk) {
                 Ok(number) => numbers.push(number),
                 Err(error) => failed = Some(error),
@@ -373,7 +377,8 @@ fn main() -> Result<()> {
         };
         let held: Vec<Vec<u8>> =
             files_under(first).iter().map(|f| fs::read(f).expect("a file can be read")).collect();
-        let total: u64 = versions.iter().flat_map(|v| files_under(v)).map(|f| length_of(&f)).sum();
+        let length_of = |file: PathBuf| fs::metadata(file).expect("a file of the corpus has a length").len();
+        let total: u64 = versions.iter().flat_map(|version| files_under(version)).map(length_of).sum();
         for cutter in cutters() {
             let cut = speed(&held, |file| cutter.cut(file, |chunk| _ = black_box(chunk)));
             let ids = speed(&held, |file| cutter.cut(file, |chunk| _ = black_box(chunk_id(chunk))));
@@ -392,8 +397,4 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn length_of(file: &Path) -> u64 {
-    fs::metadata(file).expect("a file of the corpus can be looked at").len()
 }

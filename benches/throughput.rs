@@ -1,4 +1,5 @@
-//! Whole uploads and downloads beside the sum of their parts, measured in turn in the same run.
+//! Throughput of whole uploads and downloads, beside the sum of their parts, measured in turn in the same
+//! run.
 //!
 //! `cargo bench --bench throughput -- FILE…` takes files (in memory: /dev/shm); without any, 1 GB of
 //! incompressible data is made. `BENCH_DIR` names a folder in memory for the store (/dev/shm).
@@ -44,7 +45,7 @@ fn main() {
     }
 }
 
-/// Bytes of xorshift64*, which nothing compresses.
+/// Bytes of xorshift64*, which are incompressible.
 fn random(bytes: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut out = Vec::with_capacity(bytes + 8);
@@ -75,7 +76,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn cuts(data: &[u8]) -> Vec<usize> {
-    let (mut cuts, mut end) = (Vec::new(), 0);
+    let mut cuts = Vec::new();
+    let mut end = 0;
     while let Some(length) = GEAR_16K.next_cut(&data[end..], true) {
         cuts.push(length);
         end += length;
@@ -83,7 +85,7 @@ fn cuts(data: &[u8]) -> Vec<usize> {
     cuts
 }
 
-/// What is measured: a name, whether it can only be done in order, and how.
+/// A part to measure. A serial part can only be done in order.
 struct Part<'a> {
     name: &'static str,
     serial: bool,
@@ -99,15 +101,12 @@ fn measure(file: &Path, folder: &Path, cores: usize) {
         .chunks(limits::FRAME_CONTENT_BYTES)
         .map(|c| encoder.encode(c).expect("a frame").stored)
         .collect();
-    let stored: usize = frames.iter().map(Vec::len).sum();
-    println!(
-        "\n{}: {:.1} MB, {} chunks, {:.1} MB in frames",
-        file.file_name().unwrap_or_default().to_string_lossy(),
-        data.len() as f64 / 1e6,
-        lengths.len(),
-        stored as f64 / 1e6
-    );
-    let (from, to) = (folder.join("from"), folder.join("to"));
+    let size = data.len() as f64 / 1e6;
+    let stored = frames.iter().map(Vec::len).sum::<usize>() as f64 / 1e6;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    println!("\n{name}: {size:.1} MB, {} chunks, {stored:.1} MB in frames", lengths.len());
+    let from = folder.join("from");
+    let to = folder.join("to");
     let up = [
         Part { name: "read (copy)", serial: true, work: Box::new(|| read_through(file)) },
         Part { name: "sha2", serial: true, work: Box::new(|| keep(Sha256::digest(&data))) },
@@ -146,7 +145,6 @@ fn measure(file: &Path, folder: &Path, cores: usize) {
     }
     let medians: Vec<f64> = times.into_iter().map(median).collect();
     let (parts, wholes) = medians.split_at(up.len() + down.len());
-    let size = data.len() as f64 / 1e6;
     println!("  {:<22}{:8.3} s {:8.0} MB/s", "cut+hash, one thread", wholes[0], size / wholes[0]);
     report("upload", &up, &parts[..up.len()], wholes[1], size, cores);
     report("download", &down, &parts[up.len()..], wholes[2], size, cores);
@@ -180,7 +178,8 @@ fn whole(folder: &Path, file: &Path, oid: &Oid, size: u64) -> (f64, f64) {
             .expect("a store");
         Engine::new(store, settings.clone())
     };
-    let (up, down) = (open(), open());
+    let up = open();
+    let down = open();
     let progress = std::sync::Arc::new(Progress::default());
     let upload = seconds(|| up.upload(oid, size, file, &progress).expect("an upload"));
     let mut path = PathBuf::new();

@@ -27,10 +27,7 @@ pub fn open(path: &Path, links: Links) -> io::Result<File> {
 /// before its type is checked.
 pub fn open_with(options: &OpenOptions, path: &Path, links: Links) -> io::Result<File> {
     let file = without_waiting(options, links).open(path).map_err(|e| explain(e, path, links))?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(refused("it is no regular file")),
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused("it is no regular file")) }
 }
 
 /// Reads the regular file at `path`. Refuses a file of more than `most_bytes`.

@@ -131,7 +131,9 @@ impl Repo {
         }
         let mut lines = asked.lines();
         let mut line = || lines.next().unwrap_or_default().to_owned();
-        let (own_dir, common_dir, bare) = (PathBuf::from(line()), PathBuf::from(line()), line() == "true");
+        let own_dir = PathBuf::from(line());
+        let common_dir = PathBuf::from(line());
+        let bare = line() == "true";
         let failed = |e| Error::io(format!("opening {}", common_dir.display()), &e);
         let git_dir = std::path::absolute(&common_dir).map_err(failed)?;
         let work_tree = if bare { None } else { work_tree() };

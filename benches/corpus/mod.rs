@@ -1,5 +1,5 @@
-//! The files of a corpus: a folder with one folder for each version, `v1`, `v2` and so on. And what it takes to read them
-//! from a store.
+//! Files of a corpus, a folder with one folder for each version: `v1`, `v2` and so on. Also the cost to read
+//! them from a store.
 #![allow(dead_code, reason = "no bench uses all of it")]
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub fn versions_of(corpus: &Path) -> Vec<PathBuf> {
     numbered.take_while(|path| path.is_dir()).collect()
 }
 
-/// What it takes to download objects, one by one, over a network.
+/// The cost to download objects, one by one, over a network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reads {
     pub terms: usize,
@@ -39,7 +39,7 @@ pub struct Reads {
     pub content: u64,
 }
 
-/// What a download of these objects, with nothing on this machine, asks of a network.
+/// Returns the cost of a download of these objects, with nothing on this machine.
 pub fn reads(store: &Store, oids: &[Oid]) -> Reads {
     let mut all = Reads::default();
     for oid in oids {

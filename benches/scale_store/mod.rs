@@ -1,4 +1,5 @@
-//! The metadata of a store with many commits, whose blocks are not there: segments merged in tiers, and a shard for each commit.
+//! Metadata of a store with many commits, and without their blocks: segments merged in tiers, and a shard for
+//! each commit.
 
 use std::path::Path;
 
@@ -9,17 +10,17 @@ use git_lfs_cdc::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
 use git_lfs_cdc::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
 use rayon::prelude::*;
 
-/// In each commit, all in one block.
+/// Objects of each commit, all in one block.
 const OBJECTS: usize = 100;
 const CHUNKS_OF_OBJECT: usize = 10;
 const CHUNKS: usize = OBJECTS * CHUNKS_OF_OBJECT;
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Each frame's.
+/// Chunks of each frame.
 const FRAME_CHUNKS: usize = 10;
 const FRAME_BYTES: usize = 80 * 1024;
-/// A key chunk for so many, of small objects.
+/// One key chunk for so many chunks of small objects.
 const KEY_INTERVAL: usize = 256;
-/// Segments that stand as they were committed; the others were merged.
+/// Segments that stand as they were committed. The others were merged.
 const SINGLE: usize = 12;
 /// Segments that were merged and not deleted.
 const REPLACED: usize = 1000;
@@ -28,7 +29,7 @@ const REPLACED: usize = 1000;
 pub fn build(folder: &Path, commits: usize) {
     let mut first = 0;
     let mut tiers = Vec::new();
-    // each tier half of what is left
+    // each tier has half of the remaining commits
     while commits - first > 2 * SINGLE {
         let count = (commits - first) / 2;
         tiers.push(first..first + count);
@@ -42,7 +43,8 @@ pub fn build(folder: &Path, commits: usize) {
         let mut contents = Contents { repositories: vec!["scale".into()], ..Contents::default() };
         contents.replaces = if number == 0 { replaced.clone() } else { Vec::new() };
         for mut part in parts {
-            let (block, shard) = (contents.blocks.len() as u32, contents.shards.len() as u32);
+            let block = contents.blocks.len() as u32;
+            let shard = contents.shards.len() as u32;
             part.records.iter_mut().flat_map(|r| &mut r.terms).for_each(|term| term.block = block);
             contents.blocks.push(BlockEntry { summary: part.summary, dependencies: Vec::new() });
             contents.records.append(&mut part.records);
@@ -53,7 +55,7 @@ pub fn build(folder: &Path, commits: usize) {
     }
 }
 
-/// What a commit adds to a segment.
+/// The entries that a commit adds to a segment.
 struct Commit {
     summary: Summary,
     records: Vec<Record>,

@@ -1,4 +1,4 @@
-//! Feeds arbitrary bytes to `targets::clone`, which `tests/it/format/hostile.rs` runs on stable too.
+//! A fuzz target: `targets::clone`, which `tests/it/format/hostile.rs` runs on stable too.
 #![no_main]
 
 #[allow(dead_code)]

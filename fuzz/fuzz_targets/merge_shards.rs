@@ -1,4 +1,4 @@
-//! Feeds arbitrary bytes to `targets::merge_shards`, which `tests/it/format/hostile.rs` runs on stable too.
+//! A fuzz target: `targets::merge_shards`, which `tests/it/format/hostile.rs` runs on stable too.
 #![no_main]
 
 #[allow(dead_code)]

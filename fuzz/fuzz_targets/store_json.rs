@@ -1,4 +1,4 @@
-//! Feeds arbitrary bytes to `targets::store_json`, which `tests/it/format/hostile.rs` runs on stable too.
+//! A fuzz target: `targets::store_json`, which `tests/it/format/hostile.rs` runs on stable too.
 #![no_main]
 
 #[allow(dead_code)]

@@ -232,7 +232,9 @@ where
             let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
             return Err(Error::invalid(error));
         }
-        let (engine, events, moving) = (engine.clone(), self.inbox.sender(), progress.clone());
+        let engine = engine.clone();
+        let events = self.inbox.sender();
+        let moving = progress.clone();
         let work = move || {
             let work = std::panic::AssertUnwindSafe(|| work(&engine, &moving));
             let panicked = Error::internal("the transfer panicked, which is a bug of ours");
@@ -249,7 +251,8 @@ where
         };
         let Err(refused) = started else { return Ok(()) };
         tracing::debug!("an object is moved on the thread that waits for it: {}", refused.error);
-        let (output, reported) = (self.output.clone(), reported.clone());
+        let output = self.output.clone();
+        let reported = reported.clone();
         progress.tell_to(move |bytes| report(&output, &reported, bytes).is_ok());
         (refused.work)();
         progress.tell_nobody();

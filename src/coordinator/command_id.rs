@@ -76,7 +76,8 @@ fn git_lfs() -> (u32, u64) {
             ProcessRefreshKind::nothing(),
         );
         let Some(found) = system.process(process) else { break };
-        let (is_self, name) = (generation == 0, found.name().to_string_lossy().into_owned());
+        let is_self = generation == 0;
+        let name = found.name().to_string_lossy().into_owned();
         if !is_self && GIT_LFS.contains(&name.as_str()) {
             return (process.as_u32(), found.start_time());
         }

@@ -124,10 +124,11 @@ impl Shared {
         // for one reason, block names and times may differ
         let reason = error.to_string().replace(|c: char| c.is_ascii_hexdigit() || c == '.', "");
         let is_first = locked(&self.said).insert(reason);
-        match is_first {
-            true => error,
-            false => Error::new(error.kind(), "failed as another object did")
-                .remedy("the whole message stands with that one"),
+        if is_first {
+            error
+        } else {
+            Error::new(error.kind(), "failed as another object did")
+                .remedy("the whole message stands with that one")
         }
     }
 

@@ -59,7 +59,8 @@ impl<F> Piece<F> {
 /// The content decides the cuts, so cutting it again gives the same chunks. Returns `None` if there are not
 /// `count` chunks, because then the content is something else.
 pub(super) fn chunk_ends(content: &[u8], count: usize, suite: Suite) -> Option<Vec<u32>> {
-    let (mut ends, mut end) = (Vec::with_capacity(count), 0);
+    let mut ends = Vec::with_capacity(count);
+    let mut end = 0;
     while let Some(length) = suite.next_cut(&content[end..], true) {
         end += length;
         ends.push(end as u32);
@@ -115,7 +116,8 @@ impl<F: Clone> LocalRuns<F> {
     /// Returns the fewest pieces that make up the chunks `wanted`, in order. Returns `None` if one of the
     /// chunks stands in no file.
     pub(super) fn cover(&self, wanted: &Range<u32>) -> Option<Vec<Piece<F>>> {
-        let (mut pieces, mut next) = (Vec::new(), wanted.start);
+        let mut pieces = Vec::new();
+        let mut next = wanted.start;
         while next < wanted.end {
             let begun = self.runs.partition_point(|run| run.chunks.start <= next);
             let local = &self.runs[*self.furthest.get(begun.checked_sub(1)?)? as usize];

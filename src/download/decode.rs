@@ -42,7 +42,8 @@ pub(super) enum Failed {
 pub(super) fn unpack(
     fetch: &Fetch,
     bytes: &[u8],
-    (decoder, patcher): (&mut Decoder, &Patcher<'_>),
+    decoder: &mut Decoder,
+    patcher: &Patcher<'_>,
     file: &ScratchFile,
     mut written: impl FnMut(u64),
 ) -> Result<(), Failed> {
@@ -78,9 +79,10 @@ pub(super) fn unpack(
             let piece = term.take(&content, position).map_err(damaged)?;
             file.write_at(piece, start).map_err(Failed::Unwritten)?;
             written(piece.len() as u64);
-            match end >= term.term.frames_end() {
-                true => term.verify().map_err(damaged)?,
-                false => still_open.push(term),
+            if end >= term.term.frames_end() {
+                term.verify().map_err(damaged)?
+            } else {
+                still_open.push(term)
             }
         }
         open = still_open;

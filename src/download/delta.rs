@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::block_sources::BlockSources;
 use super::decode::OpenTerm;
-use super::fetch::BlockSources;
 use super::reuse::Ends;
 use super::spill::Spill;
 use crate::error::{Error, Kind as ErrorKind, Result};

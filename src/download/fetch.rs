@@ -6,105 +6,32 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 use rayon::ThreadPool;
 
-use super::buffer_pool::{Buffers, Share};
-use super::decode::{self, Decoders, Failed};
-use super::delta::{Patcher, RESTORE_BLOCK, Unpacked};
+use super::block_sources::{BlockSources, SharedFetches};
+use super::buffer_pool::Share;
+use super::decode::{self, Failed};
+use super::delta::{Patcher, RESTORE_BLOCK};
 use super::plan::{self, Extent, Fetch, Origin};
-use super::reuse::Reuse;
-use super::single_flight::{Arrival, Source, Wanted, Window, Windows};
+use super::single_flight::{Arrival, Source, Wanted, Window};
 use super::spill::Spill;
-use crate::config::Settings;
 use crate::download::plan::FETCH_CONTENT_BYTES;
 use crate::error::{Error, Kind, Result};
 use crate::id::{BlockId, Oid};
 use crate::index::Found;
-use crate::index::inline_files::InlineFiles;
 use crate::index::placed::{self, Placed};
-use crate::local::block_cache::Ranges;
 use crate::local::partial_download::ScratchFile;
 use crate::progress::{Moving, Progress};
-use crate::store::{Moved, Pending, Reach, Store};
+use crate::store::Reach;
 use crate::threads;
 use crate::units::MIB;
 
 /// Bytes of content in one piece of the delta frames that are unpacked together.
 const DELTA_FETCH_CONTENT_BYTES: u64 = MIB as u64;
-/// One part in this many of the memory is left to decoders, connections and the allocator.
-const MEMORY_RESERVE_SHARE: u64 = 8;
-/// One part in this many of the rest may hold parts of blocks that no download waits for.
-const WINDOWS_SHARE: u64 = 4;
-
-/// The state that all fetches of an engine share.
-pub(crate) struct Shared {
-    buffers: Arc<Buffers>,
-    windows: Windows,
-    pub decoders: Decoders,
-    /// Unpacked frames that delta frames are made from.
-    pub unpacked: Unpacked,
-    pub ranges: Ranges,
-}
-
-impl Shared {
-    pub(super) fn new(store: &Store, settings: &Settings) -> Self {
-        let reach = store.reach();
-        let memory_bytes = settings.memory_bytes - settings.memory_bytes / MEMORY_RESERVE_SHARE;
-        // As much as fills a link. More would be fetched again after an interruption.
-        let on_its_way = reach.fetches_in_flight as u64 * u64::from(reach.fetch_bytes);
-        let most_bytes = memory_bytes.min(on_its_way);
-        let windows = Windows::new(reach, most_bytes / WINDOWS_SHARE);
-        let ranges = match store.is_directory() {
-            // a copy of a block that is on a disk already saves nothing
-            true => Ranges::none(),
-            false => Ranges::for_store(&store.description().id, &store.location(), settings.cache_bytes),
-        };
-        Self {
-            buffers: Buffers::new(most_bytes),
-            windows,
-            decoders: Decoders::default(),
-            unpacked: Unpacked::default(),
-            ranges,
-        }
-    }
-
-    /// Returns the most memory that fetched bytes ever took.
-    #[cfg(test)]
-    pub(crate) fn peak_bytes(&self) -> u64 {
-        self.buffers.peak_bytes()
-    }
-}
-
-/// The sources of blocks and of the bases of delta frames, for one download.
-#[derive(Clone, Copy)]
-pub(super) struct BlockSources<'a> {
-    pub store: &'a Store,
-    /// The files inside the index segments.
-    pub inline: &'a InlineFiles,
-    pub shared: &'a Shared,
-    /// The objects on this machine.
-    pub reuse: &'a Reuse,
-}
-
-impl<'a> BlockSources<'a> {
-    /// Begins to read a range of a block. The errors and the buffer are those of
-    /// [`InlineFiles::get_block_range`].
-    pub(super) fn get_block_range(
-        &self,
-        block: &BlockId,
-        range: Range<u32>,
-        buffer: Vec<u8>,
-        moved: &Moved,
-    ) -> Pending<'a, Vec<u8>> {
-        self.inline.get_block_range(self.store, block, range, buffer, moved)
-    }
-}
-
 /// Fetches `terms` of an object into `file`. Takes bases from objects on this machine where they have them.
 pub(super) fn fetch(
     sources: BlockSources<'_>,
@@ -277,7 +204,7 @@ impl Job<'_> {
     /// Returns the source of a fetch's bytes. Returns `None` if there is no memory for it now; with `waits`
     /// it waits for memory.
     fn source(&self, fetch: &Fetch, waits: bool) -> Result<Option<Source>> {
-        let Shared { buffers, windows, .. } = self.sources.shared;
+        let SharedFetches { buffers, windows, .. } = self.sources.shared;
         let source = |take: &dyn Fn(usize) -> Option<(Vec<u8>, Share)>| {
             if fetch.origin != Origin::Store {
                 let (buffer, share) = take(fetch.range.len())?;
@@ -286,7 +213,8 @@ impl Job<'_> {
             let most = self.reach.fetch_gap_bytes;
             let is_small =
                 self.found.record.size_bytes <= u64::from(most) && fetch.range.len() <= most as usize;
-            let (block, range) = (&fetch.block, fetch.range.clone());
+            let block = &fetch.block;
+            let range = fetch.range.clone();
             windows.source(&Wanted { block, range, object: self.oid(), is_small }, take)
         };
         let source_now = source(&|bytes| buffers.try_take(bytes));
@@ -295,10 +223,8 @@ impl Job<'_> {
         }
         // another download may fetch the same range meanwhile; then this memory is given back
         let reserved = Cell::new(Some(buffers.take(fetch.range.len(), self.progress)?));
-        let take = |bytes: usize| match bytes == fetch.range.len() {
-            true => reserved.take(),
-            false => buffers.try_take(bytes),
-        };
+        let take =
+            |bytes: usize| if bytes == fetch.range.len() { reserved.take() } else { buffers.try_take(bytes) };
         Ok(source(&take))
     }
 
@@ -312,7 +238,8 @@ impl Job<'_> {
         let moving = self.progress.depart(fetch.content_bytes, stored_bytes, window.moved.clone());
         let to_fill = match buffer {
             Some(buffer) if fetch.origin != Origin::Kept => {
-                let (arrival, range) = (Arrival::of(&window), window.range.clone());
+                let arrival = Arrival::of(&window);
+                let range = window.range.clone();
                 let pending = self.sources.get_block_range(&fetch.block.id, range, buffer, &window.moved);
                 pending.hand_to(|answer| arrival.arrive(answer));
                 None
@@ -366,9 +293,8 @@ impl Job<'_> {
         };
         let unpacked = window.bytes(&fetch.range).and_then(|bytes| {
             let decoders = &self.sources.shared.decoders;
-            decoders.lend(|decoder| {
-                Ok(decode::unpack(fetch, bytes, (decoder, &self.patcher), self.file, written))
-            })
+            decoders
+                .lend(|decoder| Ok(decode::unpack(fetch, bytes, decoder, &self.patcher, self.file, written)))
         });
         let error = match unpacked {
             Ok(Ok(())) => return self.is_unpacked(&coming),

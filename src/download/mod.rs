@@ -4,6 +4,7 @@
 //! takes the chunks that other local objects have. It plans the ranges that are still missing, fetches them
 //! in parallel, writes every chunk at its place, and verifies every term.
 
+mod block_sources;
 mod buffer_pool;
 mod cover;
 mod decode;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use self::fetch::{BlockSources, Shared};
+use self::block_sources::{BlockSources, SharedFetches};
 use self::reuse::Reuse;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -49,7 +50,7 @@ pub(crate) struct Downloader {
     looks: Mutex<Looks>,
     /// The number of looks that were begun.
     begun_looks: AtomicU64,
-    pub(crate) fetching: Shared,
+    pub(crate) fetching: SharedFetches,
     /// The sources, opened when the first object is asked for.
     sources: OnceLock<Sources>,
     reuse: Reuse,
@@ -73,7 +74,7 @@ impl Downloader {
             scratch: Mutex::default(),
             looks: Mutex::default(),
             begun_looks: AtomicU64::new(0),
-            fetching: Shared::new(&catalog.store, &settings),
+            fetching: SharedFetches::new(&catalog.store, &settings),
             sources: OnceLock::new(),
             reuse: Reuse::new(catalog.clone(), settings.clone()),
             catalog,
@@ -98,7 +99,7 @@ impl Downloader {
     pub(crate) fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf> {
         let scratch = self.scratch()?;
         let sources = self.sources();
-        if let Some(path) = whole_file::find((sources, &scratch), oid, size_bytes, progress)? {
+        if let Some(path) = whole_file::find(sources, &scratch, oid, size_bytes, progress)? {
             self.reuse.add_whole(oid, size_bytes, &path);
             return Ok(path);
         }

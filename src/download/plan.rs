@@ -54,7 +54,8 @@ impl Extent {
     /// Returns the bounds of a fetch from this machine. Its gap is 0, because reading a gap costs more than
     /// it saves.
     pub(super) fn of_kept() -> Self {
-        let (bytes, content_bytes) = (DIRECTORY_FETCH_BYTES, FETCH_CONTENT_BYTES);
+        let bytes = DIRECTORY_FETCH_BYTES;
+        let content_bytes = FETCH_CONTENT_BYTES;
         Self { gap_bytes: 0, bytes, content_bytes }
     }
 }

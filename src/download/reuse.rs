@@ -234,7 +234,8 @@ impl Known {
                 self.add(Arc::new(file), &found);
             }
         }
-        let (terms, blocks) = (self.terms, self.blocks.len());
+        let terms = self.terms;
+        let blocks = self.blocks.len();
         tracing::debug!(
             "looked up {count} objects that are on this machine: {terms} terms in {blocks} blocks"
         );

@@ -257,13 +257,12 @@ impl State {
             return range;
         }
         let frames_end = wanted.block.frames_bytes.max(range.end);
-        let mut wider = match frames_end <= reach.read_ahead_bytes {
-            true => 0..frames_end,
+        let mut wider = if frames_end <= reach.read_ahead_bytes {
+            0..frames_end
+        } else {
             // objects behind this one are wanted soon, and some before it as well
-            false => {
-                let start = range.start.saturating_sub(reach.read_ahead_bytes / 8);
-                start..frames_end.min(start.saturating_add(reach.read_ahead_bytes)).max(range.end)
-            }
+            let start = range.start.saturating_sub(reach.read_ahead_bytes / 8);
+            start..frames_end.min(start.saturating_add(reach.read_ahead_bytes)).max(range.end)
         };
         // leaves out the ranges of other windows
         for window in block.windows.iter().filter_map(|known| known.window.upgrade()) {

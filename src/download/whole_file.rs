@@ -18,7 +18,8 @@ use crate::regular_file::{Links, READ_BYTES};
 /// Returns the object from the first source that has the right content. Warns of a file that is damaged or
 /// can't be read, and skips it. Fails if the object can't be written, or if the download is cancelled.
 pub(super) fn find(
-    (sources, scratch): (&Sources, &Scratch),
+    sources: &Sources,
+    scratch: &Scratch,
     oid: &Oid,
     size_bytes: u64,
     progress: &Progress,
@@ -52,7 +53,9 @@ fn take(
         Err(e) => return Ok(Err(failed(e))),
     };
     let shares = file.share(&open);
-    let (mut digest, mut buffer, mut done) = (Sha256::new(), vec![0; READ_BYTES], 0);
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut done = 0;
     while done < size_bytes {
         progress.check()?;
         let part = &mut buffer[..(size_bytes - done).min(READ_BYTES as u64) as usize];

@@ -75,7 +75,9 @@ impl FrameEntry {
     pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self> {
         let kind = cursor.u8()?;
         cursor.u8()?;
-        let (chunk_count, stored_bytes, content_bytes) = (cursor.u16()?, cursor.u32()?, cursor.u32()?);
+        let chunk_count = cursor.u16()?;
+        let stored_bytes = cursor.u32()?;
+        let content_bytes = cursor.u32()?;
         Ok(Self { kind, chunk_count, stored_bytes, content_bytes })
     }
 }
@@ -265,7 +267,9 @@ fn locate(block_end: &[u8], block_bytes: usize) -> Result<(usize, &[u8])> {
     let before = block_bytes.checked_sub(block_end.len()).ok_or_else(torn)?;
     let footer = block_end.len().checked_sub(SEEK_FOOTER_BYTES).ok_or_else(torn)?;
     let mut cursor = Cursor::new(&block_end[footer..], "a block's seek table");
-    let (count, flags, magic) = (cursor.u32()? as usize, cursor.u8()?, cursor.u32()?);
+    let count = cursor.u32()? as usize;
+    let flags = cursor.u8()?;
+    let magic = cursor.u32()?;
     let entries_start = count.checked_mul(SEEK_ENTRY_BYTES).and_then(|b| footer.checked_sub(b));
     let start = entries_start.and_then(|s| s.checked_sub(SKIPPABLE_HEADER_BYTES)).ok_or_else(torn)?;
     let mut table = Cursor::new(&block_end[start..footer], "a block's seek table");
@@ -278,7 +282,8 @@ fn locate(block_end: &[u8], block_bytes: usize) -> Result<(usize, &[u8])> {
     {
         return Err(torn());
     }
-    let (mut end, mut directory_start) = (0usize, 0);
+    let mut end = 0usize;
+    let mut directory_start = 0;
     for _ in 0..count {
         directory_start = end;
         end += table.u32()? as usize;
@@ -287,7 +292,8 @@ fn locate(block_end: &[u8], block_bytes: usize) -> Result<(usize, &[u8])> {
     let listed = directory_start.checked_sub(before).and_then(|first| block_end.get(first..start));
     let directory = listed.filter(|_| end == before + start).ok_or_else(torn)?;
     let mut cursor = Cursor::new(directory, "a block's directory");
-    let (magic, length) = (cursor.u32()?, cursor.u32()? as usize);
+    let magic = cursor.u32()?;
+    let length = cursor.u32()? as usize;
     if magic != DIRECTORY_MAGIC || length != cursor.remaining() {
         return Err(torn());
     }
@@ -395,7 +401,8 @@ impl Builder {
     }
 
     fn write_directory(&self) -> Vec<u8> {
-        let (mut chunks, mut frames) = (Vec::new(), Vec::new());
+        let mut chunks = Vec::new();
+        let mut frames = Vec::new();
         self.directory.chunks.iter().for_each(|c| c.write(&mut chunks));
         self.directory.frames.iter().for_each(|f| f.write(&mut frames));
         let section = |kind, bytes| Section { kind, bytes, paged: false };

@@ -38,7 +38,9 @@ pub struct Condemned {
 impl Condemned {
     /// Writes the list.
     pub fn write(&self) -> Vec<u8> {
-        let (mut blocks, mut records, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let mut blocks = Vec::new();
+        let mut records = Vec::new();
+        let mut names = Vec::new();
         let mut repositories: Vec<&str> = self.records.iter().map(|r| r.repository.as_str()).collect();
         repositories.sort_unstable();
         repositories.dedup();
@@ -90,7 +92,8 @@ impl Condemned {
 }
 
 fn read_record(cursor: &mut Cursor<'_>, names: &[String]) -> Result<CondemnedRecord> {
-    let (oid, commit) = (Oid(cursor.array()?), CommitId(cursor.array()?));
+    let oid = Oid(cursor.array()?);
+    let commit = CommitId(cursor.array()?);
     let repository = names
         .get(cursor.u32()? as usize)
         .ok_or_else(|| Error::corrupt("a condemned record names no repository"))?;

@@ -189,8 +189,11 @@ fn parse_table(table: &[u8], count: usize, total: usize, what: &'static str) -> 
     let mut cursor = Cursor::new(table, what);
     let mut sections = Vec::with_capacity(count);
     for _ in 0..count {
-        let (kind, flags) = (cursor.u32()?, cursor.u32()?);
-        let (offset, length, checksum) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+        let kind = cursor.u32()?;
+        let flags = cursor.u32()?;
+        let offset = cursor.u64()?;
+        let length = cursor.u64()?;
+        let checksum = cursor.u64()?;
         let end = offset.checked_add(length).filter(|end| *end <= total as u64);
         let end = end.ok_or_else(|| Error::corrupt(format!("a section of {what} lies outside it")))?;
         if sections.iter().any(|s: &Entry| s.kind == kind) {

@@ -78,7 +78,9 @@ impl<'a> Delta<'a> {
     pub(super) fn read(payload: &'a [u8]) -> Result<Self> {
         let mut cursor = Cursor::new(payload, "a delta frame");
         cursor.u8()?;
-        let (depth, blocks, bases) = (cursor.u8()?, cursor.u16()?, cursor.u16()?);
+        let depth = cursor.u8()?;
+        let blocks = cursor.u16()?;
+        let bases = cursor.u16()?;
         let reserved = cursor.u16()?;
         let content_bytes = cursor.u32()? as usize;
         if reserved != 0 {
@@ -197,7 +199,9 @@ pub(crate) fn read_needs(cursor: &mut Cursor<'_>, frames: usize) -> Result<Vec<F
     let blocks = super::block::read_all(summaries, super::block::SUMMARY_WIDTH, NEEDS, read)?;
     let mut needs = Vec::new();
     for _ in 0..frames {
-        let (depth, _, count) = (cursor.u8()?, cursor.u8()?, usize::from(cursor.u16()?));
+        let depth = cursor.u8()?;
+        let _ = cursor.u8()?;
+        let count = usize::from(cursor.u16()?);
         let mut listed = Cursor::new(cursor.bytes(NEEDED_WIDTH * count)?, NEEDS);
         let mut frames = Vec::with_capacity(count);
         while listed.remaining() > 0 {
@@ -216,7 +220,9 @@ pub(crate) fn read_needs(cursor: &mut Cursor<'_>, frames: usize) -> Result<Vec<F
 }
 
 fn read_needed(cursor: &mut Cursor<'_>, blocks: &[Arc<Summary>]) -> Result<Needed> {
-    let (block, start, bytes) = (cursor.u32()? as usize, cursor.u32()?, cursor.u32()?);
+    let block = cursor.u32()? as usize;
+    let start = cursor.u32()?;
+    let bytes = cursor.u32()?;
     let outside = || Error::corrupt("a delta frame is made from a frame that can't be");
     let block = blocks.get(block).ok_or_else(outside)?.clone();
     let end = start.checked_add(bytes).filter(|end| *end <= block.frames_bytes).ok_or_else(outside)?;

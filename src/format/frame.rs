@@ -255,7 +255,8 @@ impl Encoder {
         let plain = self.compressed(part)?;
         let mut grouped = std::mem::take(&mut self.grouped);
         let ends = byte_grouping::group(part, width, &mut grouped);
-        let (mut start, mut bytes) = (0, 0);
+        let mut start = 0;
+        let mut bytes = 0;
         for end in ends {
             bytes += self.compressed(&grouped[start..end])?.min(end - start);
             start = end;

@@ -84,12 +84,16 @@ pub(super) fn read(
     if segment_bytes > limits::CARRIER_BYTES {
         return Err(Error::corrupt(format!("an index segment of {segment_bytes} bytes carries files")));
     }
-    let (table, place) = (container.section(start, CARRIED)?, container.paged_section(CARRIED_BYTES)?);
-    let (mut cursor, mut carried) = (Cursor::new(table, "a table of carried files"), Vec::new());
+    let table = container.section(start, CARRIED)?;
+    let place = container.paged_section(CARRIED_BYTES)?;
+    let mut cursor = Cursor::new(table, "a table of carried files");
+    let mut carried = Vec::new();
     let mut at = place.start;
     while cursor.remaining() > 0 {
-        let (kind, size_bytes) = (cursor.u32()?, cursor.u32()? as usize);
-        let (hash, nonce) = (ContentHash(cursor.array()?), Nonce(cursor.array()?));
+        let kind = cursor.u32()?;
+        let size_bytes = cursor.u32()? as usize;
+        let hash = ContentHash(cursor.array()?);
+        let nonce = Nonce(cursor.array()?);
         let name = match kind {
             BLOCK => CarriedName::Block(BlockId { hash, nonce }),
             SHARD => CarriedName::Shard(ShardId { hash, nonce }),

@@ -85,9 +85,10 @@ impl Head {
         let container = segment::container(start, segment_bytes)?;
         let repositories = segment::read_repositories(container.section(start, segment::REPOSITORIES)?)?;
         let replaces = segment::read_replaces(container.section(start, segment::REPLACES)?)?;
-        let fence = match container.has(segment::FENCE) {
-            true => Some(Fence::read(container.section(start, segment::FENCE)?)?),
-            false => None,
+        let fence = if container.has(segment::FENCE) {
+            Some(Fence::read(container.section(start, segment::FENCE)?)?)
+        } else {
+            None
         };
         let carried = inline::read(&container, start, segment_bytes)?;
         Ok(Self { container, repositories, replaces, carried, fence })
@@ -139,7 +140,8 @@ impl Head {
         layout: Layout,
         read: impl Fn(&[u8]) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let (section, count) = (self.container.paged_section(layout.kind)?, self.count(layout)?);
+        let section = self.container.paged_section(layout.kind)?;
+        let count = self.count(layout)?;
         if section.len() > limits::TABLE_BYTES {
             let bytes = section.len();
             return Err(Error::corrupt(format!(
@@ -179,7 +181,8 @@ impl Head {
         if rows.is_empty() {
             return Ok(Default::default());
         }
-        let (terms, blocks) = (self.container.paged_section(TERMS.kind)?, self.count(BLOCKS)?);
+        let terms = self.container.paged_section(TERMS.kind)?;
+        let blocks = self.count(BLOCKS)?;
         // an object's blocks stand one after the other, at the place of their first use
         let firsts = rows.iter().filter_map(|row| row.record.terms.first());
         let near = |term: &Term| {
@@ -230,7 +233,8 @@ impl Head {
             }
             let part = read_spans(source, &[span(&section, RECORDS, &look)])?;
             let part = part.first().map_or(&[][..], |part| part.as_ref());
-            let (mut first, mut last) = (None, None);
+            let mut first = None;
+            let mut last = None;
             for (number, entry) in look.clone().zip(RECORDS.spanned(part, look.clone())) {
                 let entry = entry?;
                 let order = entry[..32].cmp(&oid.0[..]);
@@ -270,9 +274,12 @@ impl Head {
     /// the segment has.
     fn read_row(&self, entry: &[u8], terms_end: &mut usize) -> Result<Row> {
         let mut cursor = Cursor::new(entry, "a record");
-        let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
-        let (commit, repository) = (CommitId(cursor.array()?), cursor.u32()?);
-        let (term_count, rest_start) = (cursor.u32()? as usize, cursor.u64()? as usize);
+        let oid = Oid(cursor.array()?);
+        let size_bytes = cursor.u64()?;
+        let commit = CommitId(cursor.array()?);
+        let repository = cursor.u32()?;
+        let term_count = cursor.u32()? as usize;
+        let rest_start = cursor.u64()? as usize;
         if repository as usize >= self.repositories.len() {
             return Err(Error::corrupt(format!("the record of {oid} names no repository")));
         }
@@ -340,7 +347,8 @@ impl Head {
         blocks: &BlockRows,
         of: BTreeSet<u32>,
     ) -> Result<BTreeMap<u32, Vec<u32>>> {
-        let (section, count) = (self.container.paged_section(DEPENDENCIES.kind)?, self.count(BLOCKS)?);
+        let section = self.container.paged_section(DEPENDENCIES.kind)?;
+        let count = self.count(BLOCKS)?;
         let place = |number: u32| Some((number, blocks.get(&number)?.1.clone()));
         let mut places: Vec<_> = of.into_iter().filter_map(place).filter(|(_, p)| !p.is_empty()).collect();
         places.sort_by_key(|(_, place)| place.start);

@@ -73,7 +73,8 @@ impl<'s> Merge<'s> {
     pub fn add<B: AsRef<[u8]>>(&mut self, segment: &'s Segment<B>) -> Result<()> {
         let blocks: Vec<BlockEntry> = segment.blocks()?.collect::<Result<_>>()?;
         segment.records()?.try_for_each(|record| record.map(drop))?;
-        let (shards, keys) = (segment.shards()?, segment.keys()?);
+        let shards = segment.shards()?;
+        let keys = segment.keys()?;
         let disagrees = |entry: &&BlockEntry| {
             self.blocks.get(&entry.summary.id).is_some_and(|known| known.summary != entry.summary)
         };
@@ -216,7 +217,8 @@ struct Writer {
 
 impl Writer {
     fn new(blocks: usize) -> Self {
-        let (records, terms) = (segment::RECORDS.begin(), segment::TERMS.begin());
+        let records = segment::RECORDS.begin();
+        let terms = segment::TERMS.begin();
         Self { records, terms, term_count: 0, places: vec![None; blocks], order: Vec::new() }
     }
 

@@ -52,7 +52,8 @@ impl Layout {
 
     /// Returns the number of entries in a section of `length` bytes.
     pub(crate) fn count(self, length: usize) -> Result<usize> {
-        let (full, rest) = (length / self.page_bytes(), length % self.page_bytes());
+        let full = length / self.page_bytes();
+        let rest = length % self.page_bytes();
         if rest == 0 {
             return Ok(full * self.entries_per_page());
         }
@@ -107,9 +108,10 @@ impl Layout {
     }
 
     fn pages_of(self, range: &Range<usize>) -> Range<usize> {
-        match range.is_empty() {
-            true => 0..0,
-            false => range.start / self.entries_per_page()..range.end.div_ceil(self.entries_per_page()),
+        if range.is_empty() {
+            0..0
+        } else {
+            range.start / self.entries_per_page()..range.end.div_ceil(self.entries_per_page())
         }
     }
 
@@ -142,7 +144,8 @@ impl Layout {
                 Err(error) => (&[][..], Some(Err(error))),
             };
             let before = page * self.entries_per_page();
-            let (skipped, end) = (range.start.saturating_sub(before), range.end.saturating_sub(before));
+            let skipped = range.start.saturating_sub(before);
+            let end = range.end.saturating_sub(before);
             let wanted = entries.chunks_exact(self.width).take(end).skip(skipped);
             wanted.map(Ok).chain(failed)
         })

@@ -60,14 +60,13 @@ impl Term {
         };
         let chunks = usize::from(term.first_chunk) + usize::from(term.chunk_count);
         let end = u64::from(term.frames_offset) + u64::from(term.frames_bytes);
-        let content = match term.is_base() {
-            true => term == Self::of_base(term.block, term.frames_offset..end.min(u32::MAX.into()) as u32),
-            false => {
-                term.chunk_count > 0
-                    && chunks <= limits::BLOCK_CHUNKS
-                    && (term.skip_bytes as usize) < limits::FRAME_CONTENT_BYTES
-                    && term.content_bytes as usize <= limits::TERM_CONTENT_BYTES
-            }
+        let content = if term.is_base() {
+            term == Self::of_base(term.block, term.frames_offset..end.min(u32::MAX.into()) as u32)
+        } else {
+            term.chunk_count > 0
+                && chunks <= limits::BLOCK_CHUNKS
+                && (term.skip_bytes as usize) < limits::FRAME_CONTENT_BYTES
+                && term.content_bytes as usize <= limits::TERM_CONTENT_BYTES
         };
         let sound = (term.block as usize) < blocks
             && (1..=limits::TERM_FRAMES_BYTES).contains(&(term.frames_bytes as usize))

@@ -97,12 +97,14 @@ impl Contents {
     /// Writes the segment, its records and keys sorted. The sections that a reader needs first stand first.
     pub fn write(mut self) -> Vec<u8> {
         self.sort();
-        let (mut records, mut terms) = (Vec::new(), Vec::new());
+        let mut records = Vec::new();
+        let mut terms = Vec::new();
         for record in &self.records {
             write_record(record, (terms.len() / TERM_WIDTH) as u64, &mut records);
             record.terms.iter().skip(1).for_each(|t| t.write(&mut terms));
         }
-        let (records, terms) = (RECORDS.write(&records), TERMS.write(&terms));
+        let records = RECORDS.write(&records);
+        let terms = TERMS.write(&terms);
         container::write(MAGIC, Features::default(), &self.sections(records, terms))
     }
 
@@ -116,7 +118,8 @@ impl Contents {
         let count = RECORDS.count(records.len()).unwrap_or_default();
         let fence = Fence::of(count, RECORDS.entries_per_page(), hash);
         let (blocks, dependencies) = self.write_blocks();
-        let (mut shards, mut keys) = (Vec::new(), Vec::new());
+        let mut shards = Vec::new();
+        let mut keys = Vec::new();
         for shard in &self.shards {
             shards.extend_from_slice(&shard.id.hash.0);
             shards.extend_from_slice(&shard.id.nonce.0);
@@ -166,7 +169,8 @@ impl Contents {
     }
 
     fn write_blocks(&self) -> (Vec<u8>, Vec<u8>) {
-        let (mut blocks, mut dependencies) = (Vec::new(), Vec::new());
+        let mut blocks = Vec::new();
+        let mut dependencies = Vec::new();
         for block in &self.blocks {
             block.summary.write(&mut blocks);
             blocks.put_u32((dependencies.len() / DEPENDENCIES.width) as u32);
@@ -257,7 +261,8 @@ impl<B: AsRef<[u8]>> Segment<B> {
 
     /// Returns all records, in the order of their oids.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record>>> {
-        let (entries, terms) = (RECORDS.entries(self.section(RECORDS)?), self.section(TERMS)?);
+        let entries = RECORDS.entries(self.section(RECORDS)?);
+        let terms = self.section(TERMS)?;
         let mut terms_end = 0;
         Ok(entries.map(move |entry| self.head.read_record(entry?, terms, &mut terms_end)))
     }
@@ -329,7 +334,8 @@ pub(super) fn container(start: &[u8], segment_bytes: usize) -> Result<Container>
 pub(super) fn read_block_row(entry: &[u8], dependencies: usize) -> Result<(Summary, Range<usize>)> {
     let mut cursor = Cursor::new(entry, "a block entry");
     let summary = Summary::read(&mut cursor)?;
-    let (start, count) = (cursor.u32()? as usize, cursor.u32()? as usize);
+    let start = cursor.u32()? as usize;
+    let count = cursor.u32()? as usize;
     let place = start..start.saturating_add(count);
     if place.end > dependencies {
         return Err(Error::corrupt("a block's dependencies lie outside their place"));
@@ -357,7 +363,9 @@ pub(super) fn read_key(entry: &[u8]) -> Result<Key> {
 pub(super) fn read_shard(entry: &[u8]) -> Result<ShardEntry> {
     let mut cursor = Cursor::new(entry, "a shard entry");
     let id = ShardId { hash: ContentHash(cursor.array()?), nonce: Nonce(cursor.array()?) };
-    let (size_bytes, recipe_bytes, chunk_count) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+    let size_bytes = cursor.u32()?;
+    let recipe_bytes = cursor.u32()?;
+    let chunk_count = cursor.u32()?;
     if size_bytes as usize > limits::SHARD_READ_BYTES || recipe_bytes > size_bytes {
         return Err(Error::corrupt(format!("shard {id} has impossible sizes")));
     }

@@ -106,10 +106,7 @@ impl Shard {
         let summaries = container.section(bytes, SECTION_BLOCKS)?;
         let mut frames = Cursor::new(container.section(bytes, SECTION_FRAMES)?, "a shard's frame list");
         let mut chunks = Cursor::new(container.section(bytes, SECTION_CHUNKS)?, "a shard's chunk list");
-        let needs = match container.has(SECTION_NEEDS) {
-            true => container.section(bytes, SECTION_NEEDS)?,
-            false => &[],
-        };
+        let needs = if container.has(SECTION_NEEDS) { container.section(bytes, SECTION_NEEDS)? } else { &[] };
         let mut needs = Cursor::new(needs, "a shard's list of needs");
         let read = |cursor: &mut Cursor<'_>| {
             let summary = Summary::read(cursor)?;
@@ -211,7 +208,8 @@ impl Recipes {
             out.blocks.push(BlockId { hash, nonce: Nonce(cursor.array()?) });
         }
         for _ in 0..cursor.u32()? {
-            let (oid, size_bytes) = (Oid(cursor.array()?), cursor.u64()?);
+            let oid = Oid(cursor.array()?);
+            let size_bytes = cursor.u64()?;
             let length = usize::from(cursor.u16()?);
             let repository = String::from_utf8(cursor.bytes(length)?.to_vec())
                 .map_err(|_| Error::corrupt("a repository's name is not UTF-8"))?;

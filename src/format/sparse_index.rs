@@ -69,8 +69,10 @@ impl Stretch {
     pub(crate) fn guess(&self, hash: u64) -> Range<usize> {
         let (low, high) = self.hashes;
         let part = hash.saturating_sub(low) as f64 / (high.saturating_sub(low)).max(1) as f64;
-        let (count, start) = (self.entries.len() as f64, self.entries.start as f64);
-        let (middle, spread) = (start + count * part.min(1.0), 2.0 * count.sqrt() + 1.0);
+        let count = self.entries.len() as f64;
+        let start = self.entries.start as f64;
+        let middle = start + count * part.min(1.0);
+        let spread = 2.0 * count.sqrt() + 1.0;
         let at = |place: f64| (place.max(0.0) as usize).clamp(self.entries.start, self.entries.end);
         at(middle - spread)..at(middle + spread + 1.0)
     }

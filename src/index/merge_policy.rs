@@ -47,7 +47,8 @@ pub(crate) fn segment_of(
     commit: CommitId,
     own: Vec<u8>,
 ) -> Result<OfCommit> {
-    let (own, chosen) = (Bytes::from(own), due(sizes(index)));
+    let own = Bytes::from(own);
+    let chosen = due(sizes(index));
     if let Some((id, bytes)) = merged(stored, index, commit, &own, &chosen)? {
         return Ok(OfCommit { id, bytes: bytes.into(), is_merged: true });
     }
@@ -127,7 +128,8 @@ fn all_of<'s>(
     moved: MovedShards,
     index: &Index,
 ) -> Result<(Merge<'s>, Vec<CommitId>)> {
-    let (mut merge, mut merged) = (Merge::with_shards(moved), Vec::new());
+    let mut merge = Merge::with_shards(moved);
+    let mut merged = Vec::new();
     merge.add(own)?;
     for (id, segment) in read {
         let added = segment.as_ref().map_err(Error::clone).and_then(|segment| {
@@ -146,7 +148,8 @@ fn all_of<'s>(
 /// Merges the small shards that these segments name, if their bytes are on this machine. A process that has
 /// deduplicated against all shards has read them.
 fn merge_shards(stored: CachedStore<'_>, read: &[Read]) -> Result<MovedShards> {
-    let (mut entries, mut carried) = (Vec::new(), HashMap::new());
+    let mut entries = Vec::new();
+    let mut carried = HashMap::new();
     for (_, segment) in readable(read) {
         // damaged shards are not merged either
         entries.extend(segment.shards().unwrap_or_default());
@@ -221,7 +224,9 @@ fn choose(mut sizes: Vec<(SegmentId, u64)>, standing: usize, most_bytes: u64) ->
         return Vec::new();
     }
     sizes.sort_by_key(|(id, bytes)| (*bytes, *id));
-    let (half, mut sum, mut chosen) = (sizes.len() / 2, 0, Vec::new());
+    let half = sizes.len() / 2;
+    let mut sum = 0;
+    let mut chosen = Vec::new();
     for (number, (id, bytes)) in sizes.into_iter().enumerate() {
         if sum + bytes > most_bytes || (number >= half && bytes > sum) {
             break;

@@ -153,9 +153,10 @@ impl Index {
                 }
                 Err(e) if e.kind() == Kind::NotFound => vanished.push(id),
                 Err(e) if e.kind() == Kind::Corrupt => {
-                    let e = match e.to_string().contains(&id.to_string()) {
-                        true => e,
-                        false => e.context(format!("index/{id}")),
+                    let e = if e.to_string().contains(&id.to_string()) {
+                        e
+                    } else {
+                        e.context(format!("index/{id}"))
                     };
                     tracing::warn!("skipping a damaged index segment: {e}");
                     self.damaged.insert(id, e);

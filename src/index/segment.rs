@@ -68,9 +68,10 @@ impl<'s> Coming<'s> {
             return Self::Here(Box::new(copy));
         }
         // the store refuses a segment that is larger than any may be
-        match size_bytes <= WHOLE_SEGMENT_BYTES || size_bytes > limits::SEGMENT_READ_BYTES as u64 {
-            true => Self::Whole(stored.store.get_segment(&id, size_bytes)),
-            false => Self::Start(stored.store.get_segment_range(&id, 0..HEAD_BYTES)),
+        if size_bytes <= WHOLE_SEGMENT_BYTES || size_bytes > limits::SEGMENT_READ_BYTES as u64 {
+            Self::Whole(stored.store.get_segment(&id, size_bytes))
+        } else {
+            Self::Start(stored.store.get_segment_range(&id, 0..HEAD_BYTES))
         }
     }
 

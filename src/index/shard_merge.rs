@@ -38,7 +38,8 @@ pub(crate) fn merge_small(
     watch: Watch<'_>,
 ) -> Result<MovedShards> {
     let runs = runs(&shards_of(stored, index, group)?);
-    let (mut moved, all) = (MovedShards::new(), runs.iter().map(Vec::len).sum::<usize>());
+    let mut moved = MovedShards::new();
+    let all = runs.iter().map(Vec::len).sum::<usize>();
     let mut done = 0;
     for run in runs {
         watch(format!("merging small shards: {done} of {all}"));
@@ -54,7 +55,8 @@ pub(crate) fn merge_at_hand(
     shards: Vec<ShardEntry>,
     at_hand: impl Fn(&ShardId) -> Option<Bytes>,
 ) -> Result<MovedShards> {
-    let (mut here, mut moved) = (HashMap::new(), MovedShards::new());
+    let mut here = HashMap::new();
+    let mut moved = MovedShards::new();
     let mut small: Vec<ShardEntry> = shards.into_iter().filter(is_small).collect();
     small.retain(|shard| {
         !here.contains_key(&shard.id)
@@ -70,7 +72,8 @@ pub(crate) fn merge_at_hand(
 /// Returns the shards that the segments name, each once, in the order of the commits. So chunks that were
 /// pushed together stay together.
 fn shards_of(stored: CachedStore<'_>, index: &Index, group: &[SegmentId]) -> Result<Vec<ShardEntry>> {
-    let (mut seen, mut shards) = (BTreeSet::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    let mut shards = Vec::new();
     for segment in index.segments().filter(|segment| group.binary_search(&segment.id).is_ok()) {
         shards.extend(segment.shards(stored)?.into_iter().filter(|shard| seen.insert(shard.id)));
     }
@@ -84,7 +87,8 @@ fn is_small(shard: &ShardEntry) -> bool {
 /// Returns groups of shards that are worth merging, one for each new shard. Full shards are left alone.
 fn runs(shards: &[ShardEntry]) -> Vec<Vec<ShardEntry>> {
     let mut runs: Vec<Vec<ShardEntry>> = Vec::new();
-    let (mut bytes, mut chunks) = (0, 0);
+    let mut bytes = 0;
+    let mut chunks = 0;
     for shard in shards.iter().filter(|shard| is_small(shard)) {
         bytes += shard.size_bytes;
         chunks += shard.chunk_count as usize;

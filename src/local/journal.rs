@@ -47,7 +47,8 @@ impl Journal {
     /// Notes a block that is about to be stored. Never fails: without the entry, the block may be sent again.
     pub fn note(&self, block: &Summary) {
         let Some(folder) = &self.folder else { return };
-        let (name, mut bytes) = (block.id.to_string(), Vec::new());
+        let name = block.id.to_string();
+        let mut bytes = Vec::new();
         block.write(&mut bytes);
         if let Err(e) = metadata_cache::keep(folder, &name, [&bytes[..]]) {
             let e = Error::io(format!("writing {}", folder.join(&name).display()), &e);
@@ -72,7 +73,8 @@ impl Journal {
         };
         let mut files: Vec<_> = listed.flatten().filter_map(|file| fresh(&file)).collect();
         files.sort_by(|a, b| b.cmp(a));
-        let (mut entries, mut left) = (Vec::new(), JOURNAL_BYTES);
+        let mut entries = Vec::new();
+        let mut left = JOURNAL_BYTES;
         for (_, block, path) in files {
             match read_entry(&path, &block) {
                 Ok(Some(entry)) => match left.checked_sub(entry.directory_bytes()) {

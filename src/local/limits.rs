@@ -96,7 +96,8 @@ fn group_limits(controller: &str, file: &str, old_file: &str, used: &str) -> Opt
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let of_group = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
+        let controllers = parts.next()?;
+        let path = parts.next()?;
         let (root, file) = match controllers {
             "" => (PathBuf::from("/sys/fs/cgroup"), file),
             several if several.split(',').any(|one| one == controller) => {

@@ -141,7 +141,8 @@ impl Room {
     /// lock if the file system has none.
     pub(super) fn lock(&self) -> Result<Ledger> {
         let failed = |e| Error::io(format!("locking {}", self.root.join(LOCK).display()), &e);
-        let (path, begun) = (self.root.join(LOCK), Instant::now());
+        let path = self.root.join(LOCK);
+        let begun = Instant::now();
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         loop {

@@ -49,7 +49,9 @@ impl Sources {
     /// A thread of its own looks at the places. It may outlive this call.
     pub fn open(named: &[PathBuf], clones: &Clones, own: &Path) -> Self {
         let (sent, received) = mpsc::channel();
-        let (named, clones, own) = (named.to_vec(), clones.clone(), own.to_owned());
+        let named = named.to_vec();
+        let clones = clones.clone();
+        let own = own.to_owned();
         // a thread, because a file server that is gone would block this one
         let look = move || {
             for place in &named {

@@ -64,14 +64,16 @@ fn add_objects(
     }
     for record in segment.records()? {
         let record = record?;
-        let (mut needed_bytes, mut kept_bytes) = (0, 0);
+        let mut needed_bytes = 0;
+        let mut kept_bytes = 0;
         for term in &record.terms {
             needed_bytes += u64::from(term.frames_bytes);
             let range = term.frames_offset..term.frames_end();
             kept_bytes += kept[term.block as usize].map_or(0, |kept| u64::from(kept.covered_bytes(&range)));
         }
         if kept_bytes > objects.get(&record.oid).map_or(0, |object| object.kept_bytes) {
-            let (oid, size_bytes) = (record.oid, record.size_bytes);
+            let oid = record.oid;
+            let size_bytes = record.size_bytes;
             objects.insert(oid, KeptObject { oid, size_bytes, needed_bytes, kept_bytes });
         }
     }

@@ -67,10 +67,12 @@ pub fn stats(store: &Store) -> Result<Stats> {
     let mut stats = Stats { stored_bytes: store.stored_bytes()?, ..Stats::default() };
     let mut objects = BTreeMap::new();
     let mut blocks = BTreeMap::new();
-    let (mut records, mut dependent) = (BTreeSet::new(), BTreeSet::new());
+    let mut records = BTreeSet::new();
+    let mut dependent = BTreeSet::new();
     let mut segment_bytes = 0;
     for standing in index.segments() {
-        let (id, segment) = (standing.id, standing.whole(stored)?);
+        let id = standing.id;
+        let segment = standing.whole(stored)?;
         stats.segments += 1;
         segment_bytes += standing.own_bytes();
         for record in segment.records()? {

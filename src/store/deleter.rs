@@ -1,5 +1,5 @@
 //! The deletion of replaced files: index segments, and the shards that only these name. Transfers never
-//! delete (I8). `tests/tidy.rs` knows the only place that may call this.
+//! delete (I8). `tests/tidy` knows the only place that may call this.
 
 use std::collections::BTreeSet;
 

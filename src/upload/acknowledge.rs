@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::Uploader;
 use super::batch::Lead;
+use super::group::StoredObject;
 use super::push_state::PushState;
-use super::{Standing, Uploader};
 use crate::error::{Error, Result};
 use crate::format::block::Summary;
 use crate::id::BlockId;
@@ -23,21 +24,21 @@ pub(super) fn answer_sound(
     uploader: &Uploader,
     state: &mut PushState,
     lead: &Lead<'_>,
-    standing: Vec<Standing>,
+    stored: Vec<StoredObject>,
 ) -> Result<()> {
-    if standing.is_empty() {
+    if stored.is_empty() {
         return Ok(());
     }
     lead.waits_for("the check of what was committed");
     uploader.catalog.store.confirm()?;
     // Both at the same time. A block that is gone and not yet condemned is as lost as one that goes later.
-    let relied_blocks = standing.iter().flat_map(|standing| &standing.relied.blocks);
+    let relied_blocks = stored.iter().flat_map(|object| &object.relied.blocks);
     let asked = look_for_blocks(uploader, state, relied_blocks);
     uploader.catalog.refresh_condemned()?;
     note_found(state, asked)?;
     let condemned = uploader.catalog.snapshot().condemned.clone();
     let mut all_sound = true;
-    for Standing { wanted, relied } in standing {
+    for StoredObject { wanted, relied } in stored {
         let is_lost = relied.blocks.iter().any(|block| state.lost.contains(&block.id));
         // checked again, because a push may have stood still for a week since it looked the record up
         if !is_lost && relied.is_fresh() && !relied.is_condemned(&condemned) {

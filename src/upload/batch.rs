@@ -40,7 +40,8 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn new(oid: Oid, size_bytes: u64, path: PathBuf, progress: Arc<Progress>) -> Arc<Self> {
-        let (attempts, answer) = (AtomicUsize::new(0), Mutex::new(None));
+        let attempts = AtomicUsize::new(0);
+        let answer = Mutex::new(None);
         Arc::new(Self { oid, size_bytes, path, progress, attempts, answer })
     }
 
@@ -138,7 +139,8 @@ impl Uploads {
                 return Turn::Lead(Lead { uploads: self, taken: Mutex::default(), stage: Mutex::default() });
             }
             if let (Some(lasts), Some(_)) = (silence.look((), Instant::now()), place) {
-                let (oid, seconds) = (wanted.oid, lasts.as_secs());
+                let oid = wanted.oid;
+                let seconds = lasts.as_secs();
                 tracing::info!("object {oid} waits since {seconds} s for those that are pushed before it");
             }
             let wait = self.changed.wait_timeout(state, Duration::from_millis(PROGRESS_INTERVAL_MS));

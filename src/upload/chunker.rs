@@ -88,7 +88,8 @@ pub(super) fn start<'scope>(
 }
 
 fn digest(digested: &Receiver<ToDigest>) {
-    let (mut sha, mut size_bytes) = (Sha256::new(), 0);
+    let mut sha = Sha256::new();
+    let mut size_bytes = 0;
     for next in digested {
         match next {
             ToDigest::Fresh(bytes, fresh) => {
@@ -119,7 +120,8 @@ impl Cutter {
         };
         let (to, digest) = bounded(1);
         self.to_digest.send(ToDigest::End(to)).map_err(|_| Stopped)?;
-        let (progress, size_bytes) = (object.progress.clone(), object.size_bytes);
+        let progress = object.progress.clone();
+        let size_bytes = object.size_bytes;
         self.work.run(move || {
             let digest = digest.recv().map_err(|_| Error::internal("hashing an object panicked"))?;
             Ok(Piece { progress, size_bytes, what: What::End(read.map(|()| digest)) })
@@ -151,7 +153,8 @@ impl Cutter {
             let bytes = Arc::new(bytes);
             let fresh = fresh..bytes.len();
             self.to_digest.send(ToDigest::Fresh(bytes.clone(), fresh)).map_err(|_| Stopped)?;
-            let (progress, size_bytes) = (object.progress.clone(), object.size_bytes);
+            let progress = object.progress.clone();
+            let size_bytes = object.size_bytes;
             self.work
                 .run(move || Ok(Piece { progress, size_bytes, what: What::Chunks(hash(bytes, &lengths)) }))?;
             if last {

@@ -3,122 +3,25 @@
 //! First the blocks and shards become durable. Then the index segment is put, and that is the commit. The
 //! caller checks the blocks and records that the commit relies on afterwards.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::pipeline::{BlocksInFlight, ClosedBlock};
+use super::block_writer::{BlocksInFlight, ClosedBlock};
+use super::change::{Change, ChangedObject};
 use crate::error::{Error, Result};
-use crate::format::block::{Entry, Summary};
-use crate::format::condemned::CondemnedRecord;
+use crate::format::block::Entry;
 use crate::format::inline::{Carried, CarriedName};
 use crate::format::limits;
-use crate::format::recipe::{Record, Term};
-use crate::format::segment::{BlockEntry, Contents, Key, ShardEntry};
-use crate::format::shard::{self, Recipes, ShardRecipe, ShardTerm};
-use crate::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, ShardId, now_milliseconds};
+use crate::format::recipe::Record;
+use crate::format::segment::{Contents, Key, ShardEntry};
+use crate::format::shard::{self, Recipes};
+use crate::id::{ChunkId, CommitId, ContentHash, Nonce, ShardId, now_milliseconds};
 use crate::index::catalog::Catalog;
 use crate::index::merge_policy::{self, OfCommit};
 use crate::index::relied::Relied;
 use crate::store::{Pending, Store};
-
-/// Most bytes of a record in a segment, with its keys. Each of its terms, with its block, takes at most as
-/// much again.
-const RECORD_BYTES: usize = 320;
-
-/// Objects that are committed together.
-#[derive(Default)]
-pub(super) struct Change {
-    objects: Vec<ChangedObject>,
-    /// The blocks that terms refer to, and the dependencies of these blocks. The new blocks come first.
-    blocks: Vec<BlockEntry>,
-    numbers: HashMap<BlockId, u32>,
-    /// The new blocks, with their directories: no commit names them yet. They are the first of `blocks`.
-    new: Vec<Entry>,
-}
-
-/// An object of a change.
-struct ChangedObject {
-    oid: Oid,
-    size_bytes: u64,
-    /// The terms, which refer to the blocks of the change.
-    terms: Vec<Term>,
-    /// The chunks that will lead to the new chunks of this object.
-    keys: Vec<ChunkId>,
-}
-
-impl Change {
-    /// Creates a change with new blocks, and with no object that needs them yet.
-    pub(super) fn new(new: Vec<Entry>) -> Self {
-        let mut change = Self::default();
-        new.iter().for_each(|(block, _)| {
-            change.number(*block);
-        });
-        Self { new, ..change }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
-    /// Returns the blocks that other commits name already.
-    pub(super) fn old_blocks(&self) -> impl Iterator<Item = &Summary> {
-        self.blocks[self.new.len()..].iter().map(|block| &block.summary)
-    }
-
-    fn number(&mut self, block: Summary) -> u32 {
-        let blocks = &mut self.blocks;
-        *self.numbers.entry(block.id).or_insert_with(|| {
-            blocks.push(BlockEntry { summary: block, dependencies: Vec::new() });
-            blocks.len() as u32 - 1
-        })
-    }
-
-    /// Adds an object; its terms refer to `blocks`. The object relies on the blocks that its terms name,
-    /// on their dependencies, and on the record that the commit gives it.
-    pub(super) fn add(&mut self, oid: Oid, size_bytes: u64, mut terms: Vec<Term>, blocks: &[BlockEntry]) {
-        let mut numbers = BTreeMap::new();
-        for term in &mut terms {
-            let own = term.block;
-            term.block = *numbers.entry(own).or_insert_with(|| self.number(blocks[own as usize].summary));
-        }
-        for (own, number) in numbers {
-            let depended_on = blocks[own as usize].dependencies.iter();
-            let depended_on: Vec<u32> =
-                depended_on.map(|block| self.number(blocks[*block as usize].summary)).collect();
-            let Some(block) = self.blocks.get_mut(number as usize) else { continue };
-            block.dependencies.extend(depended_on);
-            block.dependencies.sort_unstable();
-            block.dependencies.dedup();
-        }
-        self.objects.push(ChangedObject { oid, size_bytes, terms, keys: Vec::new() });
-    }
-
-    /// Sets the key chunks of the object that was added last.
-    pub(super) fn lead(&mut self, keys: Vec<ChunkId>) {
-        if let Some(object) = self.objects.last_mut() {
-            object.keys = keys;
-        }
-    }
-
-    /// Returns, for each object, the blocks and the record that its acknowledgement relies on after this
-    /// commit.
-    fn relied(&self, commit: CommitId, repository: &str) -> Vec<Relied> {
-        let relied = |object: &ChangedObject| {
-            let mut numbers: Vec<u32> = object.terms.iter().map(|term| term.block).collect();
-            numbers.sort_unstable();
-            numbers.dedup();
-            let depended = |number: &u32| self.blocks[*number as usize].dependencies.iter().copied();
-            numbers.extend(numbers.clone().iter().flat_map(depended));
-            numbers.sort_unstable();
-            numbers.dedup();
-            let record = CondemnedRecord { oid: object.oid, commit, repository: repository.to_owned() };
-            Relied { blocks: numbers.iter().map(|n| self.blocks[*n as usize].summary).collect(), record }
-        };
-        self.objects.iter().map(relied).collect()
-    }
-}
 
 /// The shards of a commit with their blocks, in the form that the next upload needs.
 pub(super) type NewShards = Vec<(ShardId, Vec<Entry>)>;
@@ -140,40 +43,89 @@ pub(super) fn commit<'s>(
     catalog: &'s Catalog,
     repository: &str,
     mut change: Change,
-    mut in_flight: BlocksInFlight<'s>,
+    in_flight: BlocksInFlight<'s>,
 ) -> Result<Committed> {
-    let recipes = recipes(repository, &change);
-    let (entries, shards, files) = write_shards(std::mem::take(&mut change.new), &recipes)?;
+    let new_blocks = std::mem::take(&mut change.new);
+    let shards = WrittenShards::of(new_blocks, &change.recipes(repository))?;
+    let stored = store_files(catalog, &change, &shards, in_flight)?;
+    // if another store is mounted meanwhile, the commit would name blocks that are not there
+    catalog.store.confirm()?;
+    let commit = CommitId::new(now_milliseconds())?;
+    let relied = change.relied(commit, repository);
+    let own_block = stored.inline_block.as_ref().map(|block| block.id);
+    let relies_on_others = change.blocks.iter().any(|block| own_block != Some(block.summary.id));
+    let is_inline = !stored.inline.is_empty();
+    let WrittenShards { entries, shards, .. } = shards;
+    let bytes = segment_bytes(commit, repository, change, entries, &shards, stored.inline)?;
+    let snapshot = catalog.snapshot();
+    let OfCommit { id, bytes, is_merged } =
+        merge_policy::segment_of(catalog.stored(), &snapshot.index, commit, bytes)?;
+    let moved = stored.inline_block.as_ref().map(|block| block.moved.clone()).unwrap_or_default();
+    catalog.store.put_segment(&id, vec![bytes.clone()], &moved).wait()?;
+    stored.inline_block.iter().for_each(ClosedBlock::is_sent);
+    for Relied { record, .. } in &relied {
+        tracing::info!("commit {commit}: object {}", record.oid);
+    }
+    catalog.add(id, bytes)?;
+    let is_one_file = is_inline && !is_merged && !relies_on_others;
+    Ok(Committed { relied, shards, begun: stored.begun, is_one_file })
+}
+
+/// The files of a commit: durable, or to stand inside its segment.
+struct StoredFiles {
+    /// The files that the segment carries. Empty if all files are durable.
+    inline: Vec<Carried>,
+    /// The block among them.
+    inline_block: Option<ClosedBlock>,
+    /// The moment when the last block was durable.
+    begun: Instant,
+}
+
+/// Makes blocks and shards durable, unless the segment can carry them.
+fn store_files<'s>(
+    catalog: &'s Catalog,
+    change: &Change,
+    shards: &WrittenShards,
+    mut in_flight: BlocksInFlight<'s>,
+) -> Result<StoredFiles> {
+    let store = &catalog.store;
+    let most_bytes = store.reach().carried_bytes;
     let mut small = in_flight.take_small();
-    // the carried files must leave room for the segment's own data
-    let records = change.objects.iter().map(|object| (1 + object.terms.len()) * RECORD_BYTES);
-    let blocks = change.blocks.iter().map(|block| RECORD_BYTES + 4 * block.dependencies.len());
-    let said: usize = records.chain(blocks).sum();
-    let carried = match in_flight.is_empty() && said <= limits::CARRIER_BYTES / 2 {
-        true => carried(catalog.store.reach().carried_bytes, small.as_ref(), &shards, &files),
-        false => Vec::new(),
-    };
-    let waits_for_round_trips = catalog.store.reach().carried_bytes > 0;
+    let mut inline = Vec::new();
+    // the inline files must leave room for the segment's own data
+    if in_flight.is_empty() && change.most_segment_bytes() <= limits::CARRIER_BYTES / 2 {
+        inline = carried(most_bytes, small.as_ref(), shards);
+    }
+    let waits_for_round_trips = most_bytes > 0;
     let mut pending = Vec::new();
-    if carried.is_empty() {
-        small.take().into_iter().for_each(|small| in_flight.send(&catalog.store, small));
+    if inline.is_empty() {
+        if let Some(small) = small.take() {
+            in_flight.send(store, small);
+        }
         // saves a round trip where the push waits for round trips
         if waits_for_round_trips {
-            pending = put_shards(&catalog.store, &shards, &files);
+            pending = shards.put(store);
         }
     }
     in_flight.settle()?;
     let begun = Instant::now();
     // On a full disk, a shard would be left behind at each attempt, if it were put before its blocks.
-    if carried.is_empty() && !waits_for_round_trips {
-        pending = put_shards(&catalog.store, &shards, &files);
+    if inline.is_empty() && !waits_for_round_trips {
+        pending = shards.put(store);
     }
     pending.into_iter().try_for_each(Pending::wait)?;
-    // if another store is mounted meanwhile, the commit would name blocks that are not there
-    catalog.store.confirm()?;
-    let keys = keys(&shards, &change.objects);
-    let commit = CommitId::new(now_milliseconds())?;
-    let relied = change.relied(commit, repository);
+    Ok(StoredFiles { inline, inline_block: small, begun })
+}
+
+/// Returns the bytes of the commit's own segment.
+fn segment_bytes(
+    commit: CommitId,
+    repository: &str,
+    change: Change,
+    shard_entries: Vec<ShardEntry>,
+    shards: &NewShards,
+    carried: Vec<Carried>,
+) -> Result<Vec<u8>> {
     let record = |object: ChangedObject| {
         let ChangedObject { oid, size_bytes, terms, .. } = object;
         let record = Record { oid, size_bytes, commit, repository: 0, terms };
@@ -181,13 +133,11 @@ pub(super) fn commit<'s>(
         record.check().map(|()| record)
     };
     let count = change.objects.len();
-    let relies_on_others =
-        change.blocks.iter().any(|block| small.as_ref().is_none_or(|s| s.id != block.summary.id));
-    let is_carried = !carried.is_empty();
+    let keys = keys(shards, &change.objects);
     let bytes = Contents {
         records: change.objects.into_iter().map(record).collect::<Result<_>>()?,
         blocks: change.blocks,
-        shards: entries,
+        shards: shard_entries,
         keys,
         repositories: vec![repository.to_owned()],
         replaces: Vec::new(),
@@ -197,32 +147,14 @@ pub(super) fn commit<'s>(
     if bytes.len() > limits::SEGMENT_READ_BYTES {
         return Err(Error::invalid(format!("the recipes of {count} objects are too large for one commit")));
     }
-    let OfCommit { id, bytes, is_merged } =
-        merge_policy::segment_of(catalog.stored(), &catalog.snapshot().index, commit, bytes)?;
-    let moved = small.as_ref().map(|small| small.moved.clone()).unwrap_or_default();
-    catalog.store.put_segment(&id, vec![bytes.clone()], &moved).wait()?;
-    small.iter().for_each(ClosedBlock::is_sent);
-    for Relied { record, .. } in &relied {
-        tracing::info!("commit {commit}: object {}", record.oid);
-    }
-    catalog.add(id, bytes)?;
-    Ok(Committed { relied, shards, begun, is_one_file: is_carried && !is_merged && !relies_on_others })
-}
-
-/// Begins to store shards.
-fn put_shards<'s>(store: &'s Store, shards: &NewShards, files: &[Bytes]) -> Vec<Pending<'s, ()>> {
-    shards.iter().zip(files).map(|((id, _), bytes)| store.put_shard(id, bytes.clone())).collect()
+    Ok(bytes)
 }
 
 /// Returns the files that a small commit carries in its segment: its new block, if there is one, and its
 /// shard. Returns none if they are too large.
-fn carried(
-    most_bytes: usize,
-    small: Option<&ClosedBlock>,
-    shards: &NewShards,
-    files: &[Bytes],
-) -> Vec<Carried> {
-    let ([(shard, _)], [file]) = (&shards[..], files) else { return Vec::new() };
+fn carried(most_bytes: usize, small: Option<&ClosedBlock>, shards: &WrittenShards) -> Vec<Carried> {
+    let [(shard, _)] = &shards.shards[..] else { return Vec::new() };
+    let [file] = &shards.files[..] else { return Vec::new() };
     if file.len() + small.map_or(0, ClosedBlock::size_bytes) > most_bytes {
         return Vec::new();
     }
@@ -232,34 +164,12 @@ fn carried(
     block.into_iter().chain([shard]).collect()
 }
 
-/// Returns the recipes in the shard's form.
-fn recipes(repository: &str, change: &Change) -> Recipes {
-    let term = |term: &Term| ShardTerm {
-        block: term.block,
-        first_chunk: term.first_chunk,
-        chunk_count: term.chunk_count,
-        content_bytes: term.content_bytes,
-        checksum: term.checksum,
-    };
-    // base frames follow from the block directories
-    let own = |object: &ChangedObject| object.terms.iter().filter(|t| !t.is_base()).map(term).collect();
-    let recipe = |object: &ChangedObject| ShardRecipe {
-        oid: object.oid,
-        size_bytes: object.size_bytes,
-        repository: repository.to_owned(),
-        terms: own(object),
-    };
-    Recipes {
-        blocks: change.blocks.iter().map(|b| b.summary.id).collect(),
-        recipes: change.objects.iter().map(recipe).collect(),
-    }
-}
-
 /// Divides the new blocks between shards of at most `max_chunks`. Without a new block there is still one
 /// shard, because it holds the recipes.
 fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec<Entry>> {
     let mut groups = Vec::new();
-    let (mut group, mut chunks) = (Vec::new(), 0);
+    let mut group = Vec::new();
+    let mut chunks = 0;
     for new in blocks {
         let more = new.1.chunks.len();
         if chunks + more > max_chunks && !group.is_empty() {
@@ -273,25 +183,38 @@ fn divide(blocks: impl IntoIterator<Item = Entry>, max_chunks: usize) -> Vec<Vec
     groups
 }
 
-/// Returns the shards of the new blocks, as many as necessary, and their bytes. The first shard holds the
-/// recipes.
-fn write_shards(new: Vec<Entry>, recipes: &Recipes) -> Result<(Vec<ShardEntry>, NewShards, Vec<Bytes>)> {
-    let groups = divide(new, limits::SHARD_CHUNKS);
-    let (mut entries, mut shards, mut files) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, group) in groups.into_iter().enumerate() {
+/// The shards of a commit. The three lists have the same order.
+struct WrittenShards {
+    entries: Vec<ShardEntry>,
+    shards: NewShards,
+    files: Vec<Bytes>,
+}
+
+impl WrittenShards {
+    /// Writes the shards of the new blocks, as many as necessary. The first shard holds the recipes.
+    fn of(new: Vec<Entry>, recipes: &Recipes) -> Result<Self> {
+        let mut written = Self { entries: Vec::new(), shards: Vec::new(), files: Vec::new() };
         let none = Recipes::default();
-        let (bytes, recipe_bytes) = shard::write(&group, if number == 0 { recipes } else { &none })?;
-        let id = ShardId { hash: ContentHash::of(&bytes), nonce: Nonce::random()? };
-        entries.push(ShardEntry {
-            id,
-            size_bytes: bytes.len() as u32,
-            recipe_bytes: recipe_bytes as u32,
-            chunk_count: group.iter().map(|(_, d)| d.chunks.len() as u32).sum(),
-        });
-        files.push(Bytes::from(bytes));
-        shards.push((id, group));
+        for (number, group) in divide(new, limits::SHARD_CHUNKS).into_iter().enumerate() {
+            let (bytes, recipe_bytes) = shard::write(&group, if number == 0 { recipes } else { &none })?;
+            let id = ShardId { hash: ContentHash::of(&bytes), nonce: Nonce::random()? };
+            written.entries.push(ShardEntry {
+                id,
+                size_bytes: bytes.len() as u32,
+                recipe_bytes: recipe_bytes as u32,
+                chunk_count: group.iter().map(|(_, d)| d.chunks.len() as u32).sum(),
+            });
+            written.files.push(Bytes::from(bytes));
+            written.shards.push((id, group));
+        }
+        Ok(written)
     }
-    Ok((entries, shards, files))
+
+    /// Begins to store the shards.
+    fn put<'s>(&self, store: &'s Store) -> Vec<Pending<'s, ()>> {
+        let put = |((id, _), bytes): (&(ShardId, Vec<Entry>), &Bytes)| store.put_shard(id, bytes.clone());
+        self.shards.iter().zip(&self.files).map(put).collect()
+    }
 }
 
 /// Returns the keys that lead to the shards: the key chunks of each object that has a new chunk.
@@ -325,7 +248,8 @@ mod tests {
     use super::*;
     use crate::format::block::{Builder, Chunk};
     use crate::format::frame::Encoder;
-    use crate::id::ChunkId;
+    use crate::format::recipe::Term;
+    use crate::id::Oid;
 
     /// A block of two chunks, the second of which is a key chunk.
     fn block(number: u8) -> Entry {

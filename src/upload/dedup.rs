@@ -256,7 +256,8 @@ impl<'k> Dedup<'k> {
 
     fn close_run(&mut self) {
         let Some(run) = self.run.take() else { return };
-        let (count, checksum) = (run.count, run.checksum.digest());
+        let count = run.count;
+        let checksum = run.checksum.digest();
         self.runs.push(match run.first {
             Source::Known(first) => Run::Known { first, count: count as u16, checksum },
             Source::Repeated(first) => Run::Repeated { first, count: count as u16, checksum },

@@ -219,7 +219,9 @@ impl Candidates {
         let mut runs = Vec::new();
         for placed in candidate.terms[first..].iter().take_while(|placed| placed.start < window.end) {
             let block = known.number(&candidate.blocks[placed.term.block as usize])?;
-            let (mut start, mut from, mut chunks) = (placed.start, None, Vec::new());
+            let mut start = placed.start;
+            let mut from = None;
+            let mut chunks = Vec::new();
             for number in placed::chunks(&placed.term) {
                 let chunk = known.chunk(Place { block, chunk: number })?;
                 let end = start + u64::from(chunk.bytes);
@@ -280,7 +282,8 @@ impl Part {
 
     /// Returns the window where only the part's place in the object is known.
     fn window_at(&self, start: u64, size_bytes: u64) -> Option<Range<u64>> {
-        let (bytes, slack) = (self.bytes.len() as u64, DELTA_SLACK_BYTES);
+        let bytes = self.bytes.len() as u64;
+        let slack = DELTA_SLACK_BYTES;
         within(start.saturating_sub(slack)..start + bytes + slack, size_bytes)
     }
 }

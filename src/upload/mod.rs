@@ -5,16 +5,20 @@
 
 mod acknowledge;
 pub(crate) mod batch;
+mod block_writer;
+mod change;
 mod chunk_index;
 mod chunker;
 mod commit;
 mod dedup;
 mod delta_bases;
 mod dependencies;
+mod group;
 mod load;
 mod pipeline;
 pub(crate) mod push_state;
 mod read_cost;
+mod recipe_builder;
 mod recover;
 mod sampling;
 mod sparse;
@@ -28,12 +32,16 @@ use std::time::Instant;
 
 use self::acknowledge::{answer_sound, look_for_blocks, note_found};
 use self::batch::{Lead, Turn, Uploads, Wanted};
+use self::block_writer::{BlocksInFlight, Writing};
+use self::change::Change;
 use self::chunker::ReadObject;
-use self::commit::{Change, Committed};
+use self::commit::Committed;
 use self::delta_bases::Candidates;
+use self::group::{Group, StoredObject};
 use self::load::{learn, make_room};
-use self::pipeline::{BlocksInFlight, Packed, PackedObject, Packing};
+use self::pipeline::{Compression, Deltas, Packed, Packing};
 use self::push_state::{Learned, PushState};
+use self::recipe_builder::PackedObject;
 use self::sparse::Scout;
 use self::thread_pools::Threads;
 use crate::config::Settings;
@@ -152,12 +160,6 @@ impl Uploader {
     }
 }
 
-/// An object, and the blocks and the record that its acknowledgement relies on.
-struct Standing {
-    wanted: Arc<Wanted>,
-    relied: Relied,
-}
-
 /// Uploads the objects that wait, and those that arrive meanwhile, by at most one commit.
 fn upload_group(uploader: &Uploader, lead: &Lead<'_>) -> Result<()> {
     let mut state = uploader.state();
@@ -175,12 +177,12 @@ fn upload_group(uploader: &Uploader, lead: &Lead<'_>) -> Result<()> {
         Some(first) => Some(pack_group(uploader, state, lead, &mut group, first)?),
         None => None,
     };
-    let Group { mut standing, renewable, packing } = group;
+    let Group { mut stored, renewable, packing } = group;
     let mut changed = Vec::new();
     let has_packed = packed.is_some();
     let (mut change, in_flight) = match packed {
         Some(packed) => change_of(lead, packed, packing, &mut changed),
-        None => Default::default(),
+        None => (Change::default(), BlocksInFlight::default()),
     };
     for (wanted, Found { record, blocks, .. }) in renewable {
         change.add(record.oid, record.size_bytes, record.terms, &blocks);
@@ -189,7 +191,7 @@ fn upload_group(uploader: &Uploader, lead: &Lead<'_>) -> Result<()> {
     lead.waits_for("the last blocks to be stored, and the commit");
     if change.is_empty() {
         in_flight.settle()?;
-        return answer_sound(uploader, state, lead, standing);
+        return answer_sound(uploader, state, lead, stored);
     }
     // asked while blocks are in flight, so that a lost block is noticed before an object relies on it
     let asked = look_for_blocks(uploader, state, change.old_blocks());
@@ -208,9 +210,9 @@ fn upload_group(uploader: &Uploader, lead: &Lead<'_>) -> Result<()> {
         changed.iter().for_each(|wanted| lead.answer(wanted, Ok(())));
     } else {
         let committed = changed.into_iter().zip(relied);
-        standing.extend(committed.map(|(wanted, relied)| Standing { wanted, relied }));
+        stored.extend(committed.map(|(wanted, relied)| StoredObject { wanted, relied }));
     }
-    let answered = answer_sound(uploader, state, lead, standing);
+    let answered = answer_sound(uploader, state, lead, stored);
     lead.has_committed(begun.elapsed());
     answered
 }
@@ -250,33 +252,6 @@ fn change_of<'s>(
         }
     }
     (change, in_flight)
-}
-
-/// The objects of a batch, by the work that they need.
-#[derive(Default)]
-struct Group {
-    /// Objects that the store has.
-    standing: Vec<Standing>,
-    /// Objects with all data in the store, but without a record that may be relied on.
-    renewable: Vec<(Arc<Wanted>, Found)>,
-    /// Objects that are being packed, in this order.
-    packing: Vec<Arc<Wanted>>,
-}
-
-impl Group {
-    /// Adds an object. Returns true if it has to be packed.
-    fn lacks(&mut self, uploader: &Uploader, state: &PushState, wanted: &Arc<Wanted>) -> bool {
-        wanted.progress.restart();
-        match find_usable(uploader, state, &wanted.oid, wanted.size_bytes) {
-            Present::Fresh(relied) => self.standing.push(Standing { wanted: wanted.clone(), relied }),
-            Present::Renewable(found) => self.renewable.push((wanted.clone(), found)),
-            Present::No => {
-                self.packing.push(wanted.clone());
-                return true;
-            }
-        }
-        false
-    }
 }
 
 /// Stores the new chunks of `first` and of the objects that arrive meanwhile. The batch ends when it is
@@ -333,14 +308,18 @@ fn pack_with<'e>(
         candidates.look(&snapshot.index, catalog.stored(), &settings.lfs_storage, first.size_bytes);
     }
     let packing = Packing {
-        store: &catalog.store,
-        journal: &uploader.journal,
-        level: settings.compression_level,
+        writing: Writing {
+            store: &catalog.store,
+            journal: &uploader.journal,
+            block_bytes: settings.block_bytes(),
+            blocks_in_flight: catalog.store.reach().blocks_in_flight.min(settings.blocks_in_flight()),
+            departed_bytes: &departed_bytes,
+        },
+        compression: Compression {
+            level: settings.compression_level,
+            deltas: settings.delta.map(|rule| Deltas { candidates: &candidates, rule }),
+        },
         guards_reading: settings.guards_reading,
-        block_bytes: settings.block_bytes(),
-        blocks_in_flight: catalog.store.reach().blocks_in_flight.min(settings.blocks_in_flight()),
-        departed_bytes: &departed_bytes,
-        deltas: settings.delta.map(|rule| (&*candidates, rule)),
         threads: &threads,
     };
     let mut first = Some(first);
@@ -374,34 +353,6 @@ fn check_read(wanted: &Wanted, read: Result<ReadObject>) -> Result<()> {
         read.oid
     ))
     .remedy("restore the file from another clone, or remove it and `git add` the original again"))
-}
-
-/// The presence of an object in the store.
-enum Present {
-    /// Present by a record that may be relied on unchanged.
-    Fresh(Relied),
-    /// The blocks may be relied on, but the record is old, condemned or another repository's. A collector
-    /// could drop that record, so this repository needs one of its own.
-    Renewable(Found),
-    No,
-}
-
-fn find_usable(uploader: &Uploader, state: &PushState, oid: &Oid, size_bytes: u64) -> Present {
-    let snapshot = uploader.catalog.snapshot();
-    let mut found = snapshot.index.find(uploader.catalog.stored(), oid).found;
-    found.retain(|f| {
-        f.record.size_bytes == size_bytes
-            && f.blocks.iter().all(|b| state.may_use(&snapshot.condemned, &b.summary.id))
-    });
-    let fresh = found.iter().find(|f| {
-        f.repository == uploader.settings.repository
-            && Relied::on(f).is_fresh()
-            && !snapshot.condemned.has_record(&Relied::on(f).record)
-    });
-    match fresh {
-        Some(fresh) => Present::Fresh(Relied::on(fresh)),
-        None => found.into_iter().next().map_or(Present::No, Present::Renewable),
-    }
 }
 
 /// Commits the change, and learns the chunks that the commit has added.

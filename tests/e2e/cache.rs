@@ -1,5 +1,5 @@
-//! What a machine keeps of what it has fetched: later clones take it from there, it stays within its bound, and
-//! whatever happens to it, what is delivered is right.
+//! The cache of a machine: later clones take blocks from it, and it stays within its bound. Delivered bytes
+//! are right, even where the cache is damaged or its disk is full.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,20 +17,22 @@ use crate::proxy::{Exchange, Thing};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
+use crate::servers::corpora;
+use crate::skip::skip;
 use crate::storage::Kind;
 use crate::store_faults::SmallDisk;
 
 const MB: usize = 1_000_000;
 
-/// Bytes that went to the client, and those of them that are of blocks.
+/// Returns the bytes that went to the client, and the bytes of blocks among them.
 fn received(record: &[Exchange]) -> (u64, u64) {
     let all = record.iter().map(|e| e.received_bytes).sum();
     (all, record.iter().filter(|e| e.is("GET", Thing::Block)).map(|e| e.received_bytes).sum())
 }
 
 /// A store with a large object, some middle ones and many small ones.
-fn with_content(test: &str) -> Option<Scene> {
-    let scene = Scene::new(test)?;
+fn with_content() -> Scene {
+    let scene = Scene::new();
     scene.work.write("large.bin", &noise(1, 30 * MB));
     for number in 0..4u64 {
         scene.work.write(&format!("middle-{number}.bin"), &noise(10 + number, MB));
@@ -42,18 +44,18 @@ fn with_content(test: &str) -> Option<Scene> {
     scene.usual_agents();
     scene.push();
     scene.proxy.take_record();
-    Some(scene)
+    scene
 }
 
-/// A clone of what the scene holds on a machine, into a folder that must not be there.
+/// Clones the scene's repository on a machine, into a folder that must not be there.
 fn clone_on(scene: &Scene, machine: &Machine, home: &Path, into: &str) -> Repo {
     let path = home.join(into);
     machine.must(home, ["clone", "--quiet", path_str(&scene.remote()), path_str(&path)]);
     Repo { machine: machine.clone(), path }
 }
 
-/// What a first clone on a machine fetches; the clone is removed, and only what the machine keeps is left.
-fn cloned_before(scene: &Scene, machine: &Machine, home: &Path) {
+/// Clones once on a machine, and removes the clone. Only the machine's cache is left.
+fn fill_cache(scene: &Scene, machine: &Machine, home: &Path) {
     let first = clone_on(scene, machine, home, "first");
     assert_same_tree(&scene.work.path, &first.path);
     let (_, of_blocks) = received(&scene.proxy.take_record());
@@ -61,27 +63,27 @@ fn cloned_before(scene: &Scene, machine: &Machine, home: &Path) {
     fs::remove_dir_all(first.path).unwrap();
 }
 
-fn kept(home: &Path) -> PathBuf {
+fn cache_folder(home: &Path) -> PathBuf {
     home.join(".cache/git-lfs-cdc")
 }
 
-/// The ranges of blocks that are kept or being written, also while others write and remove some.
+/// The ranges of blocks that are cached or being written, also while others write and remove some.
 fn ranges(home: &Path) -> Vec<PathBuf> {
     let files = ["-path", "*/ranges/*", "-type", "f"];
-    let found = Command::new("find").arg(kept(home)).args(files).output().unwrap().stdout;
+    let found = Command::new("find").arg(cache_folder(home)).args(files).output().unwrap().stdout;
     String::from_utf8(found).unwrap().lines().map(PathBuf::from).collect()
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_second_clone_on_a_machine_takes_almost_nothing_from_the_store() {
-    let Some(scene) = with_content("a_second_clone_on_a_machine_takes_almost_nothing_from_the_store") else {
-        return;
-    };
+    let scene = with_content();
     let (machine, home) = scene.fresh_machine();
-    cloned_before(&scene, &machine, &home);
+    fill_cache(&scene, &machine, &home);
     let second = clone_on(&scene, &machine, &home, "second");
     assert_same_tree(&scene.work.path, &second.path);
-    let ((all, of_blocks), content) = (received(&scene.proxy.take_record()), total_bytes(&second.path));
+    let (all, of_blocks) = received(&scene.proxy.take_record());
+    let content = total_bytes(&second.path);
     say(&format!("a second clone of {content} bytes received {all} bytes, {of_blocks} of blocks"));
     assert!(all <= content / 100, "{all} of {content}");
     let log = fs::read_to_string(second.path.join(".git/lfs/cdc/log")).unwrap();
@@ -110,26 +112,28 @@ fn a_second_clone_on_a_machine_takes_almost_nothing_from_the_store() {
 
     // nothing is old, so nothing goes
     machine.expect_success(machine.cdc(&home, ["cache", "prune"]));
-    assert!(total_bytes(&kept(&home)) > 30 * MB as u64);
+    assert!(total_bytes(&cache_folder(&home)) > 30 * MB as u64);
     machine.must(&home, ["config", "--global", "lfs-cdc.cacheSize", "10m"]);
     machine.expect_success(machine.cdc(&home, ["cache", "prune"]));
-    assert!(total_bytes(&kept(&home)) <= 11 << 20);
+    assert!(total_bytes(&cache_folder(&home)) <= 11 << 20);
     machine.expect_failure(
         machine.cdc(&home, ["cache", "clear", "--store", "s3://elsewhere/x"]),
         &["cache show"],
     );
     machine.expect_success(machine.cdc(&home, ["cache", "clear", "--store", &scene.url]));
     assert!(ranges(&home).is_empty());
-    // which clones there are is not of a store
-    let left: Vec<_> = listing(&kept(&home)).into_keys().filter(|name| !name.starts_with("clones")).collect();
+    // the list of clones belongs to no store
+    let left: Vec<_> =
+        listing(&cache_folder(&home)).into_keys().filter(|name| !name.starts_with("clones")).collect();
     assert_eq!(left, [Path::new("ranges.lock")]);
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_size_of_0_turns_it_off() {
-    let Some(scene) = with_content("a_size_of_0_turns_it_off") else { return };
+    let scene = with_content();
     let (machine, home) = scene.fresh_machine();
-    cloned_before(&scene, &machine, &home);
+    fill_cache(&scene, &machine, &home);
     machine.must(&home, ["config", "--global", "lfs-cdc.cacheSize", "0"]);
     let before = ranges(&home);
     let second = clone_on(&scene, &machine, &home, "second");
@@ -142,10 +146,11 @@ fn a_size_of_0_turns_it_off() {
 }
 
 #[test]
-fn what_is_damaged_there_is_fetched_again() {
-    let Some(scene) = with_content("what_is_damaged_there_is_fetched_again") else { return };
+#[ignore = "needs an S3 server"]
+fn damaged_ranges_are_fetched_again() {
+    let scene = with_content();
     let (machine, home) = scene.fresh_machine();
-    cloned_before(&scene, &machine, &home);
+    fill_cache(&scene, &machine, &home);
     ranges(&home).iter().for_each(|path| damage(path));
     let second = clone_on(&scene, &machine, &home, "second");
     assert_same_tree(&scene.work.path, &second.path);
@@ -156,15 +161,16 @@ fn what_is_damaged_there_is_fetched_again() {
 }
 
 #[test]
-fn a_full_disk_there_is_no_reason_to_fail() {
-    let Some(scene) = with_content("a_full_disk_there_is_no_reason_to_fail") else { return };
+#[ignore = "needs an S3 server, and root to mount file systems"]
+fn a_full_disk_of_the_cache_is_no_failure() {
+    let scene = with_content();
     let (machine, home) = scene.fresh_machine();
     // smaller than any but the smallest ranges; and so full that nothing can be written at all
     for (round, options) in
         ["size=2m,mode=700", "size=8k,mode=700", "nr_inodes=4,mode=700"].iter().enumerate()
     {
-        let Some(_disk) = SmallDisk::mount(kept(&home), options) else {
-            return say("skipped: a_full_disk_there_is_no_reason_to_fail, mounting is not allowed here");
+        let Some(_disk) = SmallDisk::mount(cache_folder(&home), options) else {
+            return skip("no file system may be mounted here");
         };
         let copy = clone_on(&scene, &machine, &home, &format!("copy-{round}"));
         assert_same_tree(&scene.work.path, &copy.path);
@@ -175,30 +181,33 @@ fn a_full_disk_there_is_no_reason_to_fail() {
     }
 }
 
-/// A disk that could hold what is kept, or the objects, but not both.
+/// A disk with room for the cached ranges or for the objects, but not for both.
 #[test]
-fn what_is_kept_gives_way_to_objects() {
-    let Some(scene) = with_content("what_is_kept_gives_way_to_objects") else { return };
+#[ignore = "needs an S3 server, and root to mount file systems"]
+fn cached_ranges_give_way_to_objects() {
+    let scene = with_content();
     let (machine, home) = scene.fresh_machine();
     let Some(_disk) = SmallDisk::mount(home.join(".cache"), "size=60m,mode=700") else {
-        return say("skipped: what_is_kept_gives_way_to_objects, mounting is not allowed here");
+        return skip("no file system may be mounted here");
     };
-    cloned_before(&scene, &machine, &home);
-    assert!(kept_now(&home) > 30 * MB as u64);
+    fill_cache(&scene, &machine, &home);
+    assert!(cached_now(&home) > 30 * MB as u64);
     let without_content = machine.clone().with_variable("GIT_LFS_SKIP_SMUDGE", "1");
     let copy = clone_on(&scene, &without_content, &home, ".cache/copy");
     copy.must(["lfs", "fetch", "origin", "HEAD"]);
     copy.must(["lfs", "fsck", "--objects"]);
-    assert!(kept_now(&home) < 30 * MB as u64);
+    assert!(cached_now(&home) < 30 * MB as u64);
     let log = fs::read_to_string(copy.path.join(".git/lfs/cdc/log")).unwrap();
     assert!(log.contains("bytes of blocks are not kept any more"), "{log}");
 }
 
-/// Eight clones at once with room for a third of what each fetches, some of them killed: the cap holds at every moment.
+/// Eight clones run at once, with room for a third of the bytes that each fetches. Some are killed. The cap
+/// holds at every moment.
 #[test]
+#[ignore = "needs an S3 server"]
 fn the_cap_is_held_by_eight_clones_at_once() {
     const MOST: u64 = 10 << 20;
-    let Some(scene) = with_content("the_cap_is_held_by_eight_clones_at_once") else { return };
+    let scene = with_content();
     let (machine, home) = scene.fresh_machine();
     machine.must(&home, ["config", "--global", "lfs-cdc.cacheSize", "10m"]);
     let clone = |number: usize| {
@@ -206,9 +215,10 @@ fn the_cap_is_held_by_eight_clones_at_once() {
         machine.start(&home, "git", ["clone", "--quiet", path_str(&scene.remote()), path_str(&path)])
     };
     let mut running: Vec<_> = (0..8).map(clone).collect();
-    let (mut peak, mut looks) = (0, 0);
+    let mut peak = 0;
+    let mut looks = 0;
     while running.iter_mut().any(|running| !running.finished()) {
-        peak = peak.max(kept_now(&home));
+        peak = peak.max(cached_now(&home));
         looks += 1;
         if looks == 20 {
             machine.agents().iter().take(2).for_each(|id| signal("KILL", &id.to_string()));
@@ -223,23 +233,26 @@ fn the_cap_is_held_by_eight_clones_at_once() {
     }
     say(&format!("eight clones at once kept at most {peak} bytes of {MOST}, seen in {looks} looks"));
     assert!(peak > 0 && peak <= MOST, "{peak}");
-    assert!(kept_now(&home) <= MOST);
+    assert!(cached_now(&home) <= MOST);
     assert!(ranges(&home).iter().all(|path| !path_str(path).ends_with(".part")), "left by killed agents");
 }
 
-/// Bytes of ranges that stand there at one moment: seen twice, as what is removed and written meanwhile is seen in one.
-fn kept_now(home: &Path) -> u64 {
+/// Bytes of ranges in the cache at one moment. Counts files that two looks see, because each look takes some
+/// time.
+fn cached_now(home: &Path) -> u64 {
     let sizes = || -> BTreeMap<u64, u64> {
         let files = ranges(home).into_iter().filter_map(|path| fs::metadata(path).ok());
         files.map(|metadata| (metadata.ino(), metadata.len())).collect()
     };
-    let (first, second) = (sizes(), sizes());
+    let first = sizes();
+    let second = sizes();
     second.iter().filter(|(inode, _)| first.contains_key(inode)).map(|(_, bytes)| bytes).sum()
 }
 
 #[test]
-fn agents_killed_while_they_keep_what_they_fetch() {
-    let Some(scene) = with_content("agents_killed_while_they_keep_what_they_fetch") else { return };
+#[ignore = "needs an S3 server"]
+fn agents_killed_while_they_write_the_cache() {
+    let scene = with_content();
     let (machine, home) = scene.fresh_machine();
     for round in 0..4 {
         let path = home.join(format!("copy-{round}"));
@@ -258,16 +271,16 @@ fn agents_killed_while_they_keep_what_they_fetch() {
     assert!(!ranges(&home).is_empty());
 }
 
-/// Releases one after the other, each in a clone of its own: of each, only what is new comes from the store.
+/// Releases one after the other, each in a clone of its own. Only new bytes of each release come from the
+/// store.
 #[test]
+#[ignore = "needs an S3 server and corpora"]
 fn names_release_by_release() {
-    let Some(corpora) = std::env::var_os("GIT_LFS_CDC_CORPORA") else {
-        return say("skipped: names_release_by_release, GIT_LFS_CDC_CORPORA is not set");
-    };
-    let Some(scene) = Scene::new("names_release_by_release") else { return };
+    let corpora = corpora();
+    let scene = Scene::new();
     scene.usual_agents();
     scene.work.write(".gitattributes", b"*.json filter=lfs diff=lfs merge=lfs -text\n");
-    let file_of = |release: usize| Path::new(&corpora).join(format!("names/v{release}/names.json"));
+    let file_of = |release: usize| corpora.join(format!("names/v{release}/names.json"));
     let releases = (1..).take_while(|release| file_of(*release).is_file()).count();
     assert!(releases >= 2, "{corpora:?} has no releases of names");
     for release in 1..=releases {
@@ -295,9 +308,9 @@ fn names_release_by_release() {
     assert!(last <= 11 * MB as u64, "{last}");
 }
 
-/// What stands in a directory is on a disk already.
+/// A store in a directory is on a disk already.
 #[test]
-fn of_a_directory_nothing_is_kept() {
+fn nothing_of_a_store_in_a_directory_is_cached() {
     let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
     let work = sandbox.repository("work");
     work.publish("a.bin", &noise(1, 3 * MB));

@@ -1,4 +1,4 @@
-//! Many agents, and many pushes, at once.
+//! Concurrency: many agents, and many pushes, at once.
 
 use std::thread;
 

@@ -1,7 +1,7 @@
-//! Where credentials come from, which place wins, and what is said when they are missing or wrong.
+//! Sources of credentials: which of them wins, and the messages where credentials are missing or wrong.
 //!
-//! AWS's token and metadata services are stood in for by a [`TokenServer`]; a completed sign-in through SSO, Google and
-//! Azure are not tried here.
+//! A [`TokenServer`] stands in for AWS's token and metadata services. These are not tried here: a completed
+//! sign-in through SSO, Google and Azure.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,23 +12,24 @@ use std::thread;
 
 use crate::data::{assert_same_tree, noise};
 use crate::machine::Machine;
-use crate::process::say;
 use crate::repo::Repo;
 use crate::s3::{self, PUBLIC_BUCKET, Role};
 use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
+use crate::servers;
 use crate::storage::Kind;
 use crate::token_server::{JOB_TOKEN, ROLE, TokenServer};
 
 /// A sandbox with something to clone, and a machine there that has no keys yet.
-fn with_store(what: &str) -> Option<(Sandbox, Machine)> {
-    let sandbox = Sandbox::in_s3(what, Secrets::in_use())?;
+fn with_store() -> (Sandbox, Machine) {
+    let sandbox = Sandbox::in_s3(Secrets::in_use());
     sandbox.repository("shared").publish("a.bin", &noise(1, 300_000));
     let machine = sandbox.other_machine("reader").without_keys();
-    Some((sandbox, machine))
+    (sandbox, machine)
 }
 
-/// A repository with its store elsewhere than the sandbox has its stores, pushed by a machine with these keys.
+/// A repository with its store elsewhere than the sandbox has its stores, pushed by a machine with these
+/// keys.
 fn with_store_at(sandbox: &Sandbox, url: &str, role: Role) -> Repo {
     let (_, endpoint) = url.split_once("endpoint=").expect("it is not at AWS");
     sandbox.trust(endpoint);
@@ -67,8 +68,9 @@ pub fn profile(name: &str, role: Role) -> String {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn profiles_give_keys() {
-    let Some((sandbox, machine)) = with_store("profiles") else { return };
+    let (sandbox, machine) = with_store();
     let folder = tempfile::tempdir().unwrap();
     let (id, secret) = Role::Pull.keys();
     let program = folder.path().join("give-keys");
@@ -95,7 +97,7 @@ fn profiles_give_keys() {
     machine.must(&sandbox.path("reader"), ["config", "--global", "--unset", "lfs-cdc.profile"]);
     let url = sandbox.machine.repo_at("shared").must(["config", "lfs.url"]);
     let place = url.split('?').next().unwrap();
-    let at_endpoint = format!("{place}?endpoint={}", s3::endpoint().unwrap());
+    let at_endpoint = format!("{place}?endpoint={}", s3::server());
     for (number, (setting, counts)) in
         [(url.trim(), true), (&at_endpoint, true), (place, false), (&format!("{at_endpoint}0"), false)]
             .into_iter()
@@ -103,25 +105,23 @@ fn profiles_give_keys() {
     {
         let setting = format!("lfs-cdc.{setting}.profile");
         machine.must(&sandbox.path("reader"), ["config", "--global", &setting, "team"]);
-        match counts {
-            true => drop(clones(&sandbox, &machine, &format!("of-the-store-{number}"))),
-            false => is_refused(
-                &sandbox,
-                &machine,
-                &format!("of-another-{number}"),
-                &["no credentials were found"],
-            ),
+        if counts {
+            clones(&sandbox, &machine, &format!("of-the-store-{number}"));
+        } else {
+            let into = format!("of-another-{number}");
+            is_refused(&sandbox, &machine, &into, &["no credentials were found"]);
         }
         machine.must(&sandbox.path("reader"), ["config", "--global", "--unset", &setting]);
     }
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn line_ends_and_spaces_around_credentials_do_no_harm() {
-    let Some((sandbox, machine)) = with_store("line ends") else { return };
+    let (sandbox, machine) = with_store();
     let (id, secret) = Role::Pull.keys();
     let location = sandbox.store().location();
-    let endpoint = s3::endpoint().unwrap();
+    let endpoint = s3::server();
     let look = |variables: &[(&str, String)]| {
         let usual = [
             ("AWS_ACCESS_KEY_ID", id.clone()),
@@ -162,8 +162,9 @@ fn line_ends_and_spaces_around_credentials_do_no_harm() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_default_profile_is_used_and_keys_in_the_environment_beat_it() {
-    let Some((sandbox, machine)) = with_store("default profiles") else { return };
+    let (sandbox, machine) = with_store();
     let folder = tempfile::tempdir().unwrap();
     put_aws_files(&sandbox.path("reader"), folder.path(), "", &profile("default", Role::Pull));
     let copy = clones(&sandbox, &machine, "by-default");
@@ -176,8 +177,9 @@ fn a_default_profile_is_used_and_keys_in_the_environment_beat_it() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_profile_that_is_named_has_to_be_there() {
-    let Some((sandbox, machine)) = with_store("missing profiles") else { return };
+    let (sandbox, machine) = with_store();
     let folder = tempfile::tempdir().unwrap();
     let config = "[profile sso]\nsso_session = team\nsso_account_id = 123456789012\nsso_role_name = reader\n\
                   [sso-session team]\nsso_region = us-east-1\nsso_start_url = https://127.0.0.1:1/start\n\
@@ -199,8 +201,9 @@ fn a_profile_that_is_named_has_to_be_there() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn wrong_keys_are_told_from_missing_rights() {
-    let Some((sandbox, machine)) = with_store("wrong keys") else { return };
+    let (sandbox, machine) = with_store();
     let (id, _) = Role::Pull.keys();
     let wrong = machine.clone().with_variable("AWS_ACCESS_KEY_ID", &id);
     let wrong = wrong.with_variable("AWS_SECRET_ACCESS_KEY", "wrong");
@@ -211,14 +214,13 @@ fn wrong_keys_are_told_from_missing_rights() {
 }
 
 #[test]
+#[ignore = "needs an S3 server that takes any session token"]
 fn jobs_containers_and_machines_have_roles() {
-    let Ok(endpoint) = std::env::var("GIT_LFS_CDC_TEST_RCLONE") else {
-        return say("skipped: roles, GIT_LFS_CDC_TEST_RCLONE is not set");
-    };
+    let endpoint = servers::variable("GIT_LFS_CDC_TEST_RCLONE");
     let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
     let prefix = sandbox.path("").file_name().unwrap().to_str().unwrap().to_owned();
     with_store_at(&sandbox, &format!("s3://lfs/{prefix}?endpoint={endpoint}"), Role::Admin);
-    let server = TokenServer::start(Role::Admin.keys());
+    let server = TokenServer::start(Role::Admin);
     let reader = sandbox.other_machine("reader").without_keys();
     // as rclone answers requests that are not signed
     is_refused(&sandbox, &reader, "none", &["UnsupportedAlgorithm"]);
@@ -239,10 +241,11 @@ fn jobs_containers_and_machines_have_roles() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_public_bucket_is_read_without_credentials() {
-    let Some(sandbox) = Sandbox::in_s3("public buckets", Secrets::in_use()) else { return };
+    let sandbox = Sandbox::in_s3(Secrets::in_use());
     let prefix = sandbox.path("").file_name().unwrap().to_str().unwrap().to_owned();
-    let endpoint = s3::endpoint().unwrap();
+    let endpoint = s3::server();
     with_store_at(&sandbox, &format!("s3://{PUBLIC_BUCKET}/{prefix}?endpoint={endpoint}"), Role::Public);
     let reader = sandbox.other_machine("reader").without_keys();
     let copy = clones(&sandbox, &reader, "copy");
@@ -256,15 +259,18 @@ fn a_public_bucket_is_read_without_credentials() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_setting_beats_the_url_and_that_beats_the_environment() {
-    let Some((sandbox, machine)) = with_store("precedence") else { return };
+    let (sandbox, machine) = with_store();
     let machine = machine.with_keys(Role::Pull);
-    let (reader, endpoint) = (sandbox.path("reader"), s3::endpoint().unwrap());
+    let reader = sandbox.path("reader");
+    let endpoint = s3::server();
     machine.must(&reader, ["config", "--global", "lfs-cdc.retryTime", "4"]);
     let nowhere = "http://127.0.0.1:1";
     let place = sandbox.store().location();
     let look = |machine: &Machine, url: &str| machine.cdc(&reader, ["stats", url]);
-    let (bare, right) = (place.clone(), format!("{place}?endpoint={endpoint}"));
+    let bare = place.clone();
+    let right = format!("{place}?endpoint={endpoint}");
     let wrong = format!("{place}?endpoint={nowhere}");
 
     let general = machine.clone().with_variable("AWS_ENDPOINT_URL", &endpoint);
@@ -282,8 +288,9 @@ fn a_setting_beats_the_url_and_that_beats_the_environment() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_proxy_is_asked_unless_the_host_is_excepted() {
-    let Some((sandbox, machine)) = with_store("proxies") else { return };
+    let (sandbox, machine) = with_store();
     machine.must(&sandbox.path("reader"), ["config", "--global", "lfs-cdc.retryTime", "4"]);
     // nobody listens there
     for (proxy, exception) in
@@ -296,16 +303,17 @@ fn a_proxy_is_asked_unless_the_host_is_excepted() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn every_address_is_excepted_by_an_asterisk_and_one_by_its_network() {
-    let Some((sandbox, machine)) = with_store("exceptions from proxies") else { return };
+    let (sandbox, machine) = with_store();
     machine.must(&sandbox.path("reader"), ["config", "--global", "lfs-cdc.retryTime", "4"]);
     let machine = machine.with_keys(Role::Pull).with_variable("ALL_PROXY", "http://127.0.0.1:1");
     for (number, names) in ["*", "example.com, *", "127.0.0.0/8"].into_iter().enumerate() {
         clones(&sandbox, &machine.clone().with_variable("NO_PROXY", names), &format!("excepted-{number}"));
     }
 
-    // those who give credentials are asked the same way
-    let server = TokenServer::start(Role::Pull.keys());
+    // services that give credentials are asked the same way
+    let server = TokenServer::start(Role::Pull);
     let token = sandbox.path("token");
     fs::write(&token, JOB_TOKEN).unwrap();
     let job = machine.without_keys().with_variable("AWS_ENDPOINT_URL_STS", &server.url);
@@ -356,18 +364,21 @@ fn socks_connection(mut client: TcpStream) -> std::io::Result<()> {
     };
     let mut port = [0; 2];
     client.read_exact(&mut port)?;
-    let server = TcpStream::connect((host.as_str(), u16::from_be_bytes(port)))?;
+    let mut server = TcpStream::connect((host.as_str(), u16::from_be_bytes(port)))?;
     client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
-    let (mut up, mut down) = ((client.try_clone()?, server.try_clone()?), (server, client));
-    thread::spawn(move || std::io::copy(&mut up.0, &mut up.1));
-    std::io::copy(&mut down.0, &mut down.1).map(drop)
+    let mut requests = client.try_clone()?;
+    let mut to_server = server.try_clone()?;
+    thread::spawn(move || std::io::copy(&mut requests, &mut to_server));
+    std::io::copy(&mut server, &mut client).map(drop)
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn socks_proxies_are_asked() {
-    let Some((sandbox, machine)) = with_store("SOCKS") else { return };
+    let (sandbox, machine) = with_store();
     machine.must(&sandbox.path("reader"), ["config", "--global", "lfs-cdc.retryTime", "4"]);
-    let (machine, proxy) = (machine.with_keys(Role::Pull), socks_server());
+    let machine = machine.with_keys(Role::Pull);
+    let proxy = socks_server();
     for scheme in ["socks5", "socks5h"] {
         let machine = machine.clone().with_variable("ALL_PROXY", &format!("{scheme}://{proxy}"));
         clones(&sandbox, &machine, scheme);

@@ -1,4 +1,5 @@
-//! Flipped bits, in the store and on this side: found, named, and never checked out or pushed.
+//! Damage: flipped bits in the store and on this machine are found and named, and never checked out or
+//! pushed.
 
 use std::fs;
 
@@ -6,13 +7,14 @@ use crate::data::{assert_same_tree, damage, noise};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 
-/// Whether a block has the hash in its name, as `b3sum` shows it: that sees damage in each of its frames.
+/// Returns true if a block has the hash in its name, as `b3sum` shows it. Damage in any of its frames changes
+/// that.
 fn has_its_hash(sandbox: &Sandbox, block: &str) -> bool {
     let hash = blake3::hash(&sandbox.store().read(block));
     block_name(block).starts_with(hash.to_hex().as_str())
 }
 
-/// What messages call a block.
+/// The name of a block in messages.
 fn block_name(block: &str) -> &str {
     block.rsplit('/').next().unwrap().strip_suffix(".zst").unwrap()
 }
@@ -47,7 +49,7 @@ fn damaged_block() {
     pushed_again(&sandbox, &work, "damaged");
 }
 
-/// What a clone that has the objects stores again makes the store whole.
+/// A clone that has the objects pushes them again, and the store is whole.
 #[track_caller]
 fn pushed_again(sandbox: &Sandbox, work: &Repo, name: &str) {
     work.must(["lfs", "push", "--all", "origin"]);
@@ -55,7 +57,7 @@ fn pushed_again(sandbox: &Sandbox, work: &Repo, name: &str) {
 }
 
 #[test]
-fn a_damaged_block_of_patches_is_seen_by_its_hash_and_stored_again() {
+fn a_damaged_block_of_deltas_is_seen_by_its_hash_and_stored_again() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("patches");
     let text: Vec<u8> = (0..60_000).flat_map(|n| format!("{n}: {:x?}\n", noise(n, 6)).into_bytes()).collect();
@@ -65,7 +67,7 @@ fn a_damaged_block_of_patches_is_seen_by_its_hash_and_stored_again() {
     work.publish("text.bin", &edited);
     let files = sandbox.store().files();
     let is_new = |name: &&String| !first.contains_key(*name) && name.starts_with("blocks/");
-    // on a service it stands in its segment, whose hash is looked at whenever it is read
+    // on a service the block stands in its segment, and each read checks the segment's hash
     if let Some(hurt) = files.keys().find(is_new) {
         let bytes = sandbox.store().read(hurt);
         assert!(bytes.windows(4).any(|four| four == 0x184D_2A5C_u32.to_le_bytes()), "there is a patch in it");
@@ -99,12 +101,12 @@ fn a_damaged_index_segment_is_moved_away_and_its_objects_are_pushed_again() {
 
 /// Only the objects of the commit that has merged them are missing.
 #[test]
-fn what_a_damaged_segment_has_merged_is_read_instead() {
+fn segments_merged_into_a_damaged_one_are_read_instead() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("merged");
     (0..25).for_each(|seed| work.publish(&format!("{seed}.bin"), &noise(seed, 3000)));
     let files = sandbox.store().files();
-    // of small commits to a service the largest one would be one that carries something
+    // among small commits to a service, the largest segment would be one with a block inside
     let newest = sandbox.store().segments().pop().unwrap();
     assert!(files[&newest] > 3000, "it has merged others: {files:?}");
     sandbox.store().damage(&newest);

@@ -1,4 +1,4 @@
-//! What the tests put into repositories, and how they look at what came out: deterministic noise, file trees and sizes.
+//! Content of test repositories, and checks: deterministic noise, file trees and sizes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +34,7 @@ pub fn damaged(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Flips one bit in the middle of a file, whatever its permissions say.
+/// Flips one bit in the middle of a file, which may be read-only.
 pub fn damage(path: &Path) {
     let bytes = damaged(&fs::read(path).unwrap());
     fs::remove_file(path).unwrap();
@@ -74,7 +74,8 @@ pub fn total_bytes(root: &Path) -> u64 {
 /// Panics unless both folders hold the same files with the same bytes.
 #[track_caller]
 pub fn assert_same_tree(left: &Path, right: &Path) {
-    let (left_files, right_files) = (listing(left), listing(right));
+    let left_files = listing(left);
+    let right_files = listing(right);
     assert_eq!(left_files, right_files, "{} and {}", left.display(), right.display());
     for name in left_files.keys() {
         assert_same_file(&left.join(name), &right.join(name));

@@ -1,11 +1,11 @@
-//! What a second version, and a second repository, add to the store.
+//! Deduplication: the bytes that a second version, and a second repository, add to the store.
 
 use crate::data::{assert_same_file, assert_same_tree, insert_in_middle, noise};
 use crate::process::say;
 use crate::sandbox::{Sandbox, full};
 
 #[test]
-fn an_insertion_costs_what_was_inserted() {
+fn an_insertion_costs_only_the_inserted_bytes() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("insertion");
     let first = noise(1, if full() { 1 << 30 } else { 64 << 20 });
@@ -58,7 +58,8 @@ fn a_second_machine_deduplicates_against_the_first() {
     assert_eq!(stats["objects"], 2);
 }
 
-/// What one agent has committed, the others find; what several send at the same time they don't.
+/// An agent finds the chunks that others have committed, but not those that others are sending at the same
+/// time.
 #[test]
 fn later_objects_of_one_push_share_chunks_with_earlier_ones() {
     let sandbox = Sandbox::new();
@@ -82,7 +83,7 @@ fn later_objects_of_one_push_share_chunks_with_earlier_ones() {
 fn objects_of_one_push_share_their_chunks() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("within");
-    // One agent: several at once don't see what the others have not committed yet.
+    // One agent, because several at once don't see uncommitted chunks of each other.
     work.must(["config", "--global", "lfs.customtransfer.cdc.concurrent", "false"]);
     let content = noise(1, 12_000_000);
     let before = sandbox.store().total_bytes();

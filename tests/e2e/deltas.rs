@@ -1,4 +1,5 @@
-//! Editions of large files: a line more costs bytes, and whatever is killed, every edition comes back as it was.
+//! Deltas of large files: one more line costs bytes only. Every edition comes back as it was, even if agents
+//! are killed.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -47,12 +48,14 @@ fn twenty_lines_one_after_the_other_take_at_most_20_kb_each() {
     assert_same_tree(&work.path, &sandbox.clone_elsewhere("lines").path);
 }
 
-/// Where a file's releases have nothing in common but its beginning, a later one is a patch to blocks that hold nothing else of it.
+/// The versions of a file have only their beginning in common. The later version has deltas to blocks with
+/// none of its chunks.
 #[test]
 fn a_base_that_is_missing_or_damaged_is_named() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("bases");
-    let (same, rest) = (noise(1, 600_000), noise(2, 1_500_000));
+    let same = noise(1, 600_000);
+    let rest = noise(2, 1_500_000);
     let changed: Vec<u8> = rest.chunks(6000).flat_map(|part| [part, b"and a line\n"].concat()).collect();
     work.publish("a.bin", &[&same[..], &rest].concat());
     let store = sandbox.store();
@@ -65,7 +68,7 @@ fn a_base_that_is_missing_or_damaged_is_named() {
     for how in ["missing", "damaged"] {
         store.remove(base);
         if how == "damaged" {
-            // in what only patches need of it
+            // in a frame that only deltas need
             let mut bytes = sound.to_vec();
             bytes[1_400_000] ^= 1;
             store.write(base, &bytes);

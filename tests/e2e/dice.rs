@@ -1,4 +1,4 @@
-//! Numbers that look random, and are the same for the same seed.
+//! Dice: numbers that look random, and are the same for the same seed.
 
 use crate::data::noise;
 
@@ -10,7 +10,7 @@ impl Dice {
         Dice(seed)
     }
 
-    /// Where it stands: a seed for content that no other draw gives.
+    /// The next number: a seed for content that no other draw gives.
     pub fn seed(&self) -> u64 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! Downloads in the making, while other git-lfs commands sweep and fetch in the same LFS storage.
+//! Downloads under way, while other git-lfs commands sweep and fetch in the same LFS storage.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::sandbox::{Sandbox, path_str};
 
 const LARGE: usize = 9_000_000;
 
-/// Versions with a large object and some small ones each; says how many objects that makes.
+/// Publishes versions with a large object and some small ones each. Returns the number of objects.
 fn publish_versions(work: &Repo) -> usize {
     for version in 0..3 {
         work.write("large.bin", &noise(version, LARGE));
@@ -32,7 +32,7 @@ fn clone_without(machine: &Machine, remote: &Path, into: &Path, setting: &str) -
     Repo { machine: machine.clone(), path: into.to_path_buf() }
 }
 
-/// Fetches everything with several commands at once in these clones, while others look about, and so sweep.
+/// Fetches everything with several commands at once in these clones. Other commands sweep at the same time.
 fn fetch_at_once(clones: &[&Repo]) {
     let mut commands = Vec::new();
     for repo in clones {

@@ -1,4 +1,4 @@
-//! A service that is hostile, or broken: it speaks as much of S3's protocol as a reader asks, and lies.
+//! A hostile or broken service: it speaks as much of S3's protocol as a reader asks, and lies.
 
 use std::io::{self, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,18 +15,18 @@ const LIST_START: &str = "<?xml version=\"1.0\"?><ListBucketResult><Name>bucket<
                           <MaxKeys>1000</MaxKeys>";
 const LIST_END: &str = "</ListBucketResult>";
 
-/// What it does.
+/// A kind of such a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evil {
     /// One page of the index's listing never ends.
     EndlessPage,
-    /// Each page of it promises another.
+    /// Each page of the listing promises another.
     EndlessPages,
     /// Each page is empty, and promises the same next one.
     SamePage,
     /// Forty segments of 100 bytes are listed; each has a GiB.
     LargeSegments,
-    /// A segment of 300 KiB is listed; whatever part is asked for, a GiB comes.
+    /// A segment of 300 KiB is listed. A request for any part gets a GiB.
     LongRange,
     /// Forty condemned lists of 100 bytes are listed; each has 256 MiB.
     LargeCondemned,
@@ -40,13 +40,13 @@ pub enum Evil {
     FolderMarkers,
 }
 
-/// Where it is; it lives as long as the tests.
+/// Starts the service, and returns its address. It lives as long as the tests.
 pub fn start(evil: Evil) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // who has enough hangs up
+            // a client that has enough hangs up
             thread::spawn(move || drop(serve(evil, &stream)));
         }
     });
@@ -88,7 +88,8 @@ fn serve(evil: Evil, mut stream: &TcpStream) -> io::Result<()> {
 }
 
 fn list(evil: Evil, prefix: &str, token: &str, mut stream: &TcpStream) -> io::Result<()> {
-    let (is_index, is_condemned) = (prefix.ends_with("index/"), prefix.ends_with("condemned/"));
+    let is_index = prefix.ends_with("index/");
+    let is_condemned = prefix.ends_with("condemned/");
     let page = |names: std::ops::Range<usize>, bytes: usize, next: Option<String>| {
         let entries: String =
             names.map(|number| entry(&format!("{prefix}{}", name(number)), bytes)).collect();

@@ -1,4 +1,4 @@
-//! Stores and services that somebody else has forged: each command ends with an error within seconds, and in little memory.
+//! Hostile stores and services: each command ends with an error within seconds, and in little memory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,10 +15,11 @@ use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 use crate::storage::only_for_folders;
 
-/// No command needs this long for any of it, even on a machine that has much else to do.
+/// No command needs this long, even on a busy machine.
 const SECONDS: u64 = 120;
 
-/// Runs a program under a limit of 1 GiB of address space; git without one, as git-lfs needs more for itself.
+/// Runs a program under a limit of 1 GiB of address space. git has no limit, because git-lfs needs more for
+/// itself.
 fn limited(repo: &Repo, program: &str, args: &[&str]) -> Outcome {
     let limit = if program == "git" { "unlimited" } else { "1048576" };
     let script = format!("ulimit -v {limit}; exec timeout -k 5 {SECONDS} \"$0\" \"$@\"");
@@ -41,7 +42,7 @@ fn fails(repo: &Repo, program: &str, args: &[&str], expected: &str) {
     assert!(text.contains(expected), "{} does not say {expected:?}: {text}", outcome.command);
 }
 
-/// A repository whose objects are said to be in a service.
+/// A repository that has its objects in a hostile service.
 fn at_service(sandbox: &Sandbox, evil: Evil) -> Repo {
     let machine = sandbox.other_machine(&format!("{evil:?}")).without_keys();
     let path = sandbox.path(&format!("{evil:?}/work"));
@@ -54,7 +55,7 @@ fn at_service(sandbox: &Sandbox, evil: Evil) -> Repo {
 }
 
 #[test]
-fn what_a_hostile_service_answers_is_bounded() {
+fn answers_of_a_hostile_service_are_bounded() {
     let sandbox = Sandbox::new();
     for (evil, expected) in [
         (Evil::EndlessPage, "the answer has more than"),
@@ -88,9 +89,10 @@ fn sparse(path: &Path, start: &[u8], length: u64) {
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
 }
 
-/// The beginning of an index segment of `length` bytes that says that nearly all of it is one section.
+/// The beginning of an index segment of `length` bytes. It claims that nearly all bytes are one section.
 fn large_head(length: u64, kind: u32, is_paged: bool) -> Vec<u8> {
-    let (mut header, mut table) = (b"CDCindex".to_vec(), Vec::new());
+    let mut header = b"CDCindex".to_vec();
+    let mut table = Vec::new();
     header.extend([1, 0, 1, 0]);
     header.extend([0; 12]);
     header.extend(length.to_le_bytes());
@@ -120,23 +122,24 @@ fn segments_that_claim_to_be_huge_are_refused_by_each_command() {
         let copy = sandbox.other_machine(&format!("machine-{number}"));
         let copy = copy.with_variable("GIT_LFS_SKIP_SMUDGE", "1");
         let copy = copy.clone_of(&sandbox.remote("work"), &format!("machine-{number}/copy"));
-        // what is sound is found all the same
+        // sound segments are found all the same
         let pulled = limited(&copy, "git", &["lfs", "pull"]);
         assert!(pulled.success(), "{}", pulled.text());
         fs::remove_file(name).unwrap();
     }
 }
 
-/// What is no file is not opened, or not waited for: pipes, devices, links and folders in the place of files.
+/// Pipes, devices, links and folders in the place of files are not opened, or not waited for.
 #[test]
-fn what_is_no_file_is_never_waited_for() {
+fn pipes_and_devices_in_the_place_of_files_are_not_waited_for() {
     if only_for_folders("pipes and links") {
         return;
     }
     let sandbox = Sandbox::new();
     let work = sandbox.repository("work");
     work.publish("a.bin", &noise(1, 300_000));
-    let (store, files) = (sandbox.store().folder().to_path_buf(), sandbox.store().files());
+    let store = sandbox.store().folder().to_path_buf();
+    let files = sandbox.store().files();
     let one_in = |folder: &str| files.keys().find(|name| name.starts_with(folder)).unwrap().clone();
     let segment = sandbox.store().segments().pop().unwrap();
     let places = ["store.json".to_owned(), segment, one_in("blocks/")];
@@ -149,7 +152,8 @@ fn what_is_no_file_is_never_waited_for() {
     ];
     let mut number = 0;
     for place in &places {
-        let (path, kept) = (store.join(place), sandbox.path("kept"));
+        let path = store.join(place);
+        let kept = sandbox.path("kept");
         for (what, put) in &put {
             fs::rename(&path, &kept).unwrap();
             put(&path);

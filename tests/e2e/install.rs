@@ -1,4 +1,4 @@
-//! The commands that set things up and look at them: install, uninstall, init, status, stats.
+//! Commands for setup and reports: install, uninstall, init, status, stats.
 
 use std::fs;
 
@@ -143,7 +143,7 @@ fn status_and_stats() {
 }
 
 #[test]
-fn init_has_git_lfs_ask_for_many_at_a_time_in_this_clone_unless_the_user_has_said_how_many() {
+fn init_sets_the_number_of_agents_in_this_clone_unless_the_user_has_set_it() {
     let sandbox = Sandbox::new();
     let transfers = |repo: &Repo| {
         let outcome = repo.cdc(["status", "--json"]);
@@ -169,7 +169,7 @@ fn init_has_git_lfs_ask_for_many_at_a_time_in_this_clone_unless_the_user_has_sai
 }
 
 #[test]
-fn each_command_says_in_a_line_what_it_does_and_more_when_asked_for_help() {
+fn each_command_has_a_line_in_the_list_and_a_longer_help() {
     let sandbox = Sandbox::new();
     let machine = &sandbox.machine;
     let help = |command: &[&str]| {

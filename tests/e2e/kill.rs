@@ -1,4 +1,5 @@
-//! Agents that die, and commands that are interrupted: nothing acknowledged is lost and nothing is left running.
+//! Agents that die, and commands that are interrupted: nothing acknowledged is lost and nothing is left
+//! running.
 
 use std::fs;
 use std::path::Path;
@@ -65,7 +66,8 @@ fn agents_killed_during_a_clone() {
     write_content(&work, 1);
     work.push();
     let other = sandbox.other_machine("other");
-    let (home, remote) = (sandbox.path("other"), sandbox.remote("killed"));
+    let home = sandbox.path("other");
+    let remote = sandbox.remote("killed");
     let running = start(&other, &home, &["clone", "--quiet", path_str(&remote), "copy"]);
     sleep(Duration::from_millis(60));
     for id in other.agents() {
@@ -77,7 +79,8 @@ fn agents_killed_during_a_clone() {
     assert_same_tree(&work.path, &copy.path);
 }
 
-/// Interrupts a command in its transfer; panics if it came to its end all the same, or if an agent outlives it.
+/// Interrupts a command in its transfer; panics if it came to its end all the same, or if an agent outlives
+/// it.
 #[track_caller]
 fn interrupt(machine: &Machine, dir: &Path, args: &[&str]) {
     let running = start(machine, dir, args);

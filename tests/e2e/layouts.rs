@@ -1,4 +1,4 @@
-//! The shapes a repository can have: shallow, with worktrees, bare, with submodules, with its objects elsewhere.
+//! Layouts of repositories: shallow, with worktrees, bare, with submodules, with their objects elsewhere.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Keys that may do just what their role needs: to pull, get and list; to push, put as well. Nobody needs to delete.
+//! Least privilege: keys with just the rights of their role. A pull gets and lists, a push also puts. Neither
+//! deletes.
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
@@ -9,8 +10,9 @@ use crate::sandbox::Sandbox;
 use crate::scan::Secrets;
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_pull_key_clones_and_is_told_why_it_may_not_push() {
-    let Some(sandbox) = Sandbox::in_s3("pull keys", Secrets::in_use()) else { return };
+    let sandbox = Sandbox::in_s3(Secrets::in_use());
     let work = sandbox.repository("shared");
     work.publish("a.bin", &noise(1, 700_000));
 
@@ -38,8 +40,9 @@ fn a_pull_key_clones_and_is_told_why_it_may_not_push() {
 }
 
 #[test]
+#[ignore = "needs an S3 server"]
 fn a_push_key_that_may_not_delete_is_enough() {
-    let Some(sandbox) = Sandbox::in_s3("push keys", Secrets::in_use()) else { return };
+    let sandbox = Sandbox::in_s3(Secrets::in_use());
     let work = sandbox.repository("pushed");
     for version in 0..3 {
         work.publish("a.bin", &noise(version, 700_000));

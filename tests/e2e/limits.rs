@@ -1,5 +1,5 @@
-//! Limits of the machine: processes, memory, address space, open files. Transfers go on with less of them, `init` asks for
-//! less, and what is too little is named.
+//! Limits of the machine: processes, memory, address space, open files. Transfers go on under low limits, and
+//! `init` asks for fewer agents. Where a limit is too low, the message names it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::data::{assert_same_tree, noise};
-use crate::process::{Outcome, say};
+use crate::process::Outcome;
 use crate::repo::Repo;
 use crate::sandbox::Sandbox;
+use crate::skip::skip;
 
 /// A control group with one limit, as a container has it. Needs root.
 struct Group {
@@ -27,7 +28,7 @@ impl Group {
         let folder = root.join(name);
         if fs::create_dir(&folder).is_err() || fs::write(folder.join(file), limit.to_string()).is_err() {
             let _ = fs::remove_dir(&folder);
-            say(&format!("skipped: no control group for {controller} can be made here"));
+            skip(&format!("no control group for {controller} can be made here"));
             return None;
         }
         Some(Group { folder })
@@ -45,7 +46,7 @@ impl Group {
         Some(group)
     }
 
-    /// What a shell has to do first to be in the group.
+    /// A line of shell that joins the group.
     fn enter(&self) -> String {
         format!("echo $$ > {}/cgroup.procs", self.folder.display())
     }
@@ -65,7 +66,7 @@ fn limited(repo: &Repo, first: &str, command: &str) -> Outcome {
     repo.machine.run(&repo.path, "sh", ["-c", &format!("{first} && exec {command}")])
 }
 
-/// A repository whose next push has so many small objects and one of some MB, asked for by so many agents.
+/// A repository whose next push has `count` small objects and one of some MB, and `agents` agents.
 fn repository(sandbox: &Sandbox, name: &str, count: u64, agents: u64) -> Repo {
     let repo = sandbox.repository(name);
     repo.must(["config", "lfs.concurrenttransfers", &agents.to_string()]);
@@ -93,6 +94,7 @@ fn assert_push_and_clone(sandbox: &Sandbox, repo: &Repo, name: &str, first: &str
 }
 
 #[test]
+#[ignore = "needs root, to make a control group"]
 fn a_hundred_agents_work_where_processes_are_few() {
     for most in [512, 300] {
         let Some(group) = Group::of_processes(most) else { return };
@@ -119,14 +121,14 @@ fn agents_work_where_the_address_space_is_small() {
 }
 
 #[test]
+#[ignore = "needs root, to make a control group"]
 fn a_large_push_fits_into_a_small_container() {
     let Some(group) = Group::of_memory(256 << 20) else { return };
     let sandbox = Sandbox::new();
     let repo = sandbox.repository("memory");
     let kind = repo.machine.run(&repo.path, "stat", ["-f", "-c", "%T", "."]).stdout;
     if kind.trim() == "tmpfs" {
-        say("skipped: what is written to a tmpfs counts as memory");
-        return;
+        return skip("the temporary folder is a tmpfs, whose files count as memory");
     }
     repo.must(["config", "lfs.concurrenttransfers", "8"]);
     for index in 0..5 {
@@ -137,6 +139,7 @@ fn a_large_push_fits_into_a_small_container() {
 }
 
 #[test]
+#[ignore = "needs root, to make a control group"]
 fn too_little_memory_is_named() {
     let Some(group) = Group::of_memory(100 << 20) else { return };
     let sandbox = Sandbox::new();
@@ -145,26 +148,49 @@ fn too_little_memory_is_named() {
     repo.machine.expect_failure(pushed, &["the memory limit of this container is 100 MiB", "160 MiB"]);
 }
 
+/// The output of `init`, and the number of agents that it has set.
+struct Init {
+    output: String,
+    agents: u32,
+}
+
+/// Runs `init` after a shell has done `first`.
+#[track_caller]
+fn init_under(repo: &Repo, url: &str, first: &str) -> Init {
+    let _ = repo.git(["config", "--local", "--unset", "lfs.concurrenttransfers"]);
+    let outcome = limited(repo, first, &format!("{} init '{url}'", repo.machine.agent().display()));
+    let output = repo.machine.expect_success(outcome).stdout;
+    let agents = repo.must(["config", "lfs.concurrenttransfers"]).trim().parse().unwrap();
+    Init { output, agents }
+}
+
 #[test]
 fn init_asks_for_fewer_objects_at_a_time_where_limits_are_low() {
     let sandbox = Sandbox::new();
     sandbox.machine.leave_agents_to_init();
     let repo = sandbox.repository_without_store("init");
     let url = sandbox.store().url();
-    let agent = repo.machine.agent();
-    let init = |first: &str, why: &str| {
-        let _ = repo.git(["config", "--local", "--unset", "lfs.concurrenttransfers"]);
-        let outcome = limited(&repo, first, &format!("{} init '{url}'", agent.display()));
-        let text = repo.machine.expect_success(outcome).stdout;
-        assert!(text.contains(why), "{text}");
-        repo.must(["config", "lfs.concurrenttransfers"]).trim().parse::<u32>().unwrap()
-    };
-    assert_eq!(init("ulimit -n 256", "not 100, because ulimit -Hn is low"), 50);
-    assert_eq!(init("ulimit -v 1000000", "because ulimit -v is low"), 10);
-    assert_eq!(init("true", "few requests"), 100);
-    if let Some(group) = Group::of_processes(300) {
-        assert!((30..=40).contains(&init(&group.enter(), "because the pids limit of this container is low")));
+    for (limit, reason, agents) in [
+        ("ulimit -n 256", "not 100, because ulimit -Hn is low", 50),
+        ("ulimit -v 1000000", "because ulimit -v is low", 10),
+        ("true", "few requests", 100),
+    ] {
+        let init = init_under(&repo, &url, limit);
+        assert!(init.output.contains(reason), "{}", init.output);
+        assert_eq!(init.agents, agents, "{limit}");
     }
+}
+
+#[test]
+#[ignore = "needs root, to make a control group"]
+fn init_asks_for_fewer_objects_at_a_time_in_a_small_container() {
+    let Some(group) = Group::of_processes(300) else { return };
+    let sandbox = Sandbox::new();
+    sandbox.machine.leave_agents_to_init();
+    let repo = sandbox.repository_without_store("init");
+    let init = init_under(&repo, &sandbox.store().url(), &group.enter());
+    assert!(init.output.contains("because the pids limit of this container is low"), "{}", init.output);
+    assert!((30..=40).contains(&init.agents), "{}", init.agents);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A machine: a home, a git configuration and a cache of its own, and commands that see nothing else of the environment.
+//! A machine: a home, a git configuration and a cache of its own, and commands that see nothing else of the
+//! environment.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -32,8 +33,8 @@ const GIT_CONFIG: &str = "\
 \tauto = 0
 ";
 
-/// git-lfs's own number of agents. In the short form of the tests it is set, so that `init` asks for no more: a hundred
-/// processes for each push take minutes in all.
+/// git-lfs's own number of agents. In the short form of the tests it is set, so that `init` asks for no more:
+/// a hundred processes for each push take minutes in all.
 const FEW_AGENTS: &str = "[lfs]\n\tconcurrenttransfers = 8\n";
 
 /// The ids and the umask under which a machine's commands run. Needs root.
@@ -54,8 +55,8 @@ impl Identity {
     }
 }
 
-/// Copies a program into a folder. Another process writes it: this one starts processes all the time, each has its open
-/// files for a moment, and a program that somebody writes can't be run.
+/// Copies a program into a folder. Another process writes it: this one starts processes all the time, each
+/// has its open files for a moment, and a program that somebody writes can't be run.
 pub fn copy_program(program: &Path, folder: &Path) {
     assert!(Command::new("cp").args([program, folder]).status().unwrap().success());
 }
@@ -65,7 +66,7 @@ pub struct Machine {
     sandbox: PathBuf,
     home: PathBuf,
     identity: Option<Identity>,
-    /// What its commands find in their environment beyond what every machine has.
+    /// Variables of its commands' environment, beyond those of every machine.
     environment: Vec<(String, String)>,
     secrets: Secrets,
 }
@@ -112,7 +113,7 @@ impl Machine {
         self.with_variable("AWS_EC2_METADATA_DISABLED", "true")
     }
 
-    /// Has requests to a service signed, whoever names it: the machine's user trusts it.
+    /// Makes the machine's user trust a service, so that requests to it are signed.
     pub fn trusts(&self, endpoint: &str) {
         self.configure("lfs-cdc.trustedEndpoint", endpoint);
     }
@@ -126,7 +127,7 @@ impl Machine {
         }
     }
 
-    /// Whether its binaries are copies in a folder of its own.
+    /// Returns true if its binaries are copies in a folder of its own.
     pub fn has_own_binaries(&self) -> bool {
         self.identity.is_some()
     }
@@ -249,7 +250,7 @@ impl Machine {
         ids
     }
 
-    /// What agents have left where they meet.
+    /// Files that agents have left at their meeting place.
     pub fn left_by_agents(&self) -> Vec<PathBuf> {
         let folder = fs::read_dir(self.home.join("runtime/git-lfs-cdc")).into_iter().flatten();
         folder.map(|entry| entry.unwrap().path()).collect()
@@ -272,7 +273,7 @@ impl Machine {
         outcome
     }
 
-    /// Panics unless the command failed and said all of `expected`, in any case of letters.
+    /// Panics unless the command failed and its output has all words of `expected`, in any case of letters.
     #[track_caller]
     pub fn expect_failure(&self, outcome: Outcome, expected: &[&str]) {
         if outcome.success() {
@@ -297,7 +298,7 @@ impl Machine {
     }
 }
 
-/// Makes a user the owner of a folder and of all that is in it.
+/// Makes a user the owner of a folder and of its whole content.
 pub fn give(folder: &Path, owner: &Identity) {
     let ids = format!("{}:{}", owner.uid, owner.gid);
     let status = Command::new("chown").args(["-R", &ids]).arg(folder).status().unwrap();

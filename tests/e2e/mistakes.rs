@@ -1,5 +1,5 @@
-//! What new users do wrong, and what others do to them: each is answered with what is right, in words that no terminal and
-//! no shell obeys.
+//! Mistakes of new users, and attacks on them. The answer names the remedy, in words that no terminal and no
+//! shell obeys.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -35,7 +35,7 @@ fn is_well(repo: &Repo) {
 }
 
 #[test]
-fn what_a_repository_says_steers_no_terminal() {
+fn text_of_a_repository_steers_no_terminal() {
     let sandbox = in_folders();
     let work = sandbox.repository_without_store("work");
     let store = sandbox.path("store");
@@ -55,7 +55,7 @@ fn what_a_repository_says_steers_no_terminal() {
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         assert_eq!(report["remotes"][0]["lfs_url"].as_str(), Some(format!("{url}\n").as_str()));
     }
-    // what git-lfs shows of it, and the log: what it takes for a URL has other such characters
+    // the output of git-lfs, and the log: its URLs may have other such characters
     work.write(".lfsconfig", "[lfs]\n\turl = \"cdc::/srv/\u{9b}2J\u{202e}x\"\n".as_bytes());
     work.write("a.bin", &noise(1, 1000));
     work.commit("content");
@@ -68,7 +68,7 @@ fn what_a_repository_says_steers_no_terminal() {
 }
 
 #[test]
-fn what_is_to_be_pasted_is_one_word_for_a_shell() {
+fn text_to_paste_is_one_word_for_a_shell() {
     let sandbox = in_folders();
     let work = sandbox.repository_without_store("work");
     work.write(".lfsconfig", b"[lfs]\n\turl = \"https://x;touch pwned;: $(touch pwned) '\"\n");
@@ -85,7 +85,7 @@ fn what_is_to_be_pasted_is_one_word_for_a_shell() {
 }
 
 #[test]
-fn install_names_a_path_that_an_upgrade_keeps_and_status_looks_at_what_is_there() {
+fn install_names_a_path_that_an_upgrade_keeps_and_status_checks_it() {
     let sandbox = in_folders();
     let work = sandbox.repository("work");
     let machine = &sandbox.machine;
@@ -127,7 +127,8 @@ fn install_names_a_path_that_an_upgrade_keeps_and_status_looks_at_what_is_there(
 #[test]
 fn commands_in_the_wrong_place_say_so_in_words_of_their_own() {
     let sandbox = in_folders();
-    let (machine, nowhere) = (&sandbox.machine, sandbox.path("nowhere"));
+    let machine = &sandbox.machine;
+    let nowhere = sandbox.path("nowhere");
     fs::create_dir(&nowhere).unwrap();
     for command in
         [&["status"][..], &["stats"], &["compact"], &["init", "s3://team/x"], &["install", "--local"]]
@@ -192,7 +193,7 @@ fn a_hook_in_the_place_of_git_lfss_is_found() {
 }
 
 #[test]
-fn init_has_git_lfs_put_its_hook_there() {
+fn init_installs_the_hook_of_git_lfs() {
     let sandbox = in_folders();
     let work = sandbox.repository_without_store("work");
     let hook = work.file(".git/hooks/pre-push");
@@ -203,7 +204,7 @@ fn init_has_git_lfs_put_its_hook_there() {
 }
 
 #[test]
-fn in_a_clone_of_a_commit_before_the_store_status_says_what_helps() {
+fn status_names_the_remedy_in_a_clone_of_a_commit_before_the_store() {
     let sandbox = in_folders();
     let work = sandbox.repository_without_store("work");
     work.write("a.bin", &noise(1, 3000));
@@ -231,7 +232,7 @@ fn in_a_clone_of_a_commit_before_the_store_status_says_what_helps() {
 }
 
 #[test]
-fn a_pointer_with_a_wrong_size_is_told_from_an_object_that_is_missing() {
+fn a_pointer_with_a_wrong_size_is_told_from_a_missing_object() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("work");
     work.publish("a.bin", &noise(1, 3000));

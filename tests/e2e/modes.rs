@@ -1,4 +1,4 @@
-//! Modes of what a pull leaves in `.git/lfs`, against those that git-lfs itself gives there.
+//! Modes of the files that a pull leaves in `.git/lfs`: they are the modes that git-lfs itself gives there.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::data::{listing, noise};
 use crate::machine::{Identity, give};
-use crate::process::say;
 use crate::sandbox::{Sandbox, path_str};
+use crate::skip::skip;
 
 /// Umasks, and values of `core.sharedRepository`.
 const TABLE: [(&str, &str); 9] = [
@@ -30,14 +30,15 @@ fn mode(path: &Path) -> String {
 
 /// Files and folders of a pull have the modes of an object that was added in the same clone.
 #[test]
-fn what_is_pulled_has_the_modes_of_what_is_added() {
+fn pulled_objects_have_the_modes_of_added_ones() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("modes");
     work.write("large.bin", &noise(1, 9_000_000));
     work.write("small.bin", &noise(2, 3000));
     work.commit("content");
     work.push();
-    let (large, small) = (work.oid("large.bin"), work.oid("small.bin"));
+    let large = work.oid("large.bin");
+    let small = work.oid("small.bin");
     let other = sandbox.other_machine("other").with_variable("GIT_LFS_SKIP_SMUDGE", "1");
     let remote = sandbox.remote("modes");
     for (number, (umask, shared)) in TABLE.into_iter().enumerate() {
@@ -49,7 +50,8 @@ fn what_is_pulled_has_the_modes_of_what_is_added() {
         other.expect_success(other.run(&sandbox.path("."), "sh", arguments));
         let lfs = sandbox.path(&name).join(".git/lfs");
         let objects = lfs.join("objects");
-        let (mut pulled, mut added) = (Vec::new(), Vec::new());
+        let mut pulled = Vec::new();
+        let mut added = Vec::new();
         for file in listing(&objects).keys() {
             let is_pulled = [&large, &small].iter().any(|oid| path_str(file).ends_with(oid.as_str()));
             if is_pulled { &mut pulled } else { &mut added }.push(mode(&objects.join(file)));
@@ -64,8 +66,9 @@ fn what_is_pulled_has_the_modes_of_what_is_added() {
     }
 }
 
-/// The second one finds folders and files of the first, and among them what it may not open.
+/// The second user finds folders and files of the first, and may not open some of them.
 #[test]
+#[ignore = "needs root, to act as other users"]
 fn two_users_share_a_clone() {
     const GROUP: u32 = 62_000;
     let sandbox = Sandbox::new();
@@ -81,7 +84,7 @@ fn two_users_share_a_clone() {
     let [owner, _] = identities.clone();
     let [alice, bob] = identities;
     let (Some(alice), Some(bob)) = (sandbox.user("alice", alice), sandbox.user("bob", bob)) else {
-        return say("skipped: two_users_share_a_clone, this needs root and setpriv");
+        return skip("it needs root and setpriv");
     };
     let [alice, bob] = [alice, bob].map(|machine| machine.with_variable("GIT_LFS_SKIP_SMUDGE", "1"));
     let ours = sandbox.path("ours");

@@ -1,4 +1,4 @@
-//! Running a command to its end under a deadline, with both outputs kept.
+//! Processes of commands: each runs to its end under a deadline, and both outputs are kept.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -47,8 +47,9 @@ pub struct Running {
 impl Running {
     /// Starts a command that must not show any of the secrets.
     pub fn start(mut command: Command, secrets: Secrets) -> Running {
-        let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        // found out before there is one of these tests'
+        let stdout = tempfile::tempfile().unwrap();
+        let stderr = tempfile::tempfile().unwrap();
+        // listed before the first process of these tests
         strangers();
         let child = command
             .stdin(Stdio::null())
@@ -60,12 +61,12 @@ impl Running {
         Running { child, stdout, stderr, command: describe(&command), secrets }
     }
 
-    /// What Ctrl-C does in a terminal: SIGINT to the whole process group.
+    /// Sends SIGINT to the whole process group, as Ctrl-C does in a terminal.
     pub fn interrupt(&self) {
         signal("INT", &format!("-{}", self.child.id()));
     }
 
-    /// What no process can prevent: SIGKILL to the whole process group.
+    /// Sends SIGKILL to the whole process group. No process can prevent that.
     pub fn destroy(&self) {
         signal("KILL", &format!("-{}", self.child.id()));
     }
@@ -133,7 +134,8 @@ impl Running {
     }
 }
 
-/// Sends a signal to a process, or to a process group if the id has a minus sign. That it is gone already is fine.
+/// Sends a signal to a process, or to a process group if the id has a minus sign. That it is gone already is
+/// fine.
 pub fn signal(name: &str, target: &str) {
     let script = "kill -s \"$0\" -- \"$1\" 2>/dev/null";
     Command::new("sh").args(["-c", script, name, target]).status().unwrap();

@@ -1,4 +1,5 @@
-//! Agents killed at random moments of pushes and pulls, by a seed: the next command succeeds, and what was acknowledged is there.
+//! Agents killed at random moments of pushes and pulls, by a seed. The next command succeeds, and all
+//! acknowledged objects are there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ fn kill_some(machine: &Machine, mut running: Running, usual: Duration, dice: &mu
     (running.wait(), has_hit)
 }
 
-/// The oids that git-lfs was told of as being in the store, from its trace. A line that a kill has cut short doesn't count.
+/// The oids of acknowledged objects, from git-lfs's trace. A line that a kill has cut short doesn't count.
 pub fn acknowledged(outcome: &Outcome) -> Vec<String> {
     let oid_of = |line: &str| {
         let answer = line.split_once("received response: ")?.1;
@@ -40,7 +41,7 @@ pub fn acknowledged(outcome: &Outcome) -> Vec<String> {
     outcome.stderr.lines().filter_map(oid_of).collect()
 }
 
-/// Fetches what was acknowledged to a machine that has nothing, before anything else is pushed.
+/// Fetches the acknowledged objects to a machine that has nothing, before anything else is pushed.
 fn assert_there(sandbox: &Sandbox, work: &Repo, acknowledged: &[String], round: u64) {
     let tracked = work.must(["ls-files", "*.bin"]);
     let wanted: Vec<&str> = tracked.lines().filter(|file| acknowledged.contains(&work.oid(file))).collect();
@@ -107,9 +108,12 @@ fn agents_killed_at_random_moments() {
     write_content(&work, 1000, &mut dice);
     let usual_push = usual(&work.machine, &work.path, &PUSH);
     let remote = sandbox.remote("killed");
-    let (other, copy) = (sandbox.other_machine("first"), sandbox.path("first/copy"));
+    let other = sandbox.other_machine("first");
+    let copy = sandbox.path("first/copy");
     let usual_clone = usual(&other, &sandbox.path("first"), &clone_of(&remote, &copy));
-    let (mut hits, mut failures, mut kept) = (0, 0, 0);
+    let mut hits = 0;
+    let mut failures = 0;
+    let mut kept = 0;
     for round in 0..rounds {
         write_content(&work, round, &mut dice);
         let running = start(&work.machine, &work.path, &PUSH);
@@ -117,15 +121,18 @@ fn agents_killed_at_random_moments() {
         assert_eq!(outcome.success(), pushed(&work), "{}", outcome.text());
         let acknowledged = acknowledged(&outcome);
         assert_there(&sandbox, &work, &acknowledged, round);
-        (hits, kept) = (hits + u32::from(has_hit), kept + acknowledged.len());
+        hits += u32::from(has_hit);
+        kept += acknowledged.len();
         failures += u32::from(!outcome.success());
         work.push();
 
         let label = format!("other-{round}");
-        let (other, copy) = (sandbox.other_machine(&label), sandbox.path(&label).join("copy"));
+        let other = sandbox.other_machine(&label);
+        let copy = sandbox.path(&label).join("copy");
         let running = start(&other, &sandbox.path(&label), &clone_of(&remote, &copy));
         let (outcome, has_hit) = kill_some(&other, running, usual_clone, &mut dice);
-        (hits, failures) = (hits + u32::from(has_hit), failures + u32::from(!outcome.success()));
+        hits += u32::from(has_hit);
+        failures += u32::from(!outcome.success());
         let copy = Repo { machine: other, path: copy };
         copy.must(["reset", "--quiet", "--hard"]);
         assert_same_tree(&work.path, &copy.path);

@@ -1,4 +1,4 @@
-//! A repository on a machine, and what tests do with it again and again.
+//! A repository on a machine, and the steps that many tests share.
 
 use std::fs;
 use std::path::PathBuf;

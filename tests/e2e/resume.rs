@@ -15,7 +15,7 @@ fn a_block_or_two() -> u64 {
     blocks << 26
 }
 
-/// The lengths of the objects, incompressible all of them.
+/// The lengths of the objects. All are incompressible.
 fn lengths() -> Vec<usize> {
     let unit = if full() { 1_000_000_000 } else { 75_000_000 };
     vec![2 * unit, unit, unit / 2, unit / 2]
@@ -31,14 +31,14 @@ fn with_content(sandbox: &Sandbox) -> (Repo, u64) {
     (work, lengths().iter().sum::<usize>() as u64)
 }
 
-/// Bytes of all blocks; what was being written when its writer was killed is none.
+/// Bytes of all blocks. An unfinished file of a killed writer is no block.
 fn stored_bytes(storage: &Storage) -> u64 {
     let files = storage.files();
     let blocks = files.iter().filter(|(name, _)| name.starts_with("blocks/") && name.ends_with(".zst"));
     blocks.map(|(_, length)| length).sum()
 }
 
-/// Ends a push when half of what it has to store is there; says how much that was in the end.
+/// Ends a push when half of its bytes are stored. Returns the bytes that are stored in the end.
 #[track_caller]
 fn end_at_half(work: &Repo, storage: &Storage, end: impl Fn(&Running), half: u64) -> u64 {
     let mut running = start(&work.machine, &work.path, &["push", "--quiet", "origin", "HEAD"]);
@@ -50,7 +50,8 @@ fn end_at_half(work: &Repo, storage: &Storage, end: impl Fn(&Running), half: u64
     stored_bytes(storage)
 }
 
-/// What is stored twice in the end was sent again: at most 5 %, or a block if that is more, two on a server.
+/// Bytes that are stored twice in the end were sent again. At most 5 % are, or a block if that is more, or
+/// two on a server.
 #[track_caller]
 fn goes_on(how: &str, end: impl Fn(&Running)) {
     let _alone = alone_if_large();

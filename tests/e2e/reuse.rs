@@ -1,18 +1,18 @@
-//! What stands on a machine already is not fetched: whole files in the places that a user names and in other clones, and
-//! what an object shares with others. Blocks that must not be needed are taken away; through a proxy, bytes are counted.
+//! Reuse of content that a machine has already: whole files in the places that a user names and in other
+//! clones, and chunks that an object shares with others. Tests take away the blocks that must not be needed,
+//! or count bytes at a proxy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::counted::Counted;
 use crate::data::{assert_same_file, assert_same_tree, damage, noise};
 use crate::machine::{Identity, Machine, give};
 use crate::process::say;
-use crate::proxy::{Exchange, Proxy, Thing, summary};
 use crate::repo::Repo;
-use crate::s3::{self, REGION};
 use crate::sandbox::{Sandbox, path_str};
-use crate::scan::Secrets;
+use crate::skip::skip;
 use crate::storage::Storage;
 
 /// Files of a repository in these tests, and their sizes.
@@ -31,13 +31,13 @@ fn repository(sandbox: &Sandbox, name: &str) -> Repo {
     work
 }
 
-/// Takes away everything that can't be had without blocks.
-fn remove_blocks(store: &Storage, blocks: &[String]) {
+/// Removes blocks from a store. A download that needs one fails.
+pub fn remove_blocks(store: &Storage, blocks: &[String]) {
     assert!(!blocks.is_empty());
     blocks.iter().for_each(|block| store.remove(block));
 }
 
-/// Puts what the files of a repository hold into a folder, each at the path that `place` gives for its oid.
+/// Copies the files of a repository into a folder, each to the path that `place` gives for its oid.
 fn fill(work: &Repo, folder: &Path, place: Place) {
     for (file, _) in FILES {
         let path = folder.join(place(&work.oid(file)));
@@ -46,15 +46,15 @@ fn fill(work: &Repo, folder: &Path, place: Place) {
     }
 }
 
-/// Where in a folder the file of an oid is.
+/// Returns the path of an oid's file in a folder.
 type Place = fn(&str) -> String;
 
 fn fanned(oid: &str) -> String {
     format!("{}/{}/{oid}", &oid[..2], &oid[2..4])
 }
 
-/// What is not in the store must come from other files then, and not from what was fetched before.
-fn keeps_no_blocks(machine: &Machine, sandbox: &Sandbox) {
+/// Turns off the machine's cache of blocks. Then objects that aren't in the store must come from other files.
+pub fn keeps_no_blocks(machine: &Machine, sandbox: &Sandbox) {
     machine.must(&sandbox.path(""), ["config", "--global", "lfs-cdc.cacheSize", "0"]);
 }
 
@@ -86,14 +86,14 @@ fn a_source_that_has_the_files_spares_all_blocks() {
         use_source(&machine, &sandbox, &source);
         let copy = machine.clone_of(&sandbox.remote("sources"), &format!("{name}/copy"));
         assert_same_tree(&work.path, &copy.path);
-        // what the clone has is its own
+        // the clone has copies of its own
         fs::remove_dir_all(&source).unwrap();
         copy.must(["lfs", "fsck"]);
     }
 }
 
 #[test]
-fn several_sources_make_up_for_each_other_and_what_is_wrong_with_one_does_no_harm() {
+fn several_sources_complete_each_other_and_a_bad_one_does_no_harm() {
     let sandbox = Sandbox::new();
     let work = repository(&sandbox, "several");
     let sources = ["missing", "file", "damaged", "half"].map(|name| sandbox.path(name));
@@ -133,14 +133,15 @@ fn several_sources_make_up_for_each_other_and_what_is_wrong_with_one_does_no_har
 struct Mounted(PathBuf);
 
 impl Mounted {
-    /// None where there is no such file system, or where nothing may be mounted.
+    /// None if this machine can't make such a file system, or may not mount it.
     fn new(kind: &str, image: &Path, at: &Path) -> Option<Mounted> {
         let run = |program: &str, args: &[&str]| {
             Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
         };
         fs::File::create(image).unwrap().set_len(400 << 20).unwrap();
         fs::create_dir(at).unwrap();
-        let (image, at) = (path_str(image), path_str(at));
+        let image = path_str(image);
+        let at = path_str(at);
         let is_mounted =
             run(&format!("mkfs.{kind}"), &["-q", image]) && run("mount", &["-o", "loop", image, at]);
         is_mounted.then(|| Mounted(at.into()))
@@ -160,14 +161,15 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn where_the_file_system_can_an_object_shares_its_place_with_the_source() {
+#[ignore = "needs root, to mount file systems"]
+fn an_object_shares_its_extents_with_the_source_on_xfs_and_btrfs() {
     let sandbox = Sandbox::new();
     let work = repository(&sandbox, "sharing");
     remove_blocks(&sandbox.store(), &sandbox.store().blocks());
     for kind in ["xfs", "btrfs"] {
         let folder = sandbox.path(kind);
         let Some(mounted) = Mounted::new(kind, &sandbox.path(&format!("{kind}.image")), &folder) else {
-            say(&format!("skipped: sharing on {kind}, which can't be made and mounted here"));
+            skip(&format!("no {kind} can be made and mounted here"));
             continue;
         };
         fill(&work, &folder.join("source"), str::to_owned);
@@ -194,7 +196,7 @@ fn where_the_file_system_can_an_object_shares_its_place_with_the_source() {
     }
 }
 
-/// Whoever writes `.lfsconfig` must not choose what is read on the machines of others.
+/// The author of `.lfsconfig` must not choose the files that the machines of others read.
 #[test]
 fn a_committed_source_is_not_read() {
     let sandbox = Sandbox::new();
@@ -223,24 +225,25 @@ fn a_second_clone_takes_everything_from_the_first() {
     remove_blocks(&sandbox.store(), &sandbox.store().blocks());
     let second = first.machine.clone_of(&sandbox.remote("twice"), "second");
     assert_same_tree(&work.path, &second.path);
-    // the one that was the first is gone, and there is a third
+    // the first clone is gone, and there is a third
     fs::remove_dir_all(&first.path).unwrap();
     let third = first.machine.clone_of(&sandbox.remote("twice"), "third");
     assert_same_tree(&work.path, &third.path);
-    // on another machine nobody knows of them
+    // another machine doesn't know them
     let other = sandbox.other_machine("other");
     keeps_no_blocks(&other, &sandbox);
     let outcome = other.git(&sandbox.path("other"), ["clone", path_str(&sandbox.remote("twice")), "copy"]);
     other.expect_failure(outcome, &["is missing in the store"]);
 }
 
-/// What others have put into a clone is taken only where the user has named it.
+/// Files that others have put into a clone are taken only where the user has named it.
 #[test]
+#[ignore = "needs root, to act as another user"]
 fn files_of_other_users_are_taken_from_named_sources_only() {
     let sandbox = Sandbox::new();
     let identity = Identity { uid: 4711, gid: 4711, umask: "022" };
     let Some(user) = sandbox.user("user", identity) else {
-        return say("skipped: files of other users, which takes the right to change users");
+        return skip("it needs root and setpriv");
     };
     keeps_no_blocks(&user, &sandbox);
     let work = repository(&sandbox, "users");
@@ -256,7 +259,8 @@ fn files_of_other_users_are_taken_from_named_sources_only() {
     assert_same_tree(&work.path, &sandbox.path("user/third"));
 }
 
-/// Lines of which each version changes some here and there, as an export of a database does.
+/// Returns a version of a text. Each version changes some lines here and there, as an export of a database
+/// does.
 fn version(number: u64) -> Vec<u8> {
     let line = |line: u64| {
         let changed = (1..=number)
@@ -268,37 +272,48 @@ fn version(number: u64) -> Vec<u8> {
     (0..120_000).flat_map(|number| line(number).into_bytes()).collect()
 }
 
-/// A repository with four versions of a file, a clone that has them all, and then a fifth one in the store, together with
-/// the blocks that were there before.
-fn versions(sandbox: &Sandbox, work: &Repo, publish: impl Fn(u64)) -> (Repo, Vec<String>, u64) {
-    (1..=4).for_each(&publish);
-    let name = work.path.file_name().unwrap().to_str().unwrap().to_owned();
-    let copy = sandbox.clone_elsewhere(&name);
-    keeps_no_blocks(&copy.machine, sandbox);
-    copy.must(["lfs", "fetch", "--all"]);
-    let (blocks, before) = (sandbox.store().blocks(), sandbox.store().total_bytes());
-    publish(5);
-    (copy, blocks, sandbox.store().total_bytes() - before)
+/// Five versions of a file in a store, and a clone with the first four.
+pub struct Versions {
+    pub copy: Repo,
+    /// Blocks of the first four versions.
+    pub old_blocks: Vec<String>,
+    /// Bytes that the fifth version has added to the store.
+    pub added_bytes: u64,
+}
+
+impl Versions {
+    /// Publishes the versions by their numbers.
+    pub fn publish(sandbox: &Sandbox, work: &Repo, publish: impl Fn(u64)) -> Versions {
+        (1..=4).for_each(&publish);
+        let name = work.path.file_name().unwrap().to_str().unwrap().to_owned();
+        let copy = sandbox.clone_elsewhere(&name);
+        keeps_no_blocks(&copy.machine, sandbox);
+        copy.must(["lfs", "fetch", "--all"]);
+        let old_blocks = sandbox.store().blocks();
+        let before = sandbox.store().total_bytes();
+        publish(5);
+        Versions { copy, old_blocks, added_bytes: sandbox.store().total_bytes() - before }
+    }
 }
 
 #[test]
-fn of_a_new_version_only_what_is_new_is_fetched() {
+fn only_new_chunks_of_a_new_version_are_fetched() {
     let sandbox = Sandbox::new();
     let work = sandbox.repository("versions");
-    let (copy, old_blocks, added) =
-        versions(&sandbox, &work, |number| work.publish("a.bin", &version(number)));
+    let Versions { copy, old_blocks, added_bytes } =
+        Versions::publish(&sandbox, &work, |number| work.publish("a.bin", &version(number)));
     let kept: Vec<_> = old_blocks.iter().map(|block| (block, sandbox.store().read(block))).collect();
     remove_blocks(&sandbox.store(), &old_blocks);
-    // a clone that has none of the versions takes what it can from the one that has
+    // a clone without any version takes chunks from the clone that has them
     let beside = copy.machine.clone_of(&sandbox.remote("versions"), "beside");
     assert_same_file(&work.file("a.bin"), &beside.file("a.bin"));
     fs::remove_dir_all(&beside.path).unwrap();
     copy.must(["pull", "--quiet"]);
     assert_same_file(&work.file("a.bin"), &copy.file("a.bin"));
-    say(&format!("version 5 of {} bytes: {added} bytes are new in the store", version(5).len()));
+    say(&format!("version 5 of {} bytes: {added_bytes} bytes are new in the store", version(5).len()));
     kept.iter().for_each(|(block, bytes)| sandbox.store().write(block, bytes));
 
-    // the same with a damaged object in the way: what it has wrong comes from the store
+    // the same with a damaged object in the way: its wrong chunks come from the store
     let hurt = sandbox.clone_elsewhere("versions");
     hurt.must(["checkout", "--quiet", "HEAD~1"]);
     let present = hurt.local_object("a.bin");
@@ -311,113 +326,10 @@ fn of_a_new_version_only_what_is_new_is_fetched() {
     assert!(log(&hurt).contains(present.file_name().unwrap().to_str().unwrap()), "{}", log(&hurt));
 }
 
-/// The releases of a corpus, if there is one.
-fn corpus(name: &str, test: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("GIT_LFS_CDC_CORPORA");
-    if root.is_none() {
-        say(&format!("skipped: {test}, GIT_LFS_CDC_CORPORA is not set"));
-    }
-    let corpus = PathBuf::from(root?).join(name);
-    let has_all = corpus.join("v5").is_dir();
-    if !has_all {
-        say(&format!("skipped: {test}, all releases are there with --full only"));
-    }
-    has_all.then_some(corpus)
-}
-
-/// Publishes a release of `names`.
-fn release(work: &Repo, corpus: &Path, number: u64) {
-    fs::copy(corpus.join(format!("v{number}/names.json")), work.file("names.bin")).unwrap();
-    work.commit("release");
-    work.push();
-}
-
 #[test]
-fn names_version_5_needs_no_block_of_versions_1_to_4() {
-    let Some(corpus) = corpus("names", "names_version_5_needs_no_block_of_versions_1_to_4") else { return };
-    let sandbox = Sandbox::new();
-    let work = sandbox.repository("names");
-    let (copy, old_blocks, added) = versions(&sandbox, &work, |number| release(&work, &corpus, number));
-    remove_blocks(&sandbox.store(), &old_blocks);
-    copy.must(["pull", "--quiet"]);
-    assert_same_file(&work.file("names.bin"), &copy.file("names.bin"));
-    say(&format!("names, version 5: all that is new in the store are {added} bytes"));
-    assert!(added <= 700_000, "{added}");
-}
-
-/// A store in a bucket behind a proxy that counts.
-struct Counted {
-    sandbox: Sandbox,
-    proxy: Proxy,
-    work: Repo,
-}
-
-impl Counted {
-    fn new(test: &str) -> Option<Counted> {
-        let sandbox = Sandbox::in_s3(test, Secrets::in_use())?;
-        let proxy = Proxy::start(&s3::endpoint()?);
-        sandbox.trust(&proxy.url());
-        let url = format!("{}?region={REGION}&endpoint={}", sandbox.store().location(), proxy.url());
-        keeps_no_blocks(&sandbox.machine, &sandbox);
-        let work = sandbox.repository_without_store("counted");
-        work.init(&url);
-        work.commit("set up");
-        work.push();
-        Some(Counted { sandbox, proxy, work })
-    }
-
-    /// What passed while something was done: all bytes of bodies, and those of blocks.
-    fn bytes(&self, what: &str, work: impl FnOnce()) -> (u64, u64) {
-        self.proxy.take_record();
-        work();
-        let record = self.proxy.take_record();
-        let bytes = |of: &dyn Fn(&&Exchange) -> bool| {
-            record
-                .iter()
-                .filter(of)
-                .map(|exchange| exchange.received_bytes + exchange.sent_bytes)
-                .sum::<u64>()
-        };
-        let (all, blocks) = (bytes(&|_| true), bytes(&|exchange| exchange.is("GET", Thing::Block)));
-        say(&format!("{what}: {all} bytes, {blocks} of blocks; {}", summary(&record)));
-        (all, blocks)
-    }
-}
-
-#[test]
-fn names_version_5_after_1_to_4_moves_at_most_700_kb() {
-    let test = "names_version_5_after_1_to_4_moves_at_most_700_kb";
-    let Some((corpus, counted)) = corpus("names", test).zip(Counted::new(test)) else { return };
-    let Counted { sandbox, work, .. } = &counted;
-    let (copy, ..) = versions(sandbox, work, |number| release(work, &corpus, number));
-    let (all, _) = counted.bytes("names, version 5 after 1 to 4", || drop(copy.must(["pull", "--quiet"])));
-    assert_same_file(&work.file("names.bin"), &copy.file("names.bin"));
-    assert!(all <= 700_000, "{all}");
-}
-
-#[test]
-fn a_cold_clone_of_names_version_5_moves_hardly_more_with_deltas() {
-    let test = "a_cold_clone_of_names_version_5_moves_hardly_more_with_deltas";
-    let Some(corpus) = corpus("names", test) else { return };
-    let mut moved = [0; 2];
-    for (is_on, moved) in [false, true].into_iter().zip(&mut moved) {
-        let Some(counted) = Counted::new(test) else { return };
-        let Counted { sandbox, work, .. } = &counted;
-        work.must(["config", "lfs-cdc.delta", if is_on { "true" } else { "false" }]);
-        (1..=5).for_each(|number| release(work, &corpus, number));
-        let machine = sandbox.other_machine("cold");
-        keeps_no_blocks(&machine, sandbox);
-        let clone = || drop(machine.clone_of(&sandbox.remote("counted"), "copy"));
-        (*moved, _) = counted.bytes(&format!("names, a clone of version 5, deltas {is_on}"), clone);
-    }
-    let [without, with] = moved;
-    assert!(with * 100 <= without * 115, "{with} bytes with deltas, {without} without");
-}
-
-#[test]
+#[ignore = "needs an S3 server"]
 fn a_second_clone_and_a_source_cost_no_block_over_the_network() {
-    let test = "a_second_clone_and_a_source_cost_no_block_over_the_network";
-    let Some(counted) = Counted::new(test) else { return };
+    let counted = Counted::new();
     let Counted { sandbox, work, .. } = &counted;
     for (number, (file, bytes)) in FILES.into_iter().enumerate() {
         work.write(file, &noise(number as u64, bytes));
@@ -427,18 +339,19 @@ fn a_second_clone_and_a_source_cost_no_block_over_the_network() {
     let content: u64 = FILES.iter().map(|(_, bytes)| *bytes as u64).sum();
     let first = sandbox.clone_elsewhere("counted");
     keeps_no_blocks(&first.machine, sandbox);
-    let (all, blocks) = counted.bytes("a second clone", || {
+    let moved = counted.moved_by("a second clone", || {
         let second = first.machine.clone_of(&sandbox.remote("counted"), "second");
         assert_same_tree(&work.path, &second.path);
     });
-    assert!(blocks == 0 && all <= content / 100, "{all}");
-    let (source, machine) = (sandbox.path("source"), sandbox.other_machine("other"));
+    assert!(moved.block_bytes == 0 && moved.bytes <= content / 100, "{}", moved.bytes);
+    let source = sandbox.path("source");
+    let machine = sandbox.other_machine("other");
     keeps_no_blocks(&machine, sandbox);
     fill(work, &source, str::to_owned);
     use_source(&machine, sandbox, &source);
-    let (all, blocks) = counted.bytes("a clone with a source", || {
+    let moved = counted.moved_by("a clone with a source", || {
         let copy = machine.clone_of(&sandbox.remote("counted"), "other/copy");
         assert_same_tree(&work.path, &copy.path);
     });
-    assert!(blocks == 0 && all <= content / 100, "{all}");
+    assert!(moved.block_bytes == 0 && moved.bytes <= content / 100, "{}", moved.bytes);
 }

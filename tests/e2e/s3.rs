@@ -1,4 +1,4 @@
-//! The S3 server of the tests: where it is, its keys, and a client of its own to look into the bucket.
+//! The S3 server of the tests: its address, its keys, and a client of its own that looks into the bucket.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -12,13 +12,17 @@ use object_store::client::{
 };
 use tokio::runtime::Runtime;
 
-/// The one that `tests/setup/servers.sh` creates.
+use crate::servers;
+
+const VARIABLE: &str = "GIT_LFS_CDC_TEST_S3";
+
+/// The bucket that `tests/setup/servers.sh` creates.
 pub const BUCKET: &str = "lfs";
-/// One that everybody may read.
+/// A bucket that everybody may read.
 pub const PUBLIC_BUCKET: &str = "public";
 pub const REGION: &str = "us-east-1";
 
-/// Whose keys: by what they may do.
+/// Holders of keys, named after their rights.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
     /// Get, list, put and delete.
@@ -40,22 +44,28 @@ impl Role {
             Role::Push => "GIT_LFS_CDC_TEST_S3_PUSH_KEYS",
             Role::Public => "GIT_LFS_CDC_TEST_S3_PUBLIC_KEYS",
         };
-        let keys = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set"));
+        let keys = servers::variable(variable);
         let (id, secret) = keys.split_once(':').unwrap_or_else(|| panic!("{variable} is not ID:SECRET"));
         (id.to_owned(), secret.to_owned())
     }
 }
 
-/// The server's address, if there is one.
+/// Returns the server's address, if there is a server.
 pub fn endpoint() -> Option<String> {
-    std::env::var("GIT_LFS_CDC_TEST_S3").ok()
+    std::env::var(VARIABLE).ok()
 }
 
-/// A client that may do what the role may.
+/// Returns the address of the server, which has to be there.
+#[track_caller]
+pub fn server() -> String {
+    servers::variable(VARIABLE)
+}
+
+/// A client with the keys of a role.
 pub fn client(role: Role) -> AmazonS3 {
     let (id, secret) = role.keys();
     AmazonS3Builder::new()
-        .with_endpoint(endpoint().expect("GIT_LFS_CDC_TEST_S3 is not set"))
+        .with_endpoint(server())
         .with_bucket_name(BUCKET)
         .with_region(REGION)
         .with_allow_http(true)
@@ -80,7 +90,7 @@ struct Loopback;
 
 impl HttpConnector for Loopback {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // reqwest wants to know it even where nothing is encrypted; an error says that it does already
+        // reqwest wants a provider even where nothing is encrypted; an error says that there is one already
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(HttpClient::new(Connections(reqwest::Client::builder().no_proxy().build().unwrap())))
     }

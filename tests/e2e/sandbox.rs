@@ -1,7 +1,8 @@
-//! The one builder of every test: a folder with a store, remotes, and machines whose environment is pinned.
+//! Sandboxes of tests: a folder with a store, remotes, and machines with a pinned environment.
 //!
-//! A [`Machine`] has its own home, git configuration and cache, so a clone made on another machine gets nothing but
-//! what the store holds. Dropping the sandbox removes everything; what is in a bucket goes when its server ends.
+//! A [`Machine`] has its own home, git configuration and cache, so a clone made on another machine gets all
+//! content from the store. Dropping the sandbox removes the folder. Objects in a bucket go when its server
+//! ends.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use crate::machine::{Identity, Machine};
-use crate::process::say;
 use crate::repo::Repo;
 use crate::s3::{self, Role};
 use crate::scan::Secrets;
@@ -36,21 +36,23 @@ impl Drop for Sandbox {
 }
 
 impl Sandbox {
-    /// A sandbox with one machine, on which the agent is installed. Its stores are what this run is about.
+    /// A sandbox with one machine, on which the agent is installed. `GIT_LFS_CDC_TEST_STORE` says where its
+    /// stores are.
     pub fn new() -> Sandbox {
         Sandbox::with(Kind::asked_for(), Secrets::in_use())
     }
 
-    /// One with its stores in S3, whatever this run is about; none without a server.
-    pub fn in_s3(what: &str, secrets: Secrets) -> Option<Sandbox> {
-        if s3::endpoint().is_none() {
-            say(&format!("skipped: {what}, GIT_LFS_CDC_TEST_S3 is not set"));
-            return None;
-        }
-        Some(Sandbox::with(Kind::S3, secrets))
+    /// A sandbox with its stores in S3, also where `GIT_LFS_CDC_TEST_STORE` doesn't ask for it.
+    ///
+    /// # Panics
+    /// If there is no S3 server.
+    #[track_caller]
+    pub fn in_s3(secrets: Secrets) -> Sandbox {
+        s3::server();
+        Sandbox::with(Kind::S3, secrets)
     }
 
-    /// One in which these secrets may not be seen.
+    /// A sandbox in which no file may show these secrets.
     pub fn with(kind: Kind, secrets: Secrets) -> Sandbox {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -70,12 +72,13 @@ impl Sandbox {
         self.storage("store")
     }
 
-    /// A place for a store, of the kind that all stores of this sandbox are.
+    /// A place for a store, of the kind of all stores of this sandbox.
     pub fn storage(&self, name: &str) -> Storage {
         Storage::new(self.kind, self.root.path(), name)
     }
 
-    /// A machine with the agent. Where stores are in S3 it may push, but not delete: nothing needs more.
+    /// Installs the agent on a machine. Where stores are in S3 it may push, but not delete: nothing needs
+    /// more.
     fn equip(&self, machine: Machine) -> Machine {
         let machine = if self.kind == Kind::S3 { machine.with_keys(Role::Push) } else { machine };
         if machine.has_own_binaries() {
@@ -97,7 +100,7 @@ impl Sandbox {
         self.equip(Machine::new(self.root.path(), name, None, self.secrets.clone()))
     }
 
-    /// Another machine with these keys, whose user has never heard of the endpoint that stores are at.
+    /// Another machine with these keys. Its user doesn't trust the endpoint of the stores.
     pub fn stranger(&self, name: &str) -> Machine {
         let machine = Machine::new(self.root.path(), name, None, self.secrets.clone()).with_keys(Role::Push);
         machine.install();
@@ -116,7 +119,8 @@ impl Sandbox {
         self.path(&format!("{name}.git"))
     }
 
-    /// A repository on the first machine with a remote of its own and `*.bin` in LFS, initialised for the store.
+    /// A repository on the first machine with a remote of its own and `*.bin` in LFS, initialised for the
+    /// store.
     pub fn repository(&self, name: &str) -> Repo {
         let repo = self.repository_without_store(name);
         repo.init(&self.store().url());
@@ -127,7 +131,9 @@ impl Sandbox {
 
     /// The same before `git-lfs-cdc init`.
     pub fn repository_without_store(&self, name: &str) -> Repo {
-        let (machine, path, remote) = (&self.machine, self.path(name), self.remote(name));
+        let machine = &self.machine;
+        let path = self.path(name);
+        let remote = self.remote(name);
         machine.must(self.root.path(), ["init", "--quiet", "--bare", path_str(&remote)]);
         machine.must(self.root.path(), ["init", "--quiet", path_str(&path)]);
         let repo = Repo { machine: machine.clone(), path };
@@ -144,7 +150,8 @@ impl Sandbox {
     }
 }
 
-/// All machines that use the same binary get the same configuration: the first is installed, the others get a copy.
+/// All machines that use the same binary get the same configuration: the first is installed, the others get a
+/// copy.
 fn install_like_the_first(machine: &Machine) {
     static INSTALLED: OnceLock<Vec<u8>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| {
@@ -158,12 +165,12 @@ pub fn path_str(path: &Path) -> &str {
     path.to_str().expect("the sandbox's paths are UTF-8")
 }
 
-/// Whether the large forms of the tests are wanted.
+/// Returns true if the large forms of the tests are wanted.
 pub fn full() -> bool {
     std::env::var_os("GIT_LFS_CDC_FULL").is_some_and(|value| value == "1")
 }
 
-/// Holds others back that need tens of gigabytes of the disk: their large forms run one after the other.
+/// Holds back other tests that need tens of gigabytes of the disk. Their large forms run one after the other.
 pub fn alone_if_large() -> Option<std::sync::MutexGuard<'static, ()>> {
     static LARGE: Mutex<()> = Mutex::new(());
     // one that has failed is no reason to fail

@@ -1,6 +1,6 @@
-//! Looking for secrets where none belongs: in outputs, in logs and other files, and in command lines.
+//! Scans for secrets where none belongs: in outputs, in logs and other files, and in command lines.
 //!
-//! Every command that is run through a machine is looked at, and every sandbox at its end.
+//! Every command of a machine is scanned, and every sandbox at its end.
 
 use std::collections::HashSet;
 use std::fs::{self, DirEntry};
@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Larger files are not what somebody writes a secret into, logs aside.
+/// Larger files are not scanned, apart from logs.
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// The secrets that may not be seen anywhere.
@@ -46,7 +46,7 @@ impl Secrets {
         self.0.iter().any(|secret| text.contains(secret))
     }
 
-    /// The name of a process that shows a secret to everybody who looks at the list of processes.
+    /// The name of a process that shows a secret to everybody in the list of processes.
     pub fn in_command_lines(&self) -> Option<String> {
         if self.0.is_empty() {
             return None;
@@ -64,7 +64,8 @@ impl Secrets {
         let mut folders = vec![root.to_path_buf()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let (path, name) = (entry.path(), entry.file_name());
+                let path = entry.path();
+                let name = entry.file_name();
                 let Ok(metadata) = entry.metadata() else { continue };
                 if metadata.is_dir() && name != "objects" && name != "blocks" {
                     folders.push(path);
@@ -101,8 +102,8 @@ fn processes() -> impl Iterator<Item = Process> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(process)
 }
 
-/// The processes that ran before these tests started any. There are many: reading their command lines five times for each
-/// command costs more than the rest of a look, by a factor of four.
+/// The processes that ran before these tests started any. There are many: reading their command lines five
+/// times for each command costs more than the rest of a look, by a factor of four.
 pub fn strangers() -> &'static HashSet<Process> {
     static STRANGERS: OnceLock<HashSet<Process>> = OnceLock::new();
     STRANGERS.get_or_init(|| processes().collect())

@@ -1,4 +1,5 @@
-//! What a sandbox's stores are kept in: folders, or prefixes in a bucket. Tests look into it, and damage what is there.
+//! The storage of a sandbox's stores: folders, or prefixes in a bucket. Tests look into it, and damage its
+//! files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +19,7 @@ use crate::sandbox::path_str;
 
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_');
 
-/// What the stores of a sandbox are.
+/// The kind of all stores of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Folders,
@@ -36,13 +37,14 @@ impl Kind {
     }
 }
 
-/// Whether this run is about stores in S3, which don't have `what`; says so.
-pub fn only_for_folders(what: &str) -> bool {
-    let skipped = Kind::asked_for() == Kind::S3;
-    if skipped {
-        say(&format!("skipped: {what}, which only stores in folders have"));
+/// Returns true if this run is about stores in S3, which don't have `feature`. Then it prints so.
+/// `tests/run.sh` has run the test with stores in folders before.
+pub fn only_for_folders(feature: &str) -> bool {
+    let is_s3 = Kind::asked_for() == Kind::S3;
+    if is_s3 {
+        say(&format!("left out: {feature}, which only stores in folders have"));
     }
-    skipped
+    is_s3
 }
 
 /// The place of one store.
@@ -76,7 +78,7 @@ impl Storage {
         match self {
             Storage::Folder(path) => path_str(path).to_owned(),
             Storage::Bucket(prefix) => {
-                let endpoint = s3::endpoint().expect("GIT_LFS_CDC_TEST_S3 is not set");
+                let endpoint = s3::server();
                 let prefix = utf8_percent_encode(prefix, IN_URL);
                 format!("s3://{BUCKET}/{prefix}?region={REGION}&endpoint={endpoint}")
             }
@@ -99,7 +101,7 @@ impl Storage {
         }
     }
 
-    /// Whether there is anything, were it an empty folder.
+    /// Returns true if there is anything, were it an empty folder.
     pub fn exists(&self) -> bool {
         match self {
             Storage::Folder(path) => path.exists(),
@@ -107,7 +109,7 @@ impl Storage {
         }
     }
 
-    /// Everything that is stored, with its length.
+    /// All stored files, with their lengths.
     pub fn files(&self) -> BTreeMap<String, u64> {
         match self {
             Storage::Folder(path) => {
@@ -126,7 +128,7 @@ impl Storage {
         }
     }
 
-    /// The names of what is stored below a folder.
+    /// The names of all files below a folder.
     fn below(&self, folder: &str) -> Vec<String> {
         let start = format!("{folder}/");
         self.files().into_keys().filter(|name| name.starts_with(&start)).collect()
@@ -140,7 +142,7 @@ impl Storage {
         self.below("index").into_iter().filter(|name| name != "index/manifest").collect()
     }
 
-    /// The sum of the lengths of all that is stored.
+    /// The sum of the lengths of all files.
     pub fn total_bytes(&self) -> u64 {
         self.files().values().sum()
     }
@@ -158,7 +160,7 @@ impl Storage {
         }
     }
 
-    /// Puts a file there, over what may be there.
+    /// Writes a file. Overwrites one of the same name.
     #[track_caller]
     pub fn write(&self, name: &str, bytes: &[u8]) {
         match self {

@@ -1,4 +1,5 @@
-//! Stores that are gone, read-only, full or no stores: a clear error, nothing lost, and the next push succeeds.
+//! Faults of stores in use: gone, read-only, full, or no store. The error is clear, nothing is lost, and the
+//! next push succeeds.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,12 +8,12 @@ use std::process::Command;
 
 use crate::data::{assert_same_tree, noise};
 use crate::machine::{Identity, give};
-use crate::process::say;
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
+use crate::skip::skip;
 use crate::storage::only_for_folders;
 
-/// What each message has to point to.
+/// The log that each message has to point to.
 const LOG: &str = "cdc/log";
 
 fn with_unpushed_commit(sandbox: &Sandbox, len: usize) -> Repo {
@@ -86,7 +87,7 @@ fn read_only_store() {
     }
     let sandbox = Sandbox::new();
     let work = with_unpushed_commit(&sandbox, 500_000);
-    // Permissions mean nothing to root, who therefore pushes as somebody else from a repository of theirs.
+    // Permissions mean nothing to root, so root pushes as another user from that user's repository.
     let nobody = Identity { uid: 65534, gid: 65534, umask: "022" };
     let writer = sandbox.user("nobody", nobody.clone());
     let pusher = match (&writer, effective_user_is_root()) {
@@ -97,7 +98,7 @@ fn read_only_store() {
             machine.repo_at("work")
         }
         (None, false) => work.clone(),
-        (None, true) => return say("skipped: read_only_store, root may not change its user here"),
+        (None, true) => return skip("root may not change its user here"),
     };
     let before = sandbox.store().files();
     set_writable(sandbox.store().folder(), false);
@@ -155,13 +156,14 @@ impl Drop for SmallDisk {
 }
 
 #[test]
+#[ignore = "needs root, to mount a file system"]
 fn full_disk() {
     if only_for_folders("a full disk") {
         return;
     }
     let sandbox = Sandbox::new();
     let Some(disk) = SmallDisk::mount(sandbox.store().folder().to_path_buf(), "size=20m,mode=755") else {
-        return say("skipped: full_disk, mounting is not allowed here");
+        return skip("no file system may be mounted here");
     };
     let work = with_unpushed_commit(&sandbox, 40_000_000);
     let shards = || sandbox.store().files().into_keys().filter(|name| name.starts_with("shards/")).count();
@@ -174,8 +176,9 @@ fn full_disk() {
     push_succeeds(&sandbox, &work);
 }
 
-/// As some shares are: their folders can't be opened, or not be synced.
+/// Folders of some shares can't be opened, or can't be synced.
 #[test]
+#[ignore = "needs root, to act as another user"]
 fn folders_that_cannot_be_synced() {
     if only_for_folders("folders to sync") {
         return;
@@ -184,7 +187,7 @@ fn folders_that_cannot_be_synced() {
     let work = with_unpushed_commit(&sandbox, 500_000);
     let nobody = Identity { uid: 65534, gid: 65534, umask: "022" };
     let Some(machine) = sandbox.user("nobody", nobody.clone()) else {
-        return say("skipped: folders_that_cannot_be_synced, this needs root and setpriv");
+        return skip("it needs root and setpriv");
     };
     for folder in [&work.path, &sandbox.remote("work"), sandbox.store().folder()] {
         give(folder, &nobody);
@@ -207,7 +210,7 @@ fn folders_that_cannot_be_synced() {
     set_mode(0o755);
 }
 
-/// What other programs leave in a store, and what they leave out, is no reason to fail.
+/// Files that other programs leave in a store are no reason to fail, and missing empty folders aren't either.
 #[test]
 fn other_programs_files_and_missing_folders() {
     if only_for_folders("folders that can be missing") {
@@ -242,8 +245,10 @@ fn other_programs_files_and_missing_folders() {
     other.expect_failure(outcome, &["is missing in the store", "backup", "git lfs push --all"]);
 }
 
-/// What an interrupted download of another object has left gives way; where that is not enough, nothing stays.
+/// The unfinished download of another object gives way. Where that is not enough, no unfinished download
+/// stays.
 #[test]
+#[ignore = "needs root, to mount a file system"]
 fn full_disk_of_a_clone() {
     let sandbox = Sandbox::new();
     let work = with_unpushed_commit(&sandbox, 20_000_000);
@@ -251,7 +256,7 @@ fn full_disk_of_a_clone() {
     let copy = sandbox.other_machine("small").with_variable("GIT_LFS_SKIP_SMUDGE", "1");
     let copy = copy.clone_of(&sandbox.remote("work"), "small/copy");
     let Some(disk) = SmallDisk::mount(copy.file(".git/lfs"), "size=12m,mode=755") else {
-        return say("skipped: full_disk_of_a_clone, mounting is not allowed here");
+        return skip("no file system may be mounted here");
     };
     let left = copy.file(".git/lfs/cdc/downloads").join(format!("{}.partial", "0".repeat(64)));
     fs::create_dir_all(left.parent().unwrap()).unwrap();

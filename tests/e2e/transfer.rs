@@ -1,4 +1,4 @@
-//! Push and clone: what comes back is byte for byte what went in, however many objects there are and whatever their names.
+//! Push and clone: all bytes come back as they went in, for any number of objects and any names.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Where the store's URL can stand, and which place wins.
+//! URLs of stores: the places where one may stand, and the place that wins.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn url(store: &Storage) -> String {
     store.lfs_url("named")
 }
 
-/// Takes back what `init` wrote, so that only the setting under test names a store.
+/// Removes the settings that `init` wrote, so that only the setting under test names a store.
 fn forget_url(repo: &Repo) {
     fs::remove_file(repo.file(".lfsconfig")).unwrap();
     repo.must(["config", "--unset", "lfs.url"]);

@@ -1,18 +1,18 @@
-//! Two users of one group at one store, whatever their umasks.
+//! Two users of one group at one store, under several umasks.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::data::{assert_same_tree, noise};
 use crate::machine::{Identity, Machine, give};
-use crate::process::say;
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
+use crate::skip::skip;
 use crate::storage::only_for_folders;
 
 const GROUP: u32 = 62_000;
 
-/// Each user pushes and then clones what both pushed; the store is created by the first.
+/// The first user creates the store. Both push, and each clones the pushed files of both.
 fn share(umasks: [&'static str; 2], shared: &str) {
     if only_for_folders("users with a umask") {
         return;
@@ -22,7 +22,7 @@ fn share(umasks: [&'static str; 2], shared: &str) {
         [(62_001, umasks[0]), (62_002, umasks[1])].map(|(uid, umask)| Identity { uid, gid: GROUP, umask });
     let owner = alice.clone();
     let (Some(alice), Some(bob)) = (sandbox.user("alice", alice), sandbox.user("bob", bob)) else {
-        return say("skipped: users, this needs root and setpriv");
+        return skip("it needs root and setpriv");
     };
     let ours = sandbox.path("ours");
     fs::create_dir(&ours).unwrap();
@@ -80,7 +80,9 @@ fn assert_group_access(root: &std::path::Path) {
         let mode = fs::metadata(&folder).unwrap().mode();
         assert_eq!(mode & 0o070, 0o070, "{} has mode {mode:o}", folder.display());
         for entry in fs::read_dir(&folder).unwrap() {
-            let (entry, metadata) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            let entry = entry.path();
             if metadata.is_dir() {
                 folders.push(entry);
             } else {
@@ -105,16 +107,19 @@ fn assert_writable_by_group(machine: &Machine, store: &std::path::Path) {
 }
 
 #[test]
+#[ignore = "needs root, to act as other users"]
 fn careful_user_first() {
     share(["077", "022"], "--shared");
 }
 
 #[test]
+#[ignore = "needs root, to act as other users"]
 fn open_user_first() {
     share(["022", "077"], "--shared=group");
 }
 
 #[test]
+#[ignore = "needs root, to act as other users"]
 fn both_careful_with_an_octal_mode() {
     share(["077", "077"], "--shared=0660");
 }

@@ -1,13 +1,13 @@
-//! Stores that are read over HTTP from a web server which knows nothing of them.
+//! Stores behind a plain web server, which knows nothing of them: clones read them over HTTP.
 
 use std::fs;
 use std::path::PathBuf;
 
 use crate::data::{assert_same_tree, damage, noise};
-use crate::process::say;
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
+use crate::servers::{self, Web};
 use crate::storage::Kind;
 
 /// A store in a folder that is served, with one object, and its URL.
@@ -20,22 +20,17 @@ struct Served {
     work: Repo,
 }
 
-fn served(what: &str) -> Option<Served> {
-    let (Ok(address), Ok(root)) =
-        (std::env::var("GIT_LFS_CDC_TEST_HTTP"), std::env::var("GIT_LFS_CDC_TEST_HTTP_ROOT"))
-    else {
-        say(&format!("skipped: {what}, GIT_LFS_CDC_TEST_HTTP is not set"));
-        return None;
-    };
-    let root = tempfile::Builder::new().prefix("store-").tempdir_in(root).unwrap();
+fn served() -> Served {
+    let web = Web::server();
+    let root = tempfile::Builder::new().prefix("store-").tempdir_in(web.root).unwrap();
     let store = root.path().join("lfs store");
     let folder = root.path().file_name().unwrap().to_str().unwrap();
-    let url = format!("{address}/{folder}/lfs%20store");
+    let url = format!("{}/{folder}/lfs%20store", web.address);
     let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
     let work = sandbox.repository_without_store("work");
     work.init(path_str(&store));
     work.publish("a.bin", &noise(1, 3_000_000));
-    Some(Served { sandbox, _root: root, store, url, work })
+    Served { sandbox, _root: root, store, url, work }
 }
 
 impl Served {
@@ -43,20 +38,21 @@ impl Served {
         self.store.join("index/manifest")
     }
 
-    /// A clone on a machine of its own, with what it pulls from set to the web server.
+    /// A clone on a machine of its own, with a setting that makes it pull from the web server.
     fn reader(&self, name: &str) -> Repo {
         let machine = self.sandbox.other_machine(name);
         machine
             .must(&self.sandbox.path(name), ["config", "--global", "lfs.url", &format!("cdc::{}", self.url)]);
         let remote = self.sandbox.remote("work");
-        // its own setting beats what the repository's .lfsconfig says
+        // its own setting beats the repository's .lfsconfig
         machine.clone_of(&remote, &format!("{name}/copy"))
     }
 }
 
 #[test]
-fn what_is_pushed_to_a_folder_is_pulled_over_http() {
-    let Some(served) = served("pulls over HTTP") else { return };
+#[ignore = "needs a web server"]
+fn objects_pushed_to_a_folder_are_pulled_over_http() {
+    let served = served();
     let copy = served.reader("reader");
     assert_same_tree(&served.work.path, &copy.path);
     served.work.publish("b.bin", &noise(2, 700_000));
@@ -75,8 +71,9 @@ fn what_is_pushed_to_a_folder_is_pulled_over_http() {
 }
 
 #[test]
+#[ignore = "needs a web server"]
 fn a_manifest_that_is_behind_is_named_and_renewed() {
-    let Some(served) = served("manifests that are behind") else { return };
+    let served = served();
     let old = fs::read(served.manifest()).unwrap();
     served.work.publish("b.bin", &noise(2, 700_000));
     fs::write(served.manifest(), old).unwrap();
@@ -97,10 +94,12 @@ fn a_manifest_that_is_behind_is_named_and_renewed() {
     assert_same_tree(&served.work.path, &copy.path);
 }
 
-/// Who reads by the manifest is never led to what a compaction has deleted, unless somebody puts an old one back.
+/// A reader's manifest never names files that a compaction has deleted, unless somebody puts an old manifest
+/// back.
 #[test]
-fn a_store_is_compacted_where_it_can_be_written_and_read_over_http_all_the_same() {
-    let Some(served) = served("compacted stores over HTTP") else { return };
+#[ignore = "needs a web server"]
+fn a_compacted_store_is_read_over_http() {
+    let served = served();
     for seed in 2..8 {
         served.work.publish(&format!("{seed}.bin"), &noise(seed, 100_000));
     }
@@ -125,8 +124,9 @@ fn a_store_is_compacted_where_it_can_be_written_and_read_over_http_all_the_same(
 }
 
 #[test]
+#[ignore = "needs a web server"]
 fn a_missing_or_damaged_manifest_is_named() {
-    let Some(served) = served("missing manifests") else { return };
+    let served = served();
     let copy = served.reader("reader");
     damage(&served.manifest());
     let outcome = copy.cdc(["status"]);
@@ -143,7 +143,7 @@ fn a_missing_or_damaged_manifest_is_named() {
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.text().contains("git lfs-cdc manifest"), "{}", outcome.text());
     checkout(&["has no index/manifest", "git lfs-cdc manifest"]);
-    // whoever can list doesn't need it, and the next push writes it
+    // a machine that can list doesn't need it, and the next push writes it
     served.work.publish("b.bin", &noise(2, 700_000));
     copy.must(["checkout", "--", "a.bin"]);
     copy.must(["pull", "--quiet"]);
@@ -151,8 +151,9 @@ fn a_missing_or_damaged_manifest_is_named() {
 }
 
 #[test]
+#[ignore = "needs a web server"]
 fn a_machine_may_leave_the_manifest_alone() {
-    let Some(served) = served("httpManifest") else { return };
+    let served = served();
     let before = fs::read(served.manifest()).unwrap();
     served.work.must(["config", "lfs-cdc.httpManifest", "false"]);
     served.work.publish("b.bin", &noise(2, 700_000));
@@ -160,8 +161,9 @@ fn a_machine_may_leave_the_manifest_alone() {
 }
 
 #[test]
+#[ignore = "needs a web server"]
 fn init_joins_a_web_server_to_read() {
-    let Some(served) = served("init with a web server") else { return };
+    let served = served();
     let other = served.sandbox.repository_without_store("other");
     let outcome = other.machine.expect_success(other.cdc(["init", &served.url]));
     assert!(outcome.text().contains("lfs.pushurl"), "{}", outcome.text());
@@ -171,17 +173,16 @@ fn init_joins_a_web_server_to_read() {
 }
 
 #[test]
+#[ignore = "needs a web server"]
 fn certificates_are_checked_against_the_authorities_that_are_named() {
-    let (Ok(address), Ok(certificate)) =
-        (std::env::var("GIT_LFS_CDC_TEST_HTTPS"), std::env::var("GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE"))
-    else {
-        return say("skipped: certificates, GIT_LFS_CDC_TEST_HTTPS is not set");
-    };
-    let Some(served) = served("certificates") else { return };
+    let address = servers::variable("GIT_LFS_CDC_TEST_HTTPS");
+    let certificate = servers::variable("GIT_LFS_CDC_TEST_HTTPS_CERTIFICATE");
+    let served = served();
     // the same folder, by TLS
     let (_, path) = served.url.split_once("://").unwrap().1.split_once('/').unwrap();
     let url = format!("cdc::{address}/{path}");
-    let (stranger, home) = (served.sandbox.other_machine("stranger"), served.sandbox.path("stranger"));
+    let stranger = served.sandbox.other_machine("stranger");
+    let home = served.sandbox.path("stranger");
     stranger.must(&home, ["config", "--global", "lfs.url", &url]);
     let remote = served.sandbox.remote("work");
     let outcome = stranger.git(&home, ["clone", path_str(&remote), "refused"]);

@@ -1,4 +1,4 @@
-//! A relative store from every place that a repository may be used from: linked work trees, hooks, the git directory.
+//! Work trees of a repository with a relative store: linked work trees, hooks, the git directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 use crate::storage::only_for_folders;
 
-/// Where `status` finds the store in a folder.
+/// The store that `status` finds from a folder.
 #[track_caller]
 fn store_from(machine: &Machine, folder: &Path) -> String {
     let outcome = machine.cdc(folder, ["status", "--json"]);
@@ -19,7 +19,7 @@ fn store_from(machine: &Machine, folder: &Path) -> String {
     store.unwrap_or_else(|| panic!("no store is found from {}: {}", folder.display(), outcome.text()))
 }
 
-/// Sees that the store is the same from all these folders.
+/// Panics unless the store is the same from all these folders.
 #[track_caller]
 fn assert_one_store(machine: &Machine, store: &Path, folders: &[&Path]) {
     for folder in folders {
@@ -29,7 +29,7 @@ fn assert_one_store(machine: &Machine, store: &Path, folders: &[&Path]) {
     }
 }
 
-/// A repository whose store is named by a relative path, with one object in it.
+/// A repository with one object, and a relative path to its store.
 fn with_relative_store(sandbox: &Sandbox, name: &str) -> Repo {
     let work = sandbox.repository_without_store(name);
     work.init("../store");
@@ -37,7 +37,8 @@ fn with_relative_store(sandbox: &Sandbox, name: &str) -> Repo {
     work
 }
 
-/// Adds a linked work tree where the relative path leads elsewhere, checked out with the store alone, and sees that it has the object.
+/// Adds a linked work tree where the relative path leads elsewhere. Its checkout needs the store, and has the
+/// object.
 #[track_caller]
 fn assert_linked_is_filled(main: &Repo, git_dir: &Path, linked: &Path, expected: &Path) {
     main.must(["worktree", "add", "--quiet", "--detach", "--no-checkout", path_str(linked)]);
@@ -53,7 +54,8 @@ fn inside_the_git_directory_and_with_another_work_tree() {
     }
     let sandbox = Sandbox::new();
     let work = with_relative_store(&sandbox, "plain");
-    let (git_dir, www) = (work.file(".git"), sandbox.path("deep/www"));
+    let git_dir = work.file(".git");
+    let www = sandbox.path("deep/www");
     fs::create_dir_all(&www).unwrap();
     fs::create_dir_all(work.file("sub")).unwrap();
     let machine = &work.machine;
@@ -75,20 +77,21 @@ fn a_git_directory_elsewhere_and_its_linked_work_tree() {
     }
     let sandbox = Sandbox::new();
     let work = with_relative_store(&sandbox, "separate");
-    let (git_dir, linked) = (sandbox.path("deep/git/dir"), sandbox.path("deep/linked"));
+    let git_dir = sandbox.path("deep/git/dir");
+    let linked = sandbox.path("deep/linked");
     fs::create_dir_all(git_dir.parent().unwrap()).unwrap();
     work.must(["init", "--quiet", &format!("--separate-git-dir={}", path_str(&git_dir))]);
     assert!(work.file(".git").is_file());
     work.must(["worktree", "add", "--quiet", "--detach", "--no-checkout", path_str(&linked)]);
 
-    // where nothing was done in the main work tree yet, nobody can know
+    // before the first command in the main work tree, nobody can know its place
     let unknown = work.machine.cdc(&linked, ["stats"]);
     work.machine.expect_failure(unknown, &["main work tree", "git lfs-cdc status"]);
     assert_one_store(&work.machine, &sandbox.path("store"), &[&work.path, &linked, &git_dir]);
     work.must(["worktree", "remove", "--force", path_str(&linked)]);
     assert_linked_is_filled(&work, &git_dir, &linked, &work.file("a.bin"));
 
-    // what was noted doesn't count once the main work tree is another
+    // the note doesn't count once the main work tree is another
     fs::rename(&work.path, sandbox.path("moved")).unwrap();
     let unknown = work.machine.cdc(&linked, ["stats"]);
     work.machine.expect_failure(unknown, &["main work tree"]);
@@ -103,13 +106,14 @@ fn a_submodule_and_its_linked_work_tree() {
     let sandbox = Sandbox::new();
     let library = with_relative_store(&sandbox, "library");
     let program = sandbox.repository_without_store("program");
-    // the submodule stands deeper, so that is where its store has to be
+    // the submodule stands deeper, so its store has to be there
     let copied = program.machine.run(&sandbox.path("."), "cp", ["-r", "store", "program/store"]);
     program.machine.expect_success(copied);
     program.write(".gitignore", b"store\n");
     program.must(["submodule", "--quiet", "add", path_str(&sandbox.remote("library")), "lib"]);
     assert_same_file(&program.file("lib/a.bin"), &library.file("a.bin"));
-    let (module, linked) = (program.file(".git/modules/lib"), sandbox.path("deep/er/linked"));
+    let module = program.file(".git/modules/lib");
+    let linked = sandbox.path("deep/er/linked");
     let inner = Repo { machine: program.machine.clone(), path: program.file("lib") };
     assert_linked_is_filled(&inner, &module, &linked, &library.file("a.bin"));
     assert_one_store(&program.machine, &program.file("store"), &[&inner.path, &linked, &module]);
@@ -131,7 +135,7 @@ fn a_bare_repository_with_linked_work_trees() {
     assert_one_store(&work.machine, &sandbox.path("store"), &[&bare.path, &linked]);
 }
 
-/// What many servers do: the hook checks out into a folder.
+/// The hook checks out into a folder, as on many servers.
 #[test]
 fn a_hook_that_deploys() {
     if only_for_folders("a relative path") {

@@ -1,4 +1,4 @@
-//! Several agents of one command: they find each other, work together, and outlive each other.
+//! Agents of one command: they find each other, work together, and outlive each other.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::play::{Agent, Object, Sandbox};
 
-/// Where the agents of a sandbox meet.
+/// The folder where the agents of a sandbox meet.
 pub fn meeting(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("runtime/git-lfs-cdc")
 }
@@ -29,7 +29,7 @@ pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// So many agents, the first of which is the coordinator.
+/// Starts `count` agents. The first is the coordinator.
 pub fn agents(sandbox: &Sandbox, operation: &str, count: usize) -> Vec<Agent> {
     let first = sandbox.session(operation);
     let listens =
@@ -68,7 +68,7 @@ pub fn terminate(mut agents: Vec<Agent>) {
     agents.into_iter().for_each(Agent::end);
 }
 
-/// Hears what comes of downloads that were asked for, and takes them as git-lfs does.
+/// Waits for the answers to downloads, and takes the files as git-lfs does.
 #[track_caller]
 pub fn assert_downloaded(agents: &mut [Agent], objects: &[Object]) {
     for (agent, object) in agents.iter_mut().zip(objects) {
@@ -133,19 +133,15 @@ fn an_error_of_one_object_comes_through_and_harms_no_other() {
     for (number, (agent, object)) in all.iter_mut().zip(&objects).enumerate() {
         let answer = agent.hear_answer().1;
         assert_eq!(answer["oid"], json!(object.oid));
-        match number {
-            2 => {
-                let message = answer["error"]["message"].as_str().unwrap();
-                assert_eq!(answer["error"]["code"], json!(422));
-                assert!(message.starts_with("git-lfs-cdc: the local copy"), "{message}");
-                assert!(
-                    message.contains("; restore the file") && message.ends_with("lfs/cdc/log)"),
-                    "{message}"
-                );
-                assert_eq!(message.matches("git-lfs-cdc: ").count(), 1, "{message}");
-            }
-            _ => assert_eq!(answer, json!({"event": "complete", "oid": object.oid})),
+        if number != 2 {
+            assert_eq!(answer, json!({"event": "complete", "oid": object.oid}));
+            continue;
         }
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert_eq!(answer["error"]["code"], json!(422));
+        assert!(message.starts_with("git-lfs-cdc: the local copy"), "{message}");
+        assert!(message.contains("; restore the file") && message.ends_with("lfs/cdc/log)"), "{message}");
+        assert_eq!(message.matches("git-lfs-cdc: ").count(), 1, "{message}");
     }
     terminate(all);
 }
@@ -157,7 +153,7 @@ fn a_coordinator_that_is_killed_is_replaced_and_its_objects_are_asked_for_again(
     let objects = objects(&sandbox, 100..108, 6_000_000);
     all.iter_mut().zip(&objects).for_each(|(agent, object)| agent.say(&object.upload()));
     for _ in 0..3 {
-        // whoever has the seat; then it is another's
+        // the coordinator; then another agent is the coordinator
         let mut dead = all.remove(0);
         dead.child.kill().unwrap();
         dead.child.wait().unwrap();
@@ -188,7 +184,7 @@ fn a_coordinator_that_is_killed_while_objects_are_fetched_is_replaced() {
 }
 
 #[test]
-fn what_killed_agents_left_is_taken_over_and_swept() {
+fn files_of_killed_agents_are_taken_over_and_swept() {
     let sandbox = Sandbox::new();
     for mut agent in agents(&sandbox, "upload", 3) {
         agent.child.kill().unwrap();
@@ -214,7 +210,7 @@ fn filled(sandbox: &Sandbox, objects: &[Object]) {
 }
 
 #[test]
-fn an_interruption_leaves_no_files_of_what_was_fetched() {
+fn an_interruption_leaves_no_fetched_files() {
     let sandbox = Sandbox::new();
     // larger ones stay for the next download
     let objects = objects(&sandbox, 1500..1503, 7_000_000);

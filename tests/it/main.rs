@@ -6,3 +6,4 @@ mod meeting;
 mod play;
 mod protocol;
 mod session;
+mod skip;

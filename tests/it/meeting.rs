@@ -1,4 +1,4 @@
-//! The places where agents meet: which will do, and what may stand there already.
+//! Meeting places of agents: which of them will do, and other files that may stand there already.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -11,8 +11,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::coordinator::{agents, assert_uploads, files, meeting, objects, terminate, wait_until};
 use crate::play::{Agent, Sandbox};
+use crate::skip::skip;
 
-/// Holds the seat of the sandbox's agents; the path is that of the socket, which nobody listens at.
+/// Takes the lock of the sandbox's agents. Returns it, and the path of their socket. Nobody listens there.
 fn take_seat(sandbox: &Sandbox) -> (File, PathBuf) {
     for mut agent in agents(sandbox, "upload", 1) {
         agent.child.kill().unwrap();
@@ -25,7 +26,7 @@ fn take_seat(sandbox: &Sandbox) -> (File, PathBuf) {
     (seat, socket.clone())
 }
 
-/// An agent whose environment is changed.
+/// An agent with a changed environment.
 fn changed(sandbox: &Sandbox, change: impl Fn(&mut Command) -> &mut Command) -> Agent {
     let mut command = sandbox.command(env!("CARGO_BIN_EXE_git-lfs-cdc"));
     change(&mut command);
@@ -63,7 +64,8 @@ fn agents_without_a_folder_of_their_own_work_for_themselves() {
 #[test]
 fn where_a_path_is_too_long_for_a_socket_agents_meet_elsewhere() {
     let sandbox = Sandbox::new();
-    let (long, short) = (sandbox.path(&"long".repeat(20)), sandbox.path("t"));
+    let long = sandbox.path(&"long".repeat(20));
+    let short = sandbox.path("t");
     for folder in [&long, &short] {
         fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
     }
@@ -79,7 +81,7 @@ fn where_a_path_is_too_long_for_a_socket_agents_meet_elsewhere() {
 }
 
 #[test]
-fn whatever_sits_on_the_seat_and_is_no_coordinator_costs_seconds_only() {
+fn a_stranger_in_the_coordinators_place_costs_seconds_only() {
     for answer in [&b""[..], b"garbage\n", b"{}\n{}\n", b"{\"event\":\"complete\",\"oid\":\"0\"}\n"] {
         let sandbox = Sandbox::new();
         let (_seat, socket) = take_seat(&sandbox);
@@ -97,7 +99,8 @@ fn whatever_sits_on_the_seat_and_is_no_coordinator_costs_seconds_only() {
         let mut all: Vec<Agent> = (0..2).map(|_| sandbox.session("upload")).collect();
         let objects = objects(&sandbox, 600..602, 1000);
         if answer == b"{}\n{}\n" {
-            // it greets as one, and then talks nonsense for every object: that is the object's error
+            // it greets as a coordinator, and then its answer for each object makes no sense: that is the
+            // object's error
             all.iter_mut().zip(&objects).for_each(|(agent, object)| agent.say(&object.upload()));
             for agent in &mut all {
                 let answer = agent.hear_answer().1;
@@ -148,7 +151,7 @@ fn the_end_of_input_ends_an_agent_that_waits_for_a_coordinator() {
 }
 
 #[test]
-fn one_whose_files_were_removed_leaves_those_of_the_next_alone() {
+fn a_coordinator_without_files_leaves_those_of_the_next_alone() {
     let sandbox = Sandbox::new();
     let mut first = agents(&sandbox, "upload", 1);
     files(&meeting(&sandbox)).iter().for_each(|file| fs::remove_file(file).unwrap());
@@ -181,7 +184,7 @@ fn where_no_lock_can_be_made_agents_meet_elsewhere() {
 }
 
 #[test]
-fn one_that_cannot_listen_leaves_no_lock() {
+fn an_agent_that_cannot_listen_leaves_no_lock() {
     let sandbox = Sandbox::new();
     let (seat, socket) = take_seat(&sandbox);
     drop(seat);
@@ -194,11 +197,11 @@ fn one_that_cannot_listen_leaves_no_lock() {
 }
 
 #[test]
-fn a_folder_of_another_user_or_without_a_whole_path_is_none() {
+#[ignore = "needs root, to give a folder away"]
+fn folders_of_other_users_and_relative_paths_are_no_meeting_place() {
     let sandbox = Sandbox::new();
     if std::os::unix::fs::chown(sandbox.path("runtime"), Some(65534), None).is_err() {
-        eprintln!("skipped: only root can give folders away");
-        return;
+        return skip("only root can give folders away");
     }
     let place = sandbox.path("cache/git-lfs-cdc/run");
     fs::create_dir_all(place.parent().unwrap()).unwrap();
@@ -213,6 +216,7 @@ fn a_folder_of_another_user_or_without_a_whole_path_is_none() {
 }
 
 #[test]
+#[ignore = "needs root, to act as another user"]
 fn a_coordinator_of_another_user_is_not_believed() {
     let sandbox = Sandbox::new();
     for folder in [sandbox.path(""), sandbox.path("runtime")] {
@@ -226,8 +230,7 @@ fn a_coordinator_of_another_user_is_not_believed() {
             .all(|f| std::os::unix::fs::chown(f, Some(uid), None).is_ok())
     };
     if !give(65534) {
-        eprintln!("skipped: only root can be somebody else");
-        return;
+        return skip("only root can act as another user");
     }
     let mut command = sandbox.command("setpriv");
     command.args(["--reuid=65534", "--clear-groups", "--", env!("CARGO_BIN_EXE_git-lfs-cdc")]);
@@ -253,6 +256,7 @@ fn agents_that_others_may_have_given_another_store_do_not_meet() {
 }
 
 #[test]
+#[ignore = "needs root, to make containers"]
 fn agents_of_different_containers_do_not_meet() {
     let sandbox = Sandbox::new();
     let contained = || {
@@ -261,8 +265,7 @@ fn agents_of_different_containers_do_not_meet() {
         command
     };
     if !contained().arg("--version").output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: containers are not to be had here");
-        return;
+        return skip("unshare can't make containers here");
     }
     let mut all: Vec<Agent> = (0..2).map(|_| sandbox.agent_by(contained())).collect();
     all.iter_mut().for_each(|agent| agent.begin("upload"));

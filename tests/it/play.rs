@@ -1,4 +1,4 @@
-//! Plays git-lfs over pipes: a repository with a store, objects, and agents that are spoken to.
+//! A player of git-lfs over pipes: a repository with a store, objects, and agents that the tests talk to.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;

@@ -1,4 +1,4 @@
-//! Plays git-lfs over pipes: what the agent answers, and that it never falls out of step.
+//! The agent's protocol over pipes: each request has its answer, and the agent never falls out of step.
 
 use std::io::BufReader;
 use std::path::Path;
@@ -21,7 +21,8 @@ fn assert_progress(progress: &[Value], size: usize) {
 #[test]
 fn objects_go_up_and_come_back() {
     let sandbox = Sandbox::new();
-    let (large, small) = (sandbox.object(&noise(9_000_000)), sandbox.object(b"x"));
+    let large = sandbox.object(&noise(9_000_000));
+    let small = sandbox.object(b"x");
     let mut agent = sandbox.session("upload");
     for object in [&large, &small, &large] {
         agent.say(&object.upload());
@@ -49,7 +50,7 @@ fn objects_go_up_and_come_back() {
 }
 
 #[test]
-fn init_is_answered_before_anything_is_looked_at() {
+fn init_is_answered_before_any_file_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_git-lfs-cdc"));
     let command = command.arg("transfer").current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -131,7 +132,7 @@ fn lines_that_make_no_sense_get_one_answer_each() {
 }
 
 #[test]
-fn what_comes_before_init_is_refused_and_init_still_works() {
+fn requests_before_init_are_refused_and_init_still_works() {
     let sandbox = Sandbox::new();
     let mut agent = sandbox.agent();
     agent.say(&json!({"event": "init", "operation": "sideways", "remote": "origin"}));
@@ -153,7 +154,7 @@ fn the_end_of_input_ends_a_transfer_under_way() {
     assert_eq!(agent.hear()["event"], json!("progress"));
     drop(agent.input.take());
     agent.assert_ends();
-    // what was cut off is pushed the next time
+    // the object that was cut off is pushed the next time
     let mut agent = sandbox.session("upload");
     agent.say(&object.upload());
     assert_eq!(agent.hear_answer().1, json!({"event": "complete", "oid": object.oid}));

@@ -1,4 +1,4 @@
-//! The session against an engine, or a store, that never answers: it must end all the same.
+//! Sessions with an engine, or a store, that never answers. They must end all the same.
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use git_lfs_cdc::error::{Error, Result};
 use git_lfs_cdc::id::Oid;
 use git_lfs_cdc::progress::Progress;
 
-/// What the engine does.
+/// An engine, named after its behaviour.
 #[derive(Clone, Copy)]
 enum Engine {
     /// Before the first object, and with every one.
@@ -22,7 +22,7 @@ enum Engine {
     /// Every object is there at once.
     IsDone,
     Panics,
-    /// Downloads to this file, when there is one of that name with the ending `go`.
+    /// Downloads to this file, when a file with the same name and the ending `go` is there.
     Waits(&'static Path),
 }
 
@@ -62,7 +62,8 @@ fn hang() -> ! {
 
 /// A session on pipes; the receiver hears when it has ended.
 fn session(engine: Engine) -> (PipeWriter, BufReader<PipeReader>, Receiver<()>) {
-    let ((input, to), (from, output)) = (pipe().unwrap(), pipe().unwrap());
+    let (input, to) = pipe().unwrap();
+    let (from, output) = pipe().unwrap();
     let (ended, end) = channel();
     std::thread::spawn(move || {
         run(input, output, move |_| Arc::new(engine)).unwrap();
@@ -108,9 +109,10 @@ fn terminate_ends_a_session_whose_store_does_not_open() {
     assert_ends(&end);
 }
 
-/// The thread that reads may begin after the first object is done. Once, both threads then waited for each other.
+/// The thread that reads may begin after the first object is done. Once, both threads then waited for each
+/// other.
 #[test]
-fn objects_that_are_done_at_once_are_answered_however_late_the_thread_that_reads() {
+fn objects_done_at_once_are_answered_even_if_the_reading_thread_is_late() {
     let (all_answered, end) = channel();
     std::thread::spawn(move || {
         for _ in 0..4_000 {

@@ -1,4 +1,4 @@
-//! A collection: mark, condemn, read all commits again, delete what is still unreachable.
+//! A collection: mark, condemn, read all commits again, delete the blocks that are still unreachable.
 
 use super::protocol::{Setting, World};
 use super::reading::{Progress, Reading, Until};
@@ -7,24 +7,24 @@ use super::store::{Condemned, Names, Segment};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Collector {
     pub next: Next,
-    /// Whether its first reading misses everything, so that it condemns all blocks there are.
+    /// True if its first reading misses everything, so that it condemns all blocks.
     pub marks_all: bool,
     own_list: Option<u8>,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Next {
     LiftOthers,
     Mark,
     Condemn(Condemned),
     Read(Reading),
-    /// PUTs blocks that stand in segments which are to be replaced or deleted, but for those to be deleted.
+    /// PUTs the blocks that stand in segments to replace or delete. Leaves out blocks to delete.
     Unload {
         segments: Names,
         blocks: Names,
     },
-    /// PUTs what remains of segments with condemned records.
+    /// PUTs the remaining records of segments with condemned records.
     Rewrite {
         segments: Names,
         blocks: Names,
@@ -67,18 +67,17 @@ impl Collector {
             }
             Next::Condemn(list) => {
                 self.own_list = Some(world.store.put_list(list));
-                match rules.read_again {
-                    true => Next::Read(Reading::begin(setting.lists)),
-                    // what it has marked, as if nothing had been committed since
-                    false => self.sweep(Names::default(), world, setting),
+                if rules.read_again {
+                    Next::Read(Reading::begin(setting.lists))
+                } else {
+                    // its marks, as if nothing had been committed since
+                    self.sweep(Names::default(), world, setting)
                 }
             }
             Next::Read(reading) => {
                 // a LIST of one page shows one moment
-                let until = match rules.two_equal_lists && setting.pages > 1 {
-                    true => Until::TwoEqualLists,
-                    false => Until::OneList,
-                };
+                let needs_two = rules.two_equal_lists && setting.pages > 1;
+                let until = if needs_two { Until::TwoEqualLists } else { Until::OneList };
                 match reading.step(&world.store, setting, until) {
                     Progress::Going(reading) => Next::Read(reading),
                     Progress::Read(segments) => self.sweep(segments, world, setting),
@@ -113,15 +112,18 @@ impl Collector {
     /// Records are dropped on request, blocks when no other record names them.
     fn mark(&self, world: &World, setting: &Setting) -> Condemned {
         let store = &world.store;
-        let (found, condemned) = (store.records_found(), store.condemned());
+        let found = store.records_found();
+        let condemned = store.condemned();
         let records = world.requested.within(found).without(condemned.records);
-        let reachable = match self.marks_all {
-            true => Names::default(),
-            false => store.blocks_of(found.without(condemned.records).without(records)),
+        let reachable = if self.marks_all {
+            Names::default()
+        } else {
+            store.blocks_of(found.without(condemned.records).without(records))
         };
-        let carried = match setting.rules.condemn_carried {
-            true => store.carried_by(store.unreplaced(store.segments)),
-            false => Names::default(),
+        let carried = if setting.rules.condemn_carried {
+            store.carried_by(store.unreplaced(store.segments))
+        } else {
+            Names::default()
         };
         let blocks = store.blocks.and(carried).without(reachable).without(condemned.blocks);
         Condemned { blocks, records }
@@ -131,9 +133,11 @@ impl Collector {
         self.own_list.map(|list| world.store.list(list)).unwrap_or_default()
     }
 
-    /// What is to be deleted of what it has condemned, after it has read `segments`: a condemned record refers to nothing.
+    /// Chooses the condemned blocks and segments to delete, after it has read `segments`. A condemned record
+    /// refers to nothing.
     fn sweep(&self, segments: Names, world: &World, setting: &Setting) -> Next {
-        let (store, own) = (&world.store, self.condemned(world));
+        let store = &world.store;
+        let own = self.condemned(world);
         let dropped = store.condemned().records.and(own.records);
         let reachable = store.blocks_of(store.records_of(segments).without(dropped));
         let blocks = own.blocks.without(reachable);
@@ -147,25 +151,29 @@ impl Collector {
     }
 
     fn rewrite_or_delete(&self, segments: Names, blocks: Names, world: &World, setting: &Setting) -> Next {
-        let (store, own) = (&world.store, self.condemned(world));
-        match store.records_of(segments).without(own.records).is_empty() {
-            true => to_delete(segments, blocks, setting),
-            false => Next::Rewrite { segments, blocks },
+        let own = self.condemned(world);
+        if world.store.records_of(segments).without(own.records).is_empty() {
+            to_delete(segments, blocks, setting)
+        } else {
+            Next::Rewrite { segments, blocks }
         }
     }
 }
 
 fn to_delete(segments: Names, blocks: Names, setting: &Setting) -> Next {
-    match (segments.is_empty() && blocks.is_empty(), setting.rules.keep_own_lists) {
-        (false, _) => Next::Delete { segments, blocks },
-        (true, true) => Next::Done,
-        (true, false) => Next::LiftOwn,
+    if !segments.is_empty() || !blocks.is_empty() {
+        Next::Delete { segments, blocks }
+    } else if setting.rules.keep_own_lists {
+        Next::Done
+    } else {
+        Next::LiftOwn
     }
 }
 
 /// Index entries first, then blocks.
 fn delete_one(segments: Names, blocks: Names, world: &mut World, setting: &Setting) -> Next {
-    let (segment, block) = (segments.iter().next(), blocks.iter().next());
+    let segment = segments.iter().next();
+    let block = blocks.iter().next();
     match (segment, block) {
         (Some(segment), _) if setting.rules.entries_first || block.is_none() => {
             world.store.delete_segment(segment);

@@ -1,16 +1,16 @@
-//! A compaction by a key that may delete: merge what stands, look again, delete what was replaced.
+//! A compaction by a key that may delete: merge all segments, list again, delete the replaced segments.
 
 use super::protocol::{Setting, World};
-use super::store::{Names, Segment};
+use super::store::{Names, Segment, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Compactor {
     pub next: Next,
-    /// How many compactions follow each other.
+    /// Number of compactions, one after the other.
     rounds: u8,
 }
 
-/// What is to be done next. `read`: the segments whose content it knows.
+/// The next step. `read`: the segments that it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Next {
     Read,
@@ -35,7 +35,8 @@ impl Compactor {
         }
     }
 
-    /// Where many small segments are merged in the real store, one is enough here: that is the shorter way to everything that may happen.
+    /// The real compaction merges many small segments. Here one is enough, because that is the shorter way to
+    /// all that may happen.
     pub fn step(mut self, page: u8, world: &mut World, setting: &Setting) -> Option<Self> {
         let rules = &setting.rules;
         let store = &mut world.store;
@@ -51,28 +52,7 @@ impl Compactor {
                 store.unload(store.carried_by(merged));
                 Next::PutMerged { read }
             }
-            Next::PutMerged { read } => {
-                let merged = store.unreplaced(read);
-                // a name that isn't listed any more does not come back
-                let replaces = merged.and(store.replaced_by(merged).within(read));
-                let mut records = store.records_of(merged);
-                if !rules.merge_keeps_records {
-                    records = Names::of(records.iter().next_back());
-                }
-                let name = store.put_segment(Segment { records, replaces, page, ..Segment::default() });
-                let read = read.with(name);
-                match setting.is_directory {
-                    true => {
-                        store.loose_segments = store.loose_segments.with(name);
-                        if rules.sync_before_delete {
-                            Next::SyncIndex { read }
-                        } else {
-                            Next::ListAgain { read }
-                        }
-                    }
-                    false => Next::ListAgain { read },
-                }
-            }
+            Next::PutMerged { read } => put_merged(read, page, store, setting),
             Next::SyncIndex { read } => {
                 store.loose_segments = Names::default();
                 Next::ListAgain { read }
@@ -105,5 +85,26 @@ impl Compactor {
         }
         self.rounds -= 1;
         if self.rounds == 0 { Next::Done } else { Next::Read }
+    }
+}
+
+/// PUTs one segment in the place of all that were read.
+fn put_merged(read: Names, page: u8, store: &mut Store, setting: &Setting) -> Next {
+    let merged = store.unreplaced(read);
+    // a name that isn't listed any more does not come back
+    let replaces = merged.and(store.replaced_by(merged).within(read));
+    let mut records = store.records_of(merged);
+    if !setting.rules.merge_keeps_records {
+        records = Names::of(records.iter().next_back());
+    }
+    let name = store.put_segment(Segment { records, replaces, page, ..Segment::default() });
+    let read = read.with(name);
+    if setting.is_directory {
+        store.loose_segments = store.loose_segments.with(name);
+    }
+    if setting.is_directory && setting.rules.sync_before_delete {
+        Next::SyncIndex { read }
+    } else {
+        Next::ListAgain { read }
     }
 }

@@ -1,4 +1,4 @@
-//! Who shares a store: the configurations that are checked.
+//! Configurations to check: the actors that share a store, and their setting.
 
 use super::collector::Collector;
 use super::compactor::Compactor;
@@ -10,17 +10,18 @@ pub fn pusher() -> Actor {
     Actor::Pusher(Pusher::of(1, 1))
 }
 
-/// Pushes another object, and merges what it finds.
+/// Pushes another object, and merges the segments that it finds.
 pub fn merging() -> Actor {
     Actor::Pusher(Pusher::of(2, 1).merging())
 }
 
-/// Pushes the same object from another repository, which needs a record and no data; and merges what it finds.
+/// Pushes the same object from another repository, which needs a record and no data. Merges the segments that
+/// it finds.
 pub fn merging_same() -> Actor {
     Actor::Pusher(Pusher::of(1, 2).merging())
 }
 
-/// A push whose commit is one file.
+/// A push with a commit of one file.
 pub fn carrying() -> Actor {
     Actor::Pusher(Pusher::of(1, 1).carrying())
 }
@@ -30,7 +31,7 @@ pub fn with_cache() -> Actor {
     Actor::Pusher(Pusher::of(1, 1).with_cached(0))
 }
 
-/// A push after an interrupted one, which has noted the first block there ever was; and which may be interrupted itself.
+/// A push after an interrupted one, which has noted the very first block. This push may be interrupted too.
 pub fn resuming() -> Actor {
     Actor::Pusher(Pusher::of(1, 1).with_journal(0).restarting())
 }
@@ -55,12 +56,12 @@ pub fn puller() -> Actor {
     Actor::Puller(Puller::new())
 }
 
-/// An object store whose LISTs have so many pages.
+/// An object store with LISTs of `pages` pages.
 pub fn service(pages: u8) -> Setting {
     Setting { pages, ..Setting::SERVICE }
 }
 
-/// A folder: it is not listed in order, and what is in it must be synced.
+/// A folder: its files aren't listed in order, and they must be synced.
 pub fn directory() -> Setting {
     Setting { is_directory: true, ..Setting::SERVICE }
 }

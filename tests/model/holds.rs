@@ -1,4 +1,4 @@
-//! With all rules kept nothing is lost, in any state.
+//! All rules kept: nothing is lost, in any state.
 
 use std::num::NonZeroUsize;
 

@@ -1,4 +1,4 @@
-//! For every rule that is left out: the shortest way to a loss, or that there is none.
+//! Rules left out, one at a time: the shortest way to a loss, or a proof that there is none.
 
 use stateright::{Checker, HasDiscoveries, Model, Path};
 
@@ -39,15 +39,17 @@ fn without(
 ) -> Without {
     leave_out(&mut setting.rules);
     let protocol = Protocol::new(setting, beginnings, &actors(&setting));
-    // so that a trace calls them by the same numbers throughout
+    // so that a trace has the same numbers for them throughout
     Without { rule, protocol: Protocol { actors_are_alike: false, ..protocol } }
 }
 
 impl Without {
-    /// Asserts that the shortest way to a state in which `property` does not hold has so many steps. What the checker finds
-    /// first need not be the shortest: it is asked for a shorter one until there is none.
+    /// Asserts that the shortest way to a state in which `property` does not hold has `steps` steps. The
+    /// first way that the checker finds need not be the shortest. It is asked for a shorter one until there
+    /// is none.
     fn breaks(&self, property: &'static str, steps: usize) {
-        let (mut shortest, mut states) = (None, usize::MAX);
+        let mut shortest = None;
+        let mut states = usize::MAX;
         loop {
             let checker = self.protocol.clone().checker();
             let checker = checker.finish_when(HasDiscoveries::AllOf([property].into()));
@@ -109,7 +111,7 @@ fn small_commits() {
     let rule = "and before a collector deletes the segment";
     let actors = |setting: &Setting| vec![pusher(), collector(setting)];
     without(rule, unload, service(1), begin, actors).breaks(ACKNOWLEDGED_STANDS, 8);
-    // it gets a file of its own, and is condemned there the next time
+    // the block gets a file of its own, and is condemned there the next time
     let rule = "a collector condemns what is carried";
     without(rule, |r| r.condemn_carried = false, service(1), begin, actors).keeps(&NEVER_BROKEN);
 }
@@ -119,7 +121,7 @@ fn interrupted_pushes() {
     let actors = |setting: &Setting| vec![resuming(), collector(setting)];
     without("what is resumed is checked", |r| r.check_resumed = false, service(1), &[Orphan], actors)
         .breaks(ACKNOWLEDGED_STANDS, 8);
-    // without a block, nothing that was noted has arrived
+    // without a block, the noted block has not arrived
     without("what is resumed is looked for", |r| r.look_for_resumed = false, service(1), &[Empty], actors)
         .breaks(ACKNOWLEDGED_STANDS, 4);
 }
@@ -142,7 +144,7 @@ fn names_without_a_nonce() {
     let actors = |setting: &Setting| vec![pusher(), pusher(), collector(setting)];
     let case = without("a block's name has a nonce", |r| r.nonces = false, service(1), ANY, actors);
     case.breaks(NAMES_ARE_NEW, 2);
-    // but what was condemned once can never be pushed again
+    // but content that was condemned once can never be pushed again
     case.keeps(&[ACKNOWLEDGED_STANDS, RECORDS_STAND, PULLS_SUCCEED]);
 }
 
@@ -167,7 +169,7 @@ fn the_order_of_deleting() {
 }
 
 #[test]
-fn what_a_merge_keeps() {
+fn records_that_a_merge_keeps() {
     let drops = |r: &mut Rules| r.merge_keeps_records = false;
     let rule = "a merge keeps every record";
     without(rule, drops, service(2), ANY, |_| vec![pusher(), merging()]).breaks(ACKNOWLEDGED_STANDS, 5);
@@ -177,7 +179,7 @@ fn what_a_merge_keeps() {
 }
 
 #[test]
-fn deleting_what_is_replaced() {
+fn deletion_of_replaced_segments() {
     let actors = |_: &Setting| vec![pusher(), compactor(1)];
     let rule = "the merged segment is put before what it replaces is deleted";
     without(rule, |r| r.put_before_delete = false, service(2), ANY, actors).breaks(ACKNOWLEDGED_STANDS, 4);
@@ -189,14 +191,15 @@ fn deleting_what_is_replaced() {
 }
 
 #[test]
-fn relying_on_what_is_not_synced() {
+fn reliance_on_unsynced_files() {
     let rule = "in a directory, what is relied on is synced";
     without(rule, |r| r.sync_before_relying = false, directory(), ANY, |_| vec![pusher(), pusher()])
         .breaks(ACKNOWLEDGED_STANDS, 4);
 }
 
-/// Where LISTs are in order and a merged segment sorts after what it replaces, whoever misses the one on a page that was passed
-/// sees the other on one that is still to come: so one LIST is enough. Where they are not, two equal ones are not enough.
+/// One LIST is enough if LISTs are in order and a merged segment sorts after the segments that it replaces. A
+/// reader that misses a replaced segment on an earlier page sees the merged one on a later page. Otherwise
+/// two equal LISTs are not enough.
 #[test]
 fn reading_all_commits() {
     let one = |r: &mut Rules| r.two_equal_lists = false;

@@ -1,4 +1,5 @@
-//! A model of the protocol by which many machines share a store, checked in every order of their steps (`docs/format.md`, *The model*).
+//! A model of the protocol by which many machines share a store, checked in every order of their steps
+//! (`docs/format.md`, *The model*).
 
 mod collector;
 mod compactor;

@@ -1,7 +1,8 @@
-//! The protocol as the checker sees it: actors around a store, each of which takes one step at a time, in every order.
+//! The protocol as the checker sees it: actors around a store. Each takes one step at a time, and the checker
+//! tries every order.
 //!
-//! An actor that is killed, or pauses for ever, is one that takes no further step: as what must never happen is looked for in every
-//! state, that is covered without a step of its own.
+//! An actor that is killed, or pauses for ever, takes no further step. That needs no step of its own, because
+//! the checker looks for a fault in every state.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -15,19 +16,19 @@ use super::pusher::{self, Pusher};
 use super::rules::Rules;
 use super::store::{Names, Record, Segment, Store};
 
-/// What surrounds the actors.
+/// The surroundings of the actors.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub rules: Rules,
-    /// How many pages a LIST of `index/` has.
+    /// Pages of a LIST of `index/`.
     pub pages: u8,
-    /// Whether a LIST is in the order of names. Folders are not.
+    /// True if a LIST is in the order of names. One of a folder is not.
     pub lists_in_order: bool,
-    /// How often an index that changes is listed.
+    /// Number of LISTs after which a reader gives up an index that changes.
     pub lists: u8,
-    /// Whether what is written must be synced before it outlives a power failure. There is one at most.
+    /// True if files must be synced before they outlive a power failure. There is one power failure at most.
     pub is_directory: bool,
-    /// Whether blocks get lost otherwise than by collectors.
+    /// True if blocks get lost otherwise than by collectors.
     pub blocks_are_lost: bool,
 }
 
@@ -49,15 +50,15 @@ impl Setting {
     }
 }
 
-/// What the actors share.
+/// The state that the actors share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct World {
     pub store: Store,
-    /// The records that an acknowledgement stands on.
+    /// The records behind acknowledgements.
     pub acknowledged: Names,
-    /// Records that nothing needs but what was acknowledged lately.
+    /// Records that only recent acknowledgements need.
     pub young: Names,
-    /// Records old enough that their repository has requested that they be dropped.
+    /// Old records that their repository has asked to drop.
     pub requested: Names,
     pub has_pulled: bool,
     pub is_name_reused: bool,
@@ -82,29 +83,29 @@ pub struct State {
     pub actors: [Actor; ACTORS],
 }
 
-/// One step of one actor, and what it chooses where it has a choice.
+/// One step of one actor, and its choice where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Of {
         actor: usize,
         choice: u8,
     },
-    /// What was young is old, and its repository requests that it be dropped.
+    /// Young records become old, and their repository asks to drop them.
     WeeksPass,
     PowerFails,
 }
 
-/// What may stand in the store at the beginning.
+/// The content of the store at the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
     Empty,
-    /// One commit of object 1 and repository 1, whose record is fresh.
+    /// One commit of object 1 and repository 1, with a fresh record.
     Fresh,
-    /// One commit, whose record is to be written afresh by whoever wants to rely on it.
+    /// One commit with an old record. A push that relies on it has to write it afresh.
     Old,
     /// A block that an interrupted push has left.
     Orphan,
-    /// One commit, whose block is lost.
+    /// One commit with a lost block.
     Lost,
     /// As [`Self::Fresh`], but the segment carries the block.
     Carried,
@@ -147,7 +148,7 @@ pub struct Protocol {
     pub setting: Setting,
     pub beginnings: Vec<Beginning>,
     pub actors: Vec<Actor>,
-    /// Whether states that differ only in which of several equal actors is where are one state.
+    /// True if equal actors may change places: then states that differ only in this are one state.
     pub actors_are_alike: bool,
 }
 
@@ -238,7 +239,7 @@ impl Model for Protocol {
             Step::WeeksPass => {
                 let World { young, requested, acknowledged, .. } = &mut state.world;
                 *requested = *young;
-                // whoever requests that knows what was pushed until then
+                // the repository that asks so knows all pushes until then
                 *acknowledged = acknowledged.without(*young);
                 *young = Names::default();
             }
@@ -268,7 +269,7 @@ impl Model for Protocol {
             Property::always(RECORDS_STAND, |_, State { world, .. }| {
                 let store = &world.store;
                 let may_be_gone = store.condemned().records;
-                // what was not durable has not happened
+                // a write that was not durable has not happened
                 world.has_power_failed
                     || store.records_ever().without(store.records_found()).without(may_be_gone).is_empty()
             }),
@@ -283,7 +284,7 @@ impl Model for Protocol {
                 !world.acknowledged.is_empty()
             }),
         ];
-        // what is never lost is not for want of trying
+        // the properties don't hold vacuously
         let has = |is: fn(&Actor) -> bool| self.actors.iter().any(is);
         if has(|actor| matches!(actor, Actor::Puller(_))) {
             properties

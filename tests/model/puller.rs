@@ -1,4 +1,4 @@
-//! A pull of object 1, begun when that was acknowledged.
+//! A pull of object 1. It begins when the object was acknowledged.
 
 use super::protocol::{Setting, World};
 use super::reading::{Progress, Reading, Until};
@@ -11,11 +11,11 @@ pub struct Puller {
     pub next: Next,
     /// The records that were acknowledged when it began.
     pub wanted: Names,
-    /// How often it looks once more when it has found nothing.
+    /// Number of further tries when it has found nothing.
     refreshes: u8,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Next {
     Begin,

@@ -8,23 +8,23 @@ pub struct Pusher {
     pub next: Next,
     pub object: u8,
     pub repository: u8,
-    /// Whether its commits merge what it has read.
+    /// True if its commits merge the segments that it has read.
     pub merges: bool,
-    /// Whether its block stands in its segment.
+    /// True if its block stands in its segment.
     pub carries: bool,
     /// Segments that a former command has left in the cache.
     pub cached: Names,
     /// The block that was noted before its PUT began.
     pub journal: Option<u8>,
-    /// How often it may be killed and started again.
+    /// Number of times that it may be killed and started again.
     pub restarts: u8,
-    /// How often it may begin again, as what it relied on was condemned.
+    /// Number of attempts. It begins again when blocks that it relied on were condemned.
     pub attempts: u8,
     /// The segments that stood when it looked, if it is going to merge them.
     seen: Names,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Next {
     LookUp,
@@ -32,7 +32,7 @@ pub enum Next {
     PutBlock,
     SyncBlock(u8),
     CheckBlock(u8),
-    /// Blocks of what is to be merged.
+    /// PUTs blocks that the segments to merge carry.
     Unload {
         block: u8,
         is_resumed: bool,
@@ -49,7 +49,7 @@ pub enum Next {
     Done,
 }
 
-/// The choice of being killed and started again.
+/// The choice to be killed and started again.
 pub const RESTART: u8 = u8::MAX;
 
 impl Pusher {
@@ -106,85 +106,87 @@ impl Pusher {
             self.restarts -= 1;
             return Some(Self { next: Next::LookUp, seen: Names::default(), ..self });
         }
-        let rules = &setting.rules;
         self.next = match self.next {
             Next::LookUp => self.look_up(world, setting),
-            Next::FindJournaled(block) => match world.store.blocks.has(block) || !rules.look_for_resumed {
-                true => self.unload_or_commit(block, true, world, setting),
-                false => Next::PutBlock,
-            },
-            Next::PutBlock if self.carries => Next::CommitCarrying,
-            Next::PutBlock => {
-                let block = if rules.nonces { world.store.put_block() } else { 0 };
-                if !rules.nonces {
-                    world.is_name_reused |= world.store.put_block_again(block);
-                }
-                self.journal = Some(block);
-                match setting.is_directory {
-                    true => {
-                        world.store.loose_blocks = world.store.loose_blocks.with(block);
-                        Next::SyncBlock(block)
-                    }
-                    false => self.before_commit(block, world, setting),
+            Next::FindJournaled(block) => {
+                if world.store.blocks.has(block) || !setting.rules.look_for_resumed {
+                    self.unload_or_commit(block, true, world, setting)
+                } else {
+                    Next::PutBlock
                 }
             }
+            Next::PutBlock if self.carries => Next::CommitCarrying,
+            Next::PutBlock => self.put_block(world, setting),
             Next::SyncBlock(block) => {
                 world.store.loose_blocks = Names::default();
                 self.before_commit(block, world, setting)
             }
-            Next::CheckBlock(block) => match world.store.condemned().blocks.has(block) {
-                true => self.begin_again(),
-                false => self.unload_or_commit(block, false, world, setting),
-            },
+            Next::CheckBlock(block) => {
+                if world.store.condemned().blocks.has(block) {
+                    self.begin_again()
+                } else {
+                    self.unload_or_commit(block, false, world, setting)
+                }
+            }
             Next::Unload { block, is_resumed } => {
                 let carried = world.store.carried_by(self.seen);
                 world.store.unload(carried);
                 Next::Commit { block, is_resumed }
             }
-            Next::CommitCarrying => {
-                let block = world.store.name_block();
-                let record = world.store.name_record(Record {
-                    object: self.object,
-                    block,
-                    repository: self.repository,
-                });
-                let (records, carried) = (Names::of([record]), Names::of([block]));
-                world.store.put_segment(Segment { records, carried, page: choice, ..Segment::default() });
-                self.journal = None;
-                Next::CompleteFresh(record)
-            }
+            Next::CommitCarrying => self.commit_carrying(choice, world),
             Next::Commit { block, is_resumed } => self.commit(block, is_resumed, choice, world, setting),
             Next::SyncIndex(record) => {
                 world.store.loose_segments = Names::default();
                 Next::Check(record)
             }
-            Next::Check(record) => {
-                let condemned = world.store.condemned();
-                let block = world.store.record(record).block;
-                let is_stale = rules.fresh_at_check && rules.renew_old_records && world.requested.has(record);
-                match is_stale || condemned.records.has(record) || condemned.blocks.has(block) {
-                    true => self.begin_again(),
-                    false => complete(record, world),
-                }
-            }
-            // no list can name what came into the store with this record
-            Next::CompleteFresh(record) => match rules.fresh_at_check && world.requested.has(record) {
-                true => self.begin_again(),
-                false => complete(record, world),
-            },
+            Next::Check(record) => self.check(record, world, setting),
+            Next::CompleteFresh(record) => self.complete_fresh(record, world, setting),
             Next::Complete(record) => complete(record, world),
             Next::Done => return None,
         };
         Some(self)
     }
 
-    /// One LIST of the index, one of the condemned lists, and what both name.
+    fn put_block(&mut self, world: &mut World, setting: &Setting) -> Next {
+        let block = if setting.rules.nonces { world.store.put_block() } else { 0 };
+        if !setting.rules.nonces {
+            world.is_name_reused |= world.store.put_block_again(block);
+        }
+        self.journal = Some(block);
+        if setting.is_directory {
+            world.store.loose_blocks = world.store.loose_blocks.with(block);
+            Next::SyncBlock(block)
+        } else {
+            self.before_commit(block, world, setting)
+        }
+    }
+
+    fn check(&mut self, record: u8, world: &mut World, setting: &Setting) -> Next {
+        let rules = &setting.rules;
+        let condemned = world.store.condemned();
+        let block = world.store.record(record).block;
+        let is_stale = rules.fresh_at_check && rules.renew_old_records && world.requested.has(record);
+        if is_stale || condemned.records.has(record) || condemned.blocks.has(block) {
+            self.begin_again()
+        } else {
+            complete(record, world)
+        }
+    }
+
+    /// No list can name a block that came into the store with this record.
+    fn complete_fresh(&mut self, record: u8, world: &mut World, setting: &Setting) -> Next {
+        if setting.rules.fresh_at_check && world.requested.has(record) {
+            self.begin_again()
+        } else {
+            complete(record, world)
+        }
+    }
+
+    /// One LIST of the index and one of the condemned lists, and GETs of all that both name.
     fn look_up(&mut self, world: &World, setting: &Setting) -> Next {
-        let (store, rules) = (&world.store, &setting.rules);
-        let known = match rules.list_before_cache {
-            true => store.segments,
-            false => store.segments.and(self.cached),
-        };
+        let store = &world.store;
+        let rules = &setting.rules;
+        let known = if rules.list_before_cache { store.segments } else { store.segments.and(self.cached) };
         let seen = store.unreplaced(known);
         if self.merges {
             self.seen = seen;
@@ -203,10 +205,12 @@ impl Pusher {
                 && !condemned.records.has(*record)
         };
         if let Some(record) = usable.iter().rev().find(is_fresh) {
-            return match (rules.check_skips, setting.is_directory && rules.sync_before_relying) {
-                (false, _) => Next::Complete(record),
-                (true, true) => Next::SyncIndex(record),
-                (true, false) => Next::Check(record),
+            return if !rules.check_skips {
+                Next::Complete(record)
+            } else if setting.is_directory && rules.sync_before_relying {
+                Next::SyncIndex(record)
+            } else {
+                Next::Check(record)
             };
         }
         if let Some(old) = usable.iter().next_back() {
@@ -218,7 +222,19 @@ impl Pusher {
         }
     }
 
-    /// One PUT: the own record, and what was read before.
+    /// One PUT of a segment with the block itself.
+    fn commit_carrying(&mut self, page: u8, world: &mut World) -> Next {
+        let block = world.store.name_block();
+        let record =
+            world.store.name_record(Record { object: self.object, block, repository: self.repository });
+        let records = Names::of([record]);
+        let carried = Names::of([block]);
+        world.store.put_segment(Segment { records, carried, page, ..Segment::default() });
+        self.journal = None;
+        Next::CompleteFresh(record)
+    }
+
+    /// One PUT: the own record, and the records that were read before.
     fn commit(
         &mut self,
         block: u8,
@@ -244,24 +260,27 @@ impl Pusher {
             world.store.loose_segments = world.store.loose_segments.with(name);
             return if rules.sync_before_relying { Next::SyncIndex(record) } else { Next::Check(record) };
         }
-        match rules.check_after_commit && (rules.check_resumed || !is_resumed) {
-            true => Next::Check(record),
-            false => Next::Complete(record),
+        if rules.check_after_commit && (rules.check_resumed || !is_resumed) {
+            Next::Check(record)
+        } else {
+            Next::Complete(record)
         }
     }
 
     fn before_commit(&self, block: u8, world: &World, setting: &Setting) -> Next {
-        match setting.rules.check_after_commit {
-            true => self.unload_or_commit(block, false, world, setting),
-            false => Next::CheckBlock(block),
+        if setting.rules.check_after_commit {
+            self.unload_or_commit(block, false, world, setting)
+        } else {
+            Next::CheckBlock(block)
         }
     }
 
     fn unload_or_commit(&self, block: u8, is_resumed: bool, world: &World, setting: &Setting) -> Next {
         let carried = world.store.carried_by(self.seen).without(world.store.blocks);
-        match setting.rules.unload && !carried.is_empty() {
-            true => Next::Unload { block, is_resumed },
-            false => Next::Commit { block, is_resumed },
+        if setting.rules.unload && !carried.is_empty() {
+            Next::Unload { block, is_resumed }
+        } else {
+            Next::Commit { block, is_resumed }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reading all commits: LIST page by page, GET what is new, and again until that shows all.
+//! A reading of all commits: LIST page by page, GET the new segments, and again until it has seen all.
 
 use super::protocol::Setting;
 use super::store::{Names, Store};
@@ -8,23 +8,23 @@ use super::store::{Names, Store};
 pub struct Reading {
     next_page: u8,
     listed: Names,
-    /// The LIST before this one, if all that it named was read.
+    /// The LIST before this one, if all its segments were read.
     before: Option<Names>,
-    /// What was read so far: it stays known, whatever becomes of it in the store.
+    /// The segments that were read so far. They stay known, even if the store loses them.
     read: Names,
     lists_left: u8,
 }
 
-/// How far a reading is.
+/// The progress of a reading.
 pub enum Progress {
     Going(Reading),
-    /// Every segment that was listed and that no other of them replaces.
+    /// All listed segments that no other listed segment replaces.
     Read(Names),
     /// The index changes faster than it can be read.
     GaveUp,
 }
 
-/// When a reading has seen all.
+/// The condition under which a reading has seen all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     OneList,
@@ -32,13 +32,13 @@ pub enum Until {
 }
 
 impl Reading {
-    /// A reading that lists so many times at most.
+    /// A reading that lists at most `lists` times.
     pub fn begin(lists: u8) -> Self {
         Self { lists_left: lists, ..Self::default() }
     }
 
-    /// Lists one page more. Behind the last one, GETs what is new of all that was listed. Nothing written changes and no name comes
-    /// back, so GETs one after the other see what they would see at the same time: they are one step.
+    /// Lists one more page. After the last page, GETs all listed segments that are new. These GETs are one
+    /// step, because written segments don't change and no name comes back.
     pub fn step(mut self, store: &Store, setting: &Setting, until: Until) -> Progress {
         if self.next_page < setting.pages {
             self.listed = self.listed.and(store.list_page(self.next_page));

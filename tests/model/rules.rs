@@ -1,6 +1,6 @@
-//! The rules of the protocol, each of which can be left out.
+//! Rules of the protocol. Each can be left out.
 
-/// What the actors keep to. A rule that is `false` is left out.
+/// The rules that the actors keep. A rule that is `false` is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// I1: the check comes after the commit, not before it.
@@ -11,9 +11,9 @@ pub struct Rules {
     pub renew_old_records: bool,
     /// A record that is relied on is still fresh when that is checked.
     pub fresh_at_check: bool,
-    /// What an interrupted push has left is checked like anything else.
+    /// The block of an interrupted push is checked like any other.
     pub check_resumed: bool,
-    /// What an interrupted push has left is looked for: it may never have arrived.
+    /// The block of an interrupted push is looked for, because it may never have arrived.
     pub look_for_resumed: bool,
     /// A block that the index names is looked for before it is relied on.
     pub look_for_blocks: bool,
@@ -25,9 +25,9 @@ pub struct Rules {
     pub two_equal_lists: bool,
     /// I3: a block's name has a nonce.
     pub nonces: bool,
-    /// I4: condemnations are not lifted by the one who made them, when it has deleted.
+    /// I4: a collector that has deleted doesn't lift its own condemnations.
     pub keep_own_lists: bool,
-    /// I4: condemnations are not lifted by another collector.
+    /// I4: a collector doesn't lift the condemnations of another.
     pub keep_others_lists: bool,
     /// Index entries are deleted before blocks.
     pub entries_first: bool,
@@ -35,11 +35,11 @@ pub struct Rules {
     pub merge_keeps_records: bool,
     /// A merged segment's name sorts after those that it replaces.
     pub merged_sorts_after: bool,
-    /// A replaced segment is deleted only after what replaces it was put.
+    /// A replaced segment is deleted only after the PUT of its replacement.
     pub put_before_delete: bool,
-    /// A replaced segment is deleted only if what replaces it was listed since.
+    /// A replaced segment is deleted only if a LIST since then has its replacement.
     pub list_before_delete: bool,
-    /// What a segment carries has a file of its own before another replaces it, or it is deleted.
+    /// Files inside a segment get files of their own before the segment is replaced or deleted.
     pub unload: bool,
     /// A collector condemns the blocks that segments carry like others.
     pub condemn_carried: bool,
@@ -47,7 +47,7 @@ pub struct Rules {
     pub sync_before_relying: bool,
     /// In a directory: `index/` is synced before a replaced segment is deleted.
     pub sync_before_delete: bool,
-    /// Who meets a segment that is gone lists again.
+    /// A reader that misses a segment lists again.
     pub list_again: bool,
     /// A pull tries the next record when a block is gone.
     pub try_next_record: bool,

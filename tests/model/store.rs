@@ -1,7 +1,7 @@
-//! The store of the model: blocks, index segments and condemned lists, and what PUT, GET, LIST and DELETE do to them.
+//! The store of the model: blocks, index segments and condemned lists, and PUT, GET, LIST and DELETE.
 //!
-//! Names are numbers. What is written under a segment's name never changes, so whoever has read a segment keeps its
-//! name alone. An object is one block's content, and a record says in which block it is.
+//! Names are numbers. A written segment never changes, so an actor that has read it keeps only its name. An
+//! object is one block's content, and a record names the block.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use std::fmt;
 pub struct Names(u16);
 
 impl Names {
-    /// How many names there may be.
+    /// The largest number of names.
     pub const MOST: usize = 16;
 
     pub fn of(names: impl IntoIterator<Item = u8>) -> Self {
@@ -52,7 +52,7 @@ impl fmt::Debug for Names {
     }
 }
 
-/// Where an object's content is, according to one commit.
+/// The place of an object's content, according to one commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Record {
     pub object: u8,
@@ -60,14 +60,14 @@ pub struct Record {
     pub repository: u8,
 }
 
-/// What was written under a segment's name.
+/// The content of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Segment {
     pub records: Names,
     pub replaces: Names,
-    /// Blocks that stand in it.
+    /// Blocks that stand in the segment.
     pub carried: Names,
-    /// The page of a LIST that its name is on.
+    /// The page of a LIST that has its name.
     pub page: u8,
 }
 
@@ -82,7 +82,7 @@ const SEGMENTS: usize = 10;
 const RECORDS: usize = 6;
 const LISTS: usize = 3;
 
-/// What stands, and what was ever written.
+/// The files that stand, and all that were ever written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Store {
     pub blocks: Names,
@@ -101,7 +101,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// PUTs a block under a name that nobody has had.
+    /// PUTs a block under a new name.
     pub fn put_block(&mut self) -> u8 {
         let name = self.name_block();
         self.blocks = self.blocks.with(name);
@@ -123,12 +123,12 @@ impl Store {
         segments.iter().fold(Names::default(), |all, name| all.and(self.segment(name).carried))
     }
 
-    /// The blocks that somebody can read who knows these segments.
+    /// The blocks that a reader of these segments can read.
     pub fn readable(&self, segments: Names) -> Names {
         self.blocks.and(self.carried_by(segments.within(self.segments)))
     }
 
-    /// PUTs a block whose name is its content's alone. Returns whether the name was used before.
+    /// PUTs a block under a name that comes from its content alone. Returns true if the name was used before.
     pub fn put_block_again(&mut self, name: u8) -> bool {
         let is_used = name < self.blocks_named;
         self.blocks_named = self.blocks_named.max(name + 1);
@@ -174,7 +174,7 @@ impl Store {
         self.loose_blocks = self.loose_blocks.within(self.blocks);
     }
 
-    /// What was written under a name, for those who have read it.
+    /// The content of a segment, for actors that have read it.
     pub fn segment(&self, name: u8) -> &Segment {
         &self.segment[name as usize]
     }
@@ -195,7 +195,7 @@ impl Store {
         !Names::of(0..self.segments_named).without(self.segments).is_empty()
     }
 
-    /// All that the condemned lists name that stand now.
+    /// All entries of the condemned lists that stand now.
     pub fn condemned(&self) -> Condemned {
         self.lists.iter().map(|name| self.list[name as usize]).fold(Condemned::default(), |all, list| {
             Condemned { blocks: all.blocks.and(list.blocks), records: all.records.and(list.records) }
@@ -211,7 +211,7 @@ impl Store {
         segments.iter().fold(Names::default(), |all, name| all.and(self.segment(name).replaces))
     }
 
-    /// Those of `segments` that none of them replaces.
+    /// The `segments` that no other of them replaces.
     pub fn unreplaced(&self, segments: Names) -> Names {
         segments.without(self.replaced_by(segments))
     }
@@ -229,7 +229,7 @@ impl Store {
         Names::of(records.iter().map(|name| self.record(name).block))
     }
 
-    /// The records that somebody finds who reads the index now.
+    /// The records that a reader of the index finds now.
     pub fn records_found(&self) -> Names {
         self.records_of(self.unreplaced(self.segments))
     }

@@ -61,7 +61,8 @@ impl Kept {
 
     /// Returns how many bytes of `wanted` lie in the ranges.
     pub fn covered_bytes(&self, wanted: &Range<u32>) -> u32 {
-        let (mut covered, mut position) = (0, wanted.start);
+        let mut covered = 0;
+        let mut position = wanted.start;
         for range in &self.0 {
             let end = range.end.min(wanted.end);
             covered += end.saturating_sub(range.start.max(position));
@@ -78,7 +79,8 @@ impl Kept {
     /// Returns the pieces that make up `wanted`, in order: each as a kept range and the part to take from it.
     /// Returns `None` if a byte is missing.
     pub fn pieces(&self, wanted: &Range<u32>) -> Option<Vec<(Range<u32>, Range<u32>)>> {
-        let (mut pieces, mut position) = (Vec::new(), wanted.start);
+        let mut pieces = Vec::new();
+        let mut position = wanted.start;
         while position < wanted.end {
             let reaching = self.0.iter().take_while(|range| range.start <= position);
             let longest = reaching.max_by_key(|range| range.end).filter(|range| range.end > position)?;

@@ -210,7 +210,8 @@ proptest! {
     fn the_cap_is_held(steps in proptest::collection::vec((0..3usize, step()), 1..60)) {
         let root = tempfile::tempdir().unwrap();
         let open = |most_kib: u64| Ranges::at(root.path(), "one", most_kib * u64::from(KIB));
-        let (mut caps, mut processes) = ([1000; 3], [open(1000), open(1000), open(1000)]);
+        let mut caps = [1000; 3];
+        let mut processes = [open(1000), open(1000), open(1000)];
         for (process, step) in steps {
             let ranges = &processes[process];
             match step {
@@ -320,10 +321,12 @@ fn a_range_that_can_not_get_its_name_goes() {
 #[test]
 fn the_cap_is_held_while_eight_write_at_once() {
     let root = tempfile::tempdir().unwrap();
-    let (most, running) = (3000 * u64::from(KIB), AtomicUsize::new(8));
+    let most = 3000 * u64::from(KIB);
+    let running = AtomicUsize::new(8);
     let peak = std::thread::scope(|scope| {
         for thread in 0..8u8 {
-            let (root, running) = (root.path(), &running);
+            let root = root.path();
+            let running = &running;
             scope.spawn(move || {
                 let ranges = Ranges::at(root, ["one", "two"][usize::from(thread) % 2], most);
                 for round in 0..60u32 {
@@ -337,7 +340,8 @@ fn the_cap_is_held_while_eight_write_at_once() {
                 running.fetch_sub(1, Ordering::SeqCst);
             });
         }
-        let (room, mut peak) = (Room::new(root.path().to_owned(), most), 0);
+        let room = Room::new(root.path().to_owned(), most);
+        let mut peak = 0;
         while running.load(Ordering::SeqCst) > 0 {
             // other threads may hold the lock for too long
             let Ok(_held) = room.lock() else { continue };
@@ -367,7 +371,8 @@ fn what_is_no_file_is_not_read_and_a_lock_that_is_a_link_is_refused() {
         assert!(read(&ranges, 1, 0..4 * KIB).is_some());
     }
 
-    let (lock, elsewhere) = (root.path().join("ranges.lock"), root.path().join("elsewhere"));
+    let lock = root.path().join("ranges.lock");
+    let elsewhere = root.path().join("elsewhere");
     fs::rename(&lock, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
     keep(&ranges, 2, 0..4 * KIB);

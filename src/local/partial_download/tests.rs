@@ -57,7 +57,8 @@ fn what_git_lfs_does_not_take_is_kept_if_it_is_large() {
     drop(finished(&oid, LARGE));
     assert_eq!(files(&scratch), [format!("{oid}.partial")]);
 
-    let (first, second) = (finished(&oid, LARGE), finished(&oid, LARGE));
+    let first = finished(&oid, LARGE);
+    let second = finished(&oid, LARGE);
     drop((first, second));
     assert_eq!(files(&scratch), [format!("{oid}.partial")], "one is enough");
     let at_it = scratch.create(&oid, LARGE).unwrap();

@@ -180,7 +180,8 @@ fn merge_group(
     }
     let id = after(CommitId::new(now_milliseconds())?, &merged)?;
     let segment = merge.finish()?;
-    let (size_bytes, id) = (segment.size_bytes() as u64, SegmentId { id, hash: segment.hash() });
+    let size_bytes = segment.size_bytes() as u64;
+    let id = SegmentId { id, hash: segment.hash() };
     if size_bytes > limits::SEGMENT_READ_BYTES as u64 {
         return Err(Error::internal(format!("a merged segment of {size_bytes} bytes")));
     }

@@ -91,7 +91,9 @@ fn removable(
 ) -> Result<(Vec<SegmentId>, Vec<ShardId>)> {
     let mut condemned = CondemnedNames::default();
     condemned.refresh(stored)?;
-    let (mut segments, mut named, mut kept) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut segments = Vec::new();
+    let mut named = BTreeSet::new();
+    let mut kept = BTreeSet::new();
     let standing: BTreeSet<SegmentId> = replaced.values().flatten().map(|segment| segment.id).collect();
     let standing = index.segments().filter(|segment| standing.contains(&segment.id));
     let standing: BTreeMap<SegmentId, Segment<Bytes>> =
@@ -173,9 +175,10 @@ fn read(stored: CachedStore<'_>, index: &Index, ids: &[SegmentId]) -> Vec<Result
     let begun: Vec<_> = ids.iter().map(begin).collect();
     let wait = |(id, copy, pending): (SegmentId, Option<Bytes>, Option<Pending<'_, Bytes>>)| {
         let bytes = pending.map_or_else(|| Ok(copy.unwrap_or_default()), Pending::wait)?;
-        match ContentHash::of(&bytes) == id.hash {
-            true => Ok(bytes),
-            false => Err(Error::corrupt("it is not what was written").remedy("move that file away")),
+        if ContentHash::of(&bytes) == id.hash {
+            Ok(bytes)
+        } else {
+            Err(Error::corrupt("it is not what was written").remedy("move that file away"))
         }
     };
     begun.into_iter().map(wait).collect()

@@ -1,5 +1,5 @@
-//! Any fault in any request, with as many agents as git-lfs starts: whatever the outcome is, nothing acknowledged is lost, nothing
-//! wrong is delivered, and a second try completes what failed.
+//! Any fault in any request, with git-lfs's own number of agents. Nothing acknowledged is lost, nothing wrong
+//! is delivered, and a second try completes each command that failed.
 
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ fn any_fault(dice: &mut Dice) -> Fault {
 fn spoil(scene: &Scene, dice: &mut Dice, requests: u64) -> Vec<String> {
     let rules = 1 + dice.below(3);
     let spoiled = (0..rules).map(|_| {
-        let (skip, times) = (dice.below(requests) as usize, 1 + dice.below(4) as usize);
+        let skip = dice.below(requests) as usize;
+        let times = 1 + dice.below(4) as usize;
         let fault = any_fault(dice);
         let what = format!("{times} times {fault:?} from request {skip} on");
         scene.proxy.from(skip, times, |_: &Request| true, fault);
@@ -61,10 +62,11 @@ fn files(dice: &mut Dice) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn anything_may_fail() {
+#[ignore = "needs an S3 server"]
+fn any_request_may_fail() {
     let seeds: Vec<u64> = (1..=if full() { 60 } else { 6 }).collect();
     side_by_side(&seeds, |seed| {
-        let Some(scene) = Scene::new("anything_may_fail") else { return };
+        let scene = Scene::new();
         let mut dice = Dice::new(seed * 10_000);
         scene.usual_agents();
         if full() {
@@ -85,7 +87,7 @@ fn anything_may_fail() {
                 scene.says(&what, &outcome, &["error transferring", "s3://lfs/"]);
                 scene.push();
             }
-            // what was acknowledged first is looked at before anything else can mend it
+            // check the acknowledged objects before another command can mend them
             scene.everything_is_there();
 
             let what = format!("seed {seed}, round {round}, clone: {:?}", spoil(&scene, &mut dice, 15));

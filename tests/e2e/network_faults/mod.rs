@@ -1,5 +1,5 @@
-//! Networks and services that fail, between agent and store: what was acknowledged is there, what is delivered is right, and
-//! what failed says why and is completed by a second try.
+//! Faults of networks and services between agent and store. Acknowledged objects are there, and delivered
+//! bytes are right. A command that fails says why, and a second try completes it.
 
 mod anywhere;
 mod compact;

@@ -1,14 +1,15 @@
-//! The same faults before Azure's Blob Storage and before a web server: what differs is how they say things.
+//! Other services: the same faults before Azure's Blob Storage and before a web server, which have other
+//! answers.
 
 use std::path::Path;
 
 use super::scene::{Place, Scene, side_by_side};
 use crate::data::{assert_same_tree, noise};
-use crate::process::say;
 use crate::proxy::{Answer, Fault, Proxy, Thing};
 use crate::repo::Repo;
 use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
+use crate::servers::Web;
 use crate::storage::Kind;
 
 const AZURE: [Place; 6] = [
@@ -25,6 +26,7 @@ fn busy() -> Answer {
 }
 
 #[test]
+#[ignore = "needs a server of Azure Blob Storage"]
 fn pushes_to_azure_survive() {
     let faults = [
         Fault::ResetBefore,
@@ -34,10 +36,10 @@ fn pushes_to_azure_survive() {
         Fault::Replace(Answer::s3(409, "BlobAlreadyExists", "The specified blob already exists.")),
     ];
     side_by_side(&faults, |fault| {
-        let Some(scene) = Scene::in_azure("pushes_to_azure_survive") else { return };
+        let scene = Scene::in_azure();
         let is_taken = format!("{fault:?}").contains("409");
         for (number, place) in AZURE.into_iter().enumerate() {
-            // only what writes can find a name taken
+            // only a write can find its name taken
             if is_taken && place.0 != "PUT" {
                 continue;
             }
@@ -50,8 +52,9 @@ fn pushes_to_azure_survive() {
 }
 
 #[test]
+#[ignore = "needs a server of Azure Blob Storage"]
 fn clones_from_azure_survive() {
-    let Some(scene) = Scene::in_azure("clones_from_azure_survive") else { return };
+    let scene = Scene::in_azure();
     scene.add("a.bin", 3_000_000);
     scene.push();
     for place in
@@ -67,8 +70,9 @@ fn clones_from_azure_survive() {
 }
 
 #[test]
+#[ignore = "needs a server of Azure Blob Storage"]
 fn azure_refuses() {
-    let Some(scene) = Scene::in_azure("azure_refuses") else { return };
+    let scene = Scene::in_azure();
     scene.add("a.bin", 200_000);
     for (answer, expected) in [
         (
@@ -101,9 +105,10 @@ fn azure_refuses() {
     scene.everything_is_there();
 }
 
-/// Clones `work` on a fresh machine that reads over HTTP what was pushed to a folder.
+/// Clones `work` on a fresh machine that reads the store's folder over HTTP.
 fn clone_over_http(sandbox: &Sandbox, label: &str, url: &str) -> Repo {
-    let (machine, home) = (sandbox.other_machine(label), sandbox.path(label));
+    let machine = sandbox.other_machine(label);
+    let home = sandbox.path(label);
     for (name, value) in [("lfs.url", format!("cdc::{url}").as_str()), ("lfs-cdc.retryTime", "6")] {
         machine.must(&home, ["config", "--global", name, value]);
     }
@@ -112,19 +117,16 @@ fn clone_over_http(sandbox: &Sandbox, label: &str, url: &str) -> Repo {
 }
 
 #[test]
+#[ignore = "needs a web server"]
 fn clones_over_http_survive() {
-    let server =
-        std::env::var("GIT_LFS_CDC_TEST_HTTP").ok().zip(std::env::var("GIT_LFS_CDC_TEST_HTTP_ROOT").ok());
-    let Some((server, root)) = server else {
-        return say("skipped: clones_over_http_survive, GIT_LFS_CDC_TEST_HTTP is not set");
-    };
-    let folder = tempfile::Builder::new().prefix("faults-").tempdir_in(root).unwrap();
+    let web = Web::server();
+    let folder = tempfile::Builder::new().prefix("faults-").tempdir_in(web.root).unwrap();
     let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
     let work = sandbox.repository_without_store("work");
     work.init(path_str(&folder.path().join("store")));
     work.publish("a.bin", &noise(1, 3_000_000));
 
-    let proxy = Proxy::start(&server);
+    let proxy = Proxy::start(&web.address);
     let name = Path::new(folder.path().file_name().unwrap());
     let url = format!("{}/{}/store", proxy.url(), path_str(name));
     let mut number = 0;

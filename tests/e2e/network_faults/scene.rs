@@ -1,4 +1,5 @@
-//! One repository whose store is in a bucket behind a proxy, and what every test of network faults does with it.
+//! A scene: one repository with its store in a bucket behind a proxy, and the steps that tests of network
+//! faults share.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,23 +10,24 @@ use std::thread;
 
 use crate::data::{assert_same_tree, noise};
 use crate::machine::Machine;
-use crate::process::{Outcome, say};
+use crate::process::Outcome;
 use crate::proxy::{Exchange, Hits, Proxy, Thing, overwritten};
 use crate::repo::Repo;
 use crate::s3::{self, REGION};
 use crate::sandbox::{Sandbox, path_str};
 use crate::scan::Secrets;
+use crate::servers;
 use crate::storage::Kind;
 
-/// What each message has to point to.
+/// The log that each message has to point to.
 const LOG: &str = "cdc/log";
-/// How long one request is tried again in these tests, where they don't say otherwise.
+/// The time in which one request is tried again, where a test doesn't say otherwise.
 const RETRY_SECONDS: &str = "6";
 
-/// For commands with nothing in their way: a busy machine is no fault.
+/// For commands without a fault: a busy machine is no fault.
 const PATIENTLY: &str = "lfs-cdc.retryTime=120";
 
-/// A request as the store's documents have it: the verb, and what is asked for.
+/// A request as the store's documents have it: the verb, and the kind of file.
 pub type Place = (&'static str, Thing);
 
 pub struct Scene {
@@ -35,36 +37,34 @@ pub struct Scene {
     /// Of the store; requests to it go to the proxy.
     pub url: String,
     variables: Vec<(&'static str, String)>,
-    /// What every machine's git is told, the fresh ones included.
+    /// Git settings of all machines, the fresh ones included.
     settings: Mutex<BTreeMap<&'static str, String>>,
     /// Numbers that were not used yet, for content and machines.
     unused: AtomicU64,
 }
 
 impl Scene {
-    /// A repository that is set up and pushed, nothing in LFS yet. `test` names the test that is skipped otherwise.
-    pub fn new(test: &str) -> Option<Scene> {
-        Some(Scene::before_init(test)?.set_up())
+    /// A repository that is set up and pushed, with nothing in LFS yet. Needs the S3 server.
+    #[track_caller]
+    pub fn new() -> Scene {
+        Scene::before_init().set_up()
     }
 
     /// The same before `git-lfs-cdc init`.
-    pub fn before_init(test: &str) -> Option<Scene> {
-        let sandbox = Sandbox::in_s3(test, Secrets::in_use())?;
-        let proxy = Proxy::start(&s3::endpoint()?);
+    #[track_caller]
+    pub fn before_init() -> Scene {
+        let sandbox = Sandbox::in_s3(Secrets::in_use());
+        let proxy = Proxy::start(&s3::server());
         sandbox.trust(&proxy.url());
         let url = format!("{}?region={REGION}&endpoint={}", sandbox.store().location(), proxy.url());
-        Some(Scene::with(sandbox, proxy, url, Vec::new(), []))
+        Scene::with(sandbox, proxy, url, Vec::new(), [])
     }
 
-    /// The same in Azure's Blob Storage.
-    pub fn in_azure(test: &str) -> Option<Scene> {
-        let variable = |name| std::env::var(name).ok();
-        let Some((endpoint, key)) =
-            variable("GIT_LFS_CDC_TEST_AZURE").zip(variable("GIT_LFS_CDC_TEST_AZURE_KEY"))
-        else {
-            say(&format!("skipped: {test}, GIT_LFS_CDC_TEST_AZURE is not set"));
-            return None;
-        };
+    /// The same in Azure's Blob Storage. Needs its server.
+    #[track_caller]
+    pub fn in_azure() -> Scene {
+        let endpoint = servers::variable("GIT_LFS_CDC_TEST_AZURE");
+        let key = servers::variable("GIT_LFS_CDC_TEST_AZURE_KEY");
         let account = endpoint.rsplit('/').next().unwrap().to_owned();
         let sandbox = Sandbox::with(Kind::Folders, Secrets::in_use());
         let proxy = Proxy::start(&endpoint);
@@ -72,7 +72,7 @@ impl Scene {
         let settings =
             [("lfs-cdc.endpoint", format!("{}/{account}", proxy.url())), ("lfs-cdc.account", account)];
         let variables = vec![("AZURE_STORAGE_ACCOUNT_KEY", key)];
-        Some(Scene::with(sandbox, proxy, format!("az://lfs/{own}"), variables, settings).set_up())
+        Scene::with(sandbox, proxy, format!("az://lfs/{own}"), variables, settings).set_up()
     }
 
     fn with<const N: usize>(
@@ -97,7 +97,7 @@ impl Scene {
 
     fn set_up(self) -> Scene {
         self.work.init(&self.url);
-        // whoever creates a store tries what may be done there, and cleans up
+        // `init` has tried its rights, and cleaned up
         self.proxy.take_record();
         self.work.commit("set up");
         self.push();
@@ -115,17 +115,17 @@ impl Scene {
         self.work.machine.configure(name, value);
     }
 
-    /// How long one request is tried again from now on.
+    /// Sets the time in which one request is tried again.
     pub fn patience(&self, seconds: &str) {
         self.set("lfs-cdc.retryTime", seconds);
     }
 
-    /// As many agents as git-lfs starts if nobody says how many.
+    /// Sets git-lfs's own number of agents.
     pub fn usual_agents(&self) {
         self.agents("8");
     }
 
-    /// So many agents from now on.
+    /// Sets the number of agents.
     pub fn agents(&self, agents: &str) {
         self.set("lfs.concurrentTransfers", agents);
     }
@@ -135,7 +135,7 @@ impl Scene {
         self.sandbox.remote("work")
     }
 
-    /// A machine that knows nothing of the store but its keys, and its folder.
+    /// A machine that has the keys and nothing else of the store, and the machine's folder.
     pub fn fresh_machine(&self) -> (Machine, PathBuf) {
         let label = format!("fresh-{}", self.unused.fetch_add(1, Ordering::SeqCst));
         let machine = with_variables(self.sandbox.other_machine(&label), &self.variables);
@@ -160,7 +160,7 @@ impl Scene {
         self.work.git(["push", "origin", "HEAD"])
     }
 
-    /// The push succeeds, though the fault was met.
+    /// The push meets the fault, and succeeds.
     #[track_caller]
     pub fn push_survives(&self, what: &str, hits: &Hits) {
         let outcome = self.work.machine.expect_success(self.try_push());
@@ -168,7 +168,8 @@ impl Scene {
         self.proxy.heal();
     }
 
-    /// The push fails and says all of `expected` in one line; then, with nothing in its way, it succeeds.
+    /// The push fails and says all words of `expected` in one line. Without the fault, the next push
+    /// succeeds.
     #[track_caller]
     pub fn push_fails_and_is_completed(&self, what: &str, hits: &Hits, expected: &[&str]) {
         let before = self.pushed();
@@ -186,7 +187,7 @@ impl Scene {
         self.work.must(["-c", PATIENTLY, "push", "--quiet", "origin", "HEAD"]);
     }
 
-    /// The outcome is a failure whose message has all of `expected`, and the log's name, in one line.
+    /// The outcome is a failure. One line of its message has all words of `expected`, and the log's name.
     #[track_caller]
     pub fn says(&self, what: &str, outcome: &Outcome, expected: &[&str]) {
         let words: Vec<_> = expected.iter().copied().chain([LOG]).collect();
@@ -196,7 +197,7 @@ impl Scene {
         assert!(text.lines().any(fits), "{what}: no line has all of {words:?}:\n{}", outcome.text());
     }
 
-    /// Clones on a fresh machine, under whatever is in its way.
+    /// Clones on a fresh machine, with the faults that the proxy has now.
     pub fn try_clone(&self) -> (Outcome, Repo) {
         self.try_git_clone(&["clone"])
     }
@@ -225,7 +226,7 @@ impl Scene {
         copy
     }
 
-    /// The clone is right, though the fault was met.
+    /// The clone meets the fault, and is right.
     #[track_caller]
     pub fn clone_survives(&self, what: &str, hits: &Hits) {
         let (outcome, copy) = self.try_clone();
@@ -235,7 +236,8 @@ impl Scene {
         assert_same_tree(&self.work.path, &copy.path);
     }
 
-    /// The clone fails, says all of `expected` and delivers nothing wrong; then, with nothing in its way, it is completed.
+    /// The clone fails, says all words of `expected` and delivers nothing wrong. Without the fault, it is
+    /// completed.
     #[track_caller]
     pub fn clone_fails_and_is_completed(&self, what: &str, hits: &Hits, expected: &[&str]) {
         let (outcome, copy) = self.try_clone();
@@ -247,7 +249,7 @@ impl Scene {
         assert_same_tree(&self.work.path, &copy.path);
     }
 
-    /// What a failed clone has put into the work tree is either right, or the pointer.
+    /// Each file that a failed clone has put into the work tree is either right, or the pointer.
     #[track_caller]
     pub fn delivered_nothing_wrong(&self, what: &str, copy: &Repo) {
         for name in self.work.must(["ls-files", "*.bin"]).lines() {
@@ -258,8 +260,8 @@ impl Scene {
         }
     }
 
-    /// What every push has to keep to: it deletes nothing, and overwrites nothing but the manifest. And all that was
-    /// acknowledged can be had on a machine that never saw it.
+    /// Checks the promises of every push. It deletes nothing, and overwrites nothing but the manifest. A
+    /// machine that never saw the content gets all acknowledged objects.
     #[track_caller]
     pub fn everything_is_there(&self) {
         self.proxy.heal();
@@ -275,7 +277,7 @@ impl Scene {
     }
 }
 
-/// Checks out what a clone could not, with nothing in its way any more.
+/// Completes the checkout of a clone that has failed. There are no faults any more.
 #[track_caller]
 pub fn check_out(copy: &Repo) {
     copy.must(["-c", PATIENTLY, "reset", "--quiet", "--hard"]);
@@ -285,13 +287,11 @@ fn with_variables(machine: Machine, variables: &[(&str, String)]) -> Machine {
     variables.iter().fold(machine, |machine, (name, value)| machine.with_variable(name, value))
 }
 
-/// How many cases are tried at a time: they wait more than they work.
+/// Number of cases at a time. They wait more than they work.
 const AT_ONCE: usize = 8;
 
 /// Runs the cases side by side, each for itself.
 pub fn side_by_side<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
-    // without servers every case is skipped, and one line says so
-    let cases = if s3::endpoint().is_none() { &cases[..1] } else { cases };
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(cases.len()) {

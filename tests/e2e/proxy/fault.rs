@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and the rules for which requests it does.
+//! Faults of requests, and rules that choose the requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ pub enum Fault {
     ResetBefore,
     /// The connection is reset when half of the request's body has been forwarded.
     ResetInRequest,
-    /// The server does what it is asked, but the connection is reset instead of its answer.
+    /// The server obeys the request, but the connection is reset instead of its answer.
     LoseAnswer,
     /// The connection is reset when half of the answer's body is there.
     ResetInAnswer,

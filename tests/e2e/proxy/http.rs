@@ -12,7 +12,7 @@ pub struct Head {
     pub raw: Vec<u8>,
 }
 
-/// Where a body ends.
+/// The end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     Length(u64),
@@ -93,7 +93,7 @@ impl Head {
     }
 }
 
-/// What stands on the wire: a body's own bytes, or what divides it.
+/// A piece on the wire: a body's own bytes, or bytes that divide it.
 pub enum Piece<'a> {
     Content(&'a [u8]),
     Framing(&'a [u8]),

@@ -1,7 +1,8 @@
-//! A small HTTP/1.1 proxy between the agent and a server, that can do to each request what networks and servers do.
+//! A small HTTP/1.1 proxy between the agent and a server. It can do to each request all that networks and
+//! servers do.
 //!
-//! It forwards to one upstream address with every header unchanged (S3 signs the `Host`), streams bodies both ways, and
-//! writes down every request. [`Rule`]s say which requests meet which [`Fault`].
+//! It forwards to one upstream address with every header unchanged (S3 signs the `Host`), streams bodies both
+//! ways, and writes down every request. [`Rule`]s say which requests meet which [`Fault`].
 
 mod answer;
 mod fault;
@@ -31,16 +32,16 @@ pub struct Proxy {
     accepting: Option<Accepting>,
 }
 
-/// The thread that accepts connections, and where it does.
+/// The thread that accepts connections, and its listener.
 struct Accepting {
     listener: Arc<TcpListener>,
     thread: thread::JoinHandle<()>,
 }
 
-/// What the threads of a proxy share.
+/// The state that the threads of a proxy share.
 struct Shared {
     upstream: SocketAddr,
-    /// What no request may carry, signed or not.
+    /// No request may carry these, signed or not.
     secrets: Secrets,
     state: Mutex<State>,
     stopped: Condvar,
@@ -48,7 +49,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How often the proxy was stopped: whatever began before the last time ends.
+    /// How often the proxy was stopped. Work that began before the last stop ends.
     stops: usize,
     rules: Vec<Rule>,
     record: Vec<Exchange>,
@@ -91,7 +92,7 @@ impl Proxy {
             let _ = stream.shutdown(Shutdown::Both);
         }
         if let Some(Accepting { listener, thread }) = self.accepting.take() {
-            // closing is not enough: a process that another test is just starting has a copy of it for a moment
+            // closing is not enough: a process that another test is just starting has a copy for a moment
             let _ = rustix::net::shutdown(&*listener, rustix::net::Shutdown::Both);
             // where that doesn't wake the thread, this does
             drop(TcpStream::connect(self.address));
@@ -99,7 +100,7 @@ impl Proxy {
         }
     }
 
-    /// Listens again where it did.
+    /// Listens again at the same address.
     pub fn start_again(&mut self) {
         self.stop();
         self.accepting = Some(accept(TcpListener::bind(self.address).unwrap(), &self.shared));
@@ -109,7 +110,7 @@ impl Proxy {
         self.address
     }
 
-    /// What to connect to instead of the upstream.
+    /// The URL to connect to instead of the upstream's.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -124,12 +125,12 @@ impl Proxy {
         self.from(skip, times, move |request| request.verb == verb && request.thing == thing, fault)
     }
 
-    /// Every request that `refused` says true to meets `fault`.
+    /// Every request for which `refused` is true meets `fault`.
     pub fn whenever(&self, refused: impl Fn(&Request) -> bool + Send + Sync + 'static, fault: Fault) -> Hits {
         self.times(usize::MAX, refused, fault)
     }
 
-    /// The next `times` requests that `refused` says true to meet `fault`.
+    /// The next `times` requests for which `refused` is true meet `fault`.
     pub fn times(
         &self,
         times: usize,
@@ -139,8 +140,8 @@ impl Proxy {
         self.from(0, times, refused, fault)
     }
 
-    /// The most general rule: `times` requests after the next `skip` ones, of those that `matches` says true to. The
-    /// rule that was made first comes first.
+    /// The most general rule: among the requests for which `matches` is true, `times` requests after the next
+    /// `skip` ones. The rule that was made first comes first.
     pub fn from(
         &self,
         skip: usize,
@@ -185,7 +186,8 @@ impl Drop for Proxy {
 
 fn accept(listener: TcpListener, shared: &Arc<Shared>) -> Accepting {
     let listener = Arc::new(listener);
-    let (shared, own) = (shared.clone(), listener.clone());
+    let shared = shared.clone();
+    let own = listener.clone();
     let stops = shared.state().stops;
     let thread = thread::spawn(move || {
         for stream in own.incoming() {
@@ -206,7 +208,7 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
-    /// Writes a request down, and says under which number, and what is to happen to it.
+    /// Writes a request down. Returns its number, and the fault that it meets.
     fn begin(&self, mut request: Request) -> (usize, Option<Fault>) {
         let mut state = self.state();
         if self.secrets.stand_in(&request.head) {
@@ -218,7 +220,7 @@ impl Shared {
         (state.taken + state.record.len() - 1, fault)
     }
 
-    /// Adds to what was written down; nothing if it was taken out meanwhile.
+    /// Changes the record of a request. Does nothing if it was taken out meanwhile.
     fn note(&self, number: usize, change: impl FnOnce(&mut Exchange)) {
         let mut state = self.state();
         let Some(index) = number.checked_sub(state.taken) else { return };

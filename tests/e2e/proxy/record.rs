@@ -1,4 +1,4 @@
-//! What the proxy writes down of a request, and the questions that tests ask about it.
+//! The record that the proxy keeps of each request, and the questions that tests ask about it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +15,11 @@ pub struct Exchange {
     pub sent_bytes: u64,
     /// Bytes of the body that went to the client.
     pub received_bytes: u64,
-    /// What the upstream answered.
+    /// The status of the upstream's answer.
     pub upstream_status: Option<u16>,
-    /// What the client was told.
+    /// The status that the client got.
     pub status: Option<u16>,
-    /// What was done to it.
+    /// The fault that the request met.
     pub fault: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Exchange {
         self.request.verb == verb && self.request.thing == thing
     }
 
-    /// Whether the upstream stored a whole object under this name.
+    /// Returns true if the upstream stored a whole object under this name.
     pub fn stored(&self) -> bool {
         let part = ["partNumber=", "comp=block"].iter().any(|word| self.request.query.contains(word));
         self.request.verb == "PUT" && !part && self.upstream_status.is_some_and(|s| (200..300).contains(&s))

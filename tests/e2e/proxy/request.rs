@@ -1,8 +1,8 @@
-//! What a request asks for, in the words of the store.
+//! A request in the words of the store: its verb, and the kind of file.
 
 use super::http::Head;
 
-/// What stands under a name in a store.
+/// Kinds of files in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Thing {
     StoreJson,
@@ -23,11 +23,11 @@ pub struct Request {
     pub path: String,
     pub query: String,
     pub range: Option<String>,
-    /// What it says of the length of its body.
+    /// The length of its body, as its head says.
     pub body_bytes: u64,
     /// `If-None-Match: *`: only if nothing is there.
     pub only_new: bool,
-    /// All of its head, as it came.
+    /// Its whole head, as it came.
     pub head: String,
     /// This proxy saw the upstream store something under that name.
     pub stored_before: bool,
@@ -36,7 +36,8 @@ pub struct Request {
 impl Request {
     pub(super) fn of(head: &Head) -> Request {
         let mut words = head.first.split(' ');
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let method = words.next().unwrap_or_default();
+        let target = words.next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let parameters = || query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let lists = parameters().any(|pair| matches!(pair, ("list-type", _) | ("comp", "list")));
@@ -64,7 +65,7 @@ impl Request {
         }
     }
 
-    /// Whether it carries a signature, a token, or the name of a key.
+    /// Returns true if it carries a signature, a token, or the name of a key.
     pub fn has_credentials(&self) -> bool {
         let head = self.head.to_ascii_lowercase();
         let words =

@@ -1,4 +1,5 @@
-//! One connection of a client: request after request, each forwarded over a connection of its own to the upstream.
+//! One connection of a client: request after request, each forwarded over a connection of its own to the
+//! upstream.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +15,7 @@ use super::fault::{Fault, Pace};
 use super::http::{Framing, Head, Piece, copy_body, read_body};
 use super::request::Request;
 
-/// What becomes of the connection after a request.
+/// The fate of the connection after a request.
 #[derive(PartialEq)]
 enum Next {
     Keep,
@@ -24,7 +25,7 @@ enum Next {
 
 pub(super) fn connection(shared: &Shared, stream: TcpStream) {
     let stream = shared.adopt(stream);
-    // a client that goes away in the middle is no concern of ours: what matters was written down
+    // a client that goes away in the middle is no failure, because its request was written down
     if let Ok(Next::Reset) = requests(shared, &stream) {
         reset(&stream);
     }
@@ -62,7 +63,7 @@ struct Serving<'a, 'c> {
     to_head: bool,
 }
 
-/// What the upstream answers: the head, and the connection on which the body is still to come.
+/// The answer of the upstream: its head, and the connection on which the body is still to come.
 struct Upstream {
     reader: BufReader<Owned>,
     head: Head,
@@ -135,7 +136,7 @@ impl Serving<'_, '_> {
         }
     }
 
-    /// What the upstream answered, but not as it answered it.
+    /// Passes on the upstream's answer, spoilt by a fault.
     fn spoil(&mut self, head: &Head, mut body: Vec<u8>, fault: &Fault) -> io::Result<Next> {
         let half = body.len() / 2;
         match fault {
@@ -143,9 +144,9 @@ impl Serving<'_, '_> {
             Fault::ShortAnswer => body.truncate(half),
             _ => {}
         }
-        let (status, length) = (head.status(), body.len());
+        let status = head.status();
         self.note(|exchange| exchange.status = Some(status));
-        self.to_client(&head.with_length(length))?;
+        self.to_client(&head.with_length(body.len()))?;
         match fault {
             Fault::SlowAnswer(pace) => {
                 for piece in body.chunks(pace.bytes) {
@@ -178,7 +179,8 @@ impl Serving<'_, '_> {
         client.write_all(bytes)
     }
 
-    /// A part of the answer's body. It is written down first: the client may be gone by the time the write returns.
+    /// A part of the answer's body. It is written down first: the client may be gone by the time the write
+    /// returns.
     fn give(&self, bytes: &[u8]) -> io::Result<()> {
         self.note(|exchange| exchange.received_bytes += bytes.len() as u64);
         self.to_client(bytes)
@@ -205,7 +207,8 @@ impl Serving<'_, '_> {
 
     /// Reads the request's body and writes down how much there was.
     fn take_request(&mut self, mut to: impl FnMut(Piece) -> io::Result<()>) -> io::Result<()> {
-        let (shared, number) = (self.shared, self.number);
+        let shared = self.shared;
+        let number = self.number;
         copy_body(self.reader, self.head.request_framing(), |piece| {
             if let Piece::Content(bytes) = piece {
                 shared.note(number, |exchange| exchange.sent_bytes += bytes.len() as u64);
@@ -266,7 +269,8 @@ impl Serving<'_, '_> {
     }
 
     fn pass_on(&mut self, mut upstream: Upstream) -> io::Result<Next> {
-        let (status, framing) = (upstream.head.status(), upstream.head.answer_framing(self.to_head));
+        let status = upstream.head.status();
+        let framing = upstream.head.answer_framing(self.to_head);
         self.note(|exchange| exchange.status = Some(status));
         self.to_client(&upstream.head.raw)?;
         copy_body(&mut upstream.reader, framing, |piece| match piece {

@@ -1,4 +1,5 @@
-//! The proxy itself: everything comes through unchanged, and each fault happens as it is described.
+//! Tests of the proxy itself: everything comes through unchanged, and each fault happens as its documentation
+//! says.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,10 +15,10 @@ const BLOCK: &str = "/lfs/some/prefix/blocks/ab/abcd.zst";
 /// The answer to every GET.
 const CONTENT: &[u8] = b"0123456789";
 
-/// Paths and what was put there.
+/// Paths, and the bodies that were put there.
 type Stored = Vec<(String, Vec<u8>)>;
 
-/// A server that knows little: it keeps what was put, and answers every GET alike.
+/// A server that knows little: it keeps all PUTs, and answers every GET alike.
 struct Upstream {
     address: String,
     stored: Arc<Mutex<Stored>>,
@@ -45,7 +46,8 @@ impl Upstream {
 }
 
 fn answer_one(stream: TcpStream, kept: &Mutex<Vec<(String, Vec<u8>)>>) {
-    let (mut reader, mut writer) = (BufReader::new(&stream), &stream);
+    let mut reader = BufReader::new(&stream);
+    let mut writer = &stream;
     let Ok(Some(head)) = Head::read(&mut reader) else { return };
     let Ok(body) = read_body(&mut reader, head.request_framing()) else { return };
     if head.first.starts_with("PUT") {
@@ -70,7 +72,7 @@ fn answer_one(stream: TcpStream, kept: &Mutex<Vec<(String, Vec<u8>)>>) {
     }
 }
 
-/// A client that sees exactly what is on the wire.
+/// A client that sees all bytes on the wire.
 struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -123,7 +125,7 @@ fn pair() -> (Upstream, Proxy) {
     (upstream, proxy)
 }
 
-/// A GET of a block under a fault: what came up to the end of the connection, and how that was.
+/// A GET of a block under a fault. Returns the bytes up to the end of the connection, and how it ended.
 fn get_under(fault: Fault) -> (String, Option<ErrorKind>) {
     let (_upstream, proxy) = pair();
     let hits = proxy.on("GET", Thing::Block, 1, fault);
@@ -134,7 +136,8 @@ fn get_under(fault: Fault) -> (String, Option<ErrorKind>) {
     (String::from_utf8(bytes).unwrap(), end)
 }
 
-/// A PUT of a block under a fault: what the upstream has afterwards, what the client heard, and how that ended.
+/// A PUT of a block under a fault. Returns the upstream's files, the bytes that the client got, and how its
+/// connection ended.
 fn put_under(fault: Fault) -> (Stored, String, Option<ErrorKind>) {
     let (upstream, proxy) = pair();
     let hits = proxy.on("PUT", Thing::Block, 1, fault);
@@ -285,7 +288,7 @@ fn answers_of_its_own() {
 }
 
 #[test]
-fn slow_ones_come_to_their_end() {
+fn slow_transfers_succeed() {
     let pace = Pace { bytes: 1, pause: Duration::from_millis(10) };
     let started = Instant::now();
     let (heard, end) = get_under(Fault::SlowAnswer(pace));

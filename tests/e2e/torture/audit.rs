@@ -1,4 +1,4 @@
-//! Audits: machines that have nothing fetch what was acknowledged, and compare it with the ledger.
+//! Audits: machines that have nothing fetch the acknowledged objects, and compare them with the ledger.
 
 use std::fs;
 use std::path::Path;
@@ -46,7 +46,7 @@ fn compare(world: &World, repo: &Repo, objects: &[Object], outcome: Outcome) {
     world.tally.audits.one_more();
 }
 
-/// Whether git-lfs has the object, byte for byte.
+/// Returns true if git-lfs has the object, byte for byte.
 fn is_right(repo: &Path, object: &Object) -> bool {
     let oid = &object.oid;
     let path = repo.join(".git/lfs/objects").join(&oid[..2]).join(&oid[2..4]).join(oid);

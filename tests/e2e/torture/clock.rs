@@ -1,12 +1,12 @@
-//! Clocks that are off: libfaketime stands between programs and the system's clock. Programs in Go, like git-lfs itself,
-//! ask the kernel and are not deceived.
+//! Clocks that are off: libfaketime stands between programs and the system's clock. Programs in Go, like
+//! git-lfs itself, ask the kernel and are not deceived.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::dice::Dice;
 use crate::machine::Machine;
-use crate::process::say;
+use crate::skip::skip;
 use crate::storage::Kind;
 
 pub struct Clocks {
@@ -20,12 +20,13 @@ impl Clocks {
         let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
         let library = libraries.find(|library| library.exists());
         if library.is_none() {
-            say("torture: all clocks are right, because libfaketime is not installed");
+            skip("clocks that are off, because libfaketime is not installed");
         }
         Clocks { library }
     }
 
-    /// The same machine with a clock that is off. A service refuses signatures when a clock is off by more than 15 minutes.
+    /// The same machine with a clock that is off. A service refuses signatures when a clock is off by more
+    /// than 15 minutes.
     pub fn put_off(&self, machine: Machine, dice: &mut Dice) -> Option<Machine> {
         let library = self.library.as_ref()?;
         let amount = match Kind::asked_for() {
@@ -37,7 +38,7 @@ impl Clocks {
             .with_variable("LD_PRELOAD", library.to_str().unwrap())
             .with_variable("FAKETIME", &format!("{sign}{amount}"))
             .with_variable("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        // files have the time of the machine itself, or that of a server whose clock is right
+        // files have the time of the machine itself, or of a server with a right clock
         Some(if dice.one_in(2) { machine.with_variable("NO_FAKE_STAT", "1") } else { machine })
     }
 }

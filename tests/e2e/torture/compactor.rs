@@ -1,4 +1,4 @@
-//! Compacts the store's index again and again.
+//! Compactors: each compacts the store's index again and again.
 
 use std::thread::sleep;
 use std::time::Duration;

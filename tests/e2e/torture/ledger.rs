@@ -1,4 +1,4 @@
-//! The objects that a store has acknowledged, and the counts of what happened.
+//! The ledger of acknowledged objects, and counts of events.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
-/// An object, by what its pointer says.
+/// An object, as its pointer names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
     pub oid: String,

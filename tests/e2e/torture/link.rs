@@ -1,4 +1,4 @@
-//! The link to a store in a bucket: a proxy whose faults come and go.
+//! The link to a store in a bucket: a proxy with faults that come and go.
 
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -19,8 +19,7 @@ pub struct Link {
 
 impl Link {
     pub fn new(dice: &mut Dice) -> Link {
-        let endpoint = s3::endpoint().expect("GIT_LFS_CDC_TEST_S3 is not set");
-        Link { proxy: Proxy::start(&endpoint), dice: Mutex::new(dice.other()), hits: Mutex::default() }
+        Link { proxy: Proxy::start(&s3::server()), dice: Mutex::new(dice.other()), hits: Mutex::default() }
     }
 
     pub fn url(&self) -> String {
@@ -46,7 +45,7 @@ impl Link {
         }
     }
 
-    /// Makes the link sound. Nothing was overwritten so far but the manifest, and what `init` tries out.
+    /// Makes the link sound. Nothing was overwritten so far but the manifest, and the probes of `init`.
     pub fn calm(&self) {
         self.proxy.heal();
         let overwritten = |exchange: &&Exchange| {

@@ -1,8 +1,9 @@
-//! A torture: pushers, pullers and compactors work at one store at the same time. Their processes are killed, some of their
-//! clocks are off, and the link to a store in a bucket is faulty. No acknowledged object may be lost.
+//! A torture: pushers, pullers and compactors work at one store at the same time. Their processes are killed,
+//! some of their clocks are off, and the link to a store in a bucket is faulty. No acknowledged object may be
+//! lost.
 //!
-//! One seed drives all choices, and `GIT_LFS_CDC_TORTURE_SEED` sets it. A seed repeats the choices, but not how the
-//! threads interleave. The short form acts for some seconds, the full form for ten minutes.
+//! One seed drives all choices, and `GIT_LFS_CDC_TORTURE_SEED` sets it. A seed repeats the choices, but not
+//! how the threads interleave. The short form acts for some seconds, the full form for ten minutes.
 
 mod audit;
 mod clock;
@@ -33,11 +34,11 @@ fn seed() -> u64 {
     }
 }
 
-/// Somebody who does one thing after the other.
+/// An actor of the torture, which takes one step after the other.
 trait Actor: Send {
     fn act(&mut self, world: &World);
 
-    /// Completes what is left and looks at it, when nothing goes wrong any more.
+    /// Completes the remaining work and checks it, when there are no faults any more.
     fn finish(&mut self, world: &World);
 }
 

@@ -14,7 +14,7 @@ use crate::process::wait_until;
 use crate::repo::Repo;
 use crate::sandbox::path_str;
 
-/// What agents that were killed may leave, for a while.
+/// Files of killed agents may stay for this time.
 const PART_LASTS: Duration = Duration::from_secs(30);
 
 /// A branch of the remote, picked by dice.
@@ -24,18 +24,19 @@ fn any_branch(repo: &Repo, dice: &mut Dice) -> String {
     dice.pick(&branches).to_string()
 }
 
-/// Panics unless each file of the work tree is the one that its pointer says.
+/// Panics unless each file of the work tree has the content that its pointer names.
 #[track_caller]
 fn assert_checked_out(repo: &Repo) {
     for line in repo.must(["lfs", "ls-files", "--long"]).lines() {
         // the oid, a mark, and the name
-        let (oid, name) = (&line[..64], &line[67..]);
+        let oid = &line[..64];
+        let name = &line[67..];
         let content = fs::read(repo.file(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(Object::of(&content).oid, oid, "{} is wrong", repo.file(name).display());
     }
 }
 
-/// Checks out what a command that failed did not, in trouble again.
+/// Completes the checkout of a failed command, in trouble again.
 fn check_out(world: &World, trouble: &mut Trouble, repo: &Repo, commit: &str) {
     unlock(&repo.file(".git"));
     let args = ["reset", "--quiet", "--hard", commit];
@@ -62,7 +63,8 @@ impl Actor for FreshPuller {
         let branch = any_branch(&world.first(), &mut self.dice);
         let name = world.name("fresh");
         let machine = world.machine(&name, &mut self.dice);
-        let (home, remote) = (world.sandbox.path(&name), world.remote());
+        let home = world.sandbox.path(&name);
+        let remote = world.remote();
         let copy = machine.repo_at(&format!("{name}/copy"));
         let args = ["clone", "--quiet", "--branch", &branch, path_str(&remote), "copy"];
         let outcome = self.trouble.run(world, &machine, &home, "git", args);
@@ -107,7 +109,7 @@ impl OldPuller {
         }
     }
 
-    /// Empties the work tree, so that the next checkout has to do all of it.
+    /// Empties the work tree, so that the next checkout has to fill it.
     fn empty_work_tree(&self) {
         for file in listing(&self.repo.path).into_keys().filter(|file| path_str(file).ends_with(".bin")) {
             fs::remove_file(self.repo.path.join(file)).unwrap();
@@ -144,7 +146,7 @@ impl Actor for OldPuller {
     }
 }
 
-/// What killed agents have left, and no later one has removed.
+/// Files of killed agents that no later agent has removed.
 fn stale_parts(folder: &Path) -> Vec<PathBuf> {
     let is_stale = |file: &PathBuf| {
         let modified = folder.join(file).metadata().and_then(|metadata| metadata.modified());

@@ -1,4 +1,4 @@
-//! Edits files and pushes them to a branch of its own.
+//! Pushers: each edits files and pushes them to a branch of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ pub struct Pusher {
     branch: String,
     dice: Dice,
     trouble: Trouble,
-    /// What the work tree has.
+    /// Files of the work tree.
     files: BTreeMap<String, Vec<u8>>,
     /// Objects of commits that were not pushed yet.
     pending: BTreeMap<String, Object>,
@@ -36,7 +36,8 @@ impl Pusher {
     pub fn several(world: &World, dice: &mut Dice, count: usize) -> Vec<Pusher> {
         let mut pushers: Vec<Pusher> = Vec::new();
         for number in 0..count {
-            let (name, mut dice) = (world.name("pusher"), dice.other());
+            let name = world.name("pusher");
+            let mut dice = dice.other();
             let machine = match pushers.first() {
                 Some(first) if number == 1 => first.repo.machine.clone(),
                 _ => world.machine(&name, &mut dice),
@@ -45,8 +46,15 @@ impl Pusher {
             repo.must(["checkout", "--quiet", "-b", &name]);
             repo.push();
             let trouble = Trouble::new(&mut dice);
-            let (files, pending) = (BTreeMap::new(), BTreeMap::new());
-            pushers.push(Pusher { repo, branch: name, dice, trouble, files, pending, commits: 0 });
+            pushers.push(Pusher {
+                repo,
+                branch: name,
+                dice,
+                trouble,
+                files: BTreeMap::new(),
+                pending: BTreeMap::new(),
+                commits: 0,
+            });
         }
         pushers
     }
@@ -74,7 +82,7 @@ impl Pusher {
             }
             (4, Some(old)) => (fresh, with_insertion(dice, &self.files[&old])),
             (5, Some(old)) => (fresh, self.files[&old].clone()),
-            // what others push too
+            // others push this content too
             (6, _) => (fresh, noise(dice.below(20), 400_000)),
             (7, _) if dice.one_in(3) => (fresh, some_noise(dice, 1_000_000, 6_000_000)),
             _ => (fresh, some_noise(dice, 1, 60_000)),
@@ -93,13 +101,13 @@ impl Pusher {
         let changed: Vec<String> = (0..edits).filter_map(|_| self.edit()).collect();
         self.commits += 1;
         self.repo.commit(&format!("{} {}", self.branch, self.commits));
-        // what a later edit has replaced is in no commit
+        // content that a later edit has replaced is in no commit
         let contents = changed.iter().filter_map(|name| self.files.get(name));
         let objects = contents.map(|content| Object::of(content));
         self.pending.extend(objects.map(|object| (object.oid.clone(), object)));
     }
 
-    /// Enters what was acknowledged into the ledger; says what was acknowledged though the push failed.
+    /// Enters the acknowledged objects into the ledger. Returns those of a push that failed.
     fn enter(&mut self, world: &World, outcome: &Outcome) -> Vec<Object> {
         if outcome.success() {
             world.tally.pushes.one_more();
@@ -116,7 +124,8 @@ impl Pusher {
 impl Actor for Pusher {
     fn act(&mut self, world: &World) {
         self.commit_edits();
-        let (machine, path) = (&self.repo.machine, &self.repo.path);
+        let machine = &self.repo.machine;
+        let path = &self.repo.path;
         let push_all = self.dice.one_in(10);
         let args: &[&str] = if push_all {
             &["lfs", "push", "--all", "origin"]

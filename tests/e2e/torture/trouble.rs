@@ -1,4 +1,5 @@
-//! Commands in trouble: some of their processes are killed, at some moment of the time that such a command takes.
+//! Commands in trouble: some of their processes are killed, at some moment of the time that such a command
+//! takes.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -36,7 +37,8 @@ impl Trouble {
         program: &str,
         args: impl IntoIterator<Item = &'a str>,
     ) -> Outcome {
-        let (faults, begun) = (world.faults(), Instant::now());
+        let faults = world.faults();
+        let begun = Instant::now();
         let mut running = machine.start(dir, program, args.into_iter().map(OsStr::new));
         let is_killed = self.dice.one_in(KILLED) && self.kill(&mut running);
         let outcome = running.wait_within(HANGS);
@@ -58,7 +60,7 @@ impl Trouble {
     fn kill(&mut self, running: &mut Running) -> bool {
         let mut moment = self.usual.mul_f64(self.dice.below(1000) as f64 / 1000.0);
         if self.dice.one_in(2) {
-            // its agents run for a part of that time only
+            // its agents run for a part of the time only
             let is_agent = |(_, name): &(u32, String)| name == AGENT;
             wait_until(HANGS, || running.finished() || running.members().iter().any(is_agent));
             moment /= 4;

@@ -1,4 +1,5 @@
-//! What all actors share: the store with the link to it, the remote, the ledger, and machines of their own.
+//! The world that all actors share: the store with the link to it, the remote, the ledger, and machines of
+//! their own.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +30,8 @@ pub struct World {
 }
 
 impl World {
-    /// A repository without content, initialised for a store of the kind that this run is about.
+    /// A repository without content, initialised for a store of the kind that `GIT_LFS_CDC_TEST_STORE` asks
+    /// for.
     pub fn new(dice: &mut Dice) -> World {
         let mut world = World {
             sandbox: Sandbox::new(),
@@ -95,7 +97,7 @@ impl World {
     pub fn sound_machine(&self, name: &str) -> Machine {
         let machine = self.sandbox.other_machine(name);
         if self.link.is_some() {
-            machine.configure("lfs-cdc.endpoint", &s3::endpoint().unwrap());
+            machine.configure("lfs-cdc.endpoint", &s3::server());
         }
         machine
     }
@@ -105,7 +107,9 @@ impl World {
     }
 
     pub fn calm(&self) {
-        self.link.iter().for_each(Link::calm);
+        if let Some(link) = &self.link {
+            link.calm();
+        }
     }
 
     pub fn has_failed(&self) -> bool {
@@ -122,7 +126,8 @@ impl World {
         format!("{objects} acknowledged objects, {} faults, {}", self.faults(), self.tally)
     }
 
-    /// Panics if too little happened for the torture to mean anything. In the short form on a busy machine that is no fault.
+    /// Panics if too little happened for the torture to mean anything. In the short form on a busy machine
+    /// that is no fault.
     pub fn expect_action(&self) {
         let tally = &self.tally;
         let counts = [&tally.pushes, &tally.pulls, &tally.compactions, &tally.kills];
@@ -143,7 +148,8 @@ impl Drop for Witness<'_> {
     }
 }
 
-/// Removes the locks of git itself that killed commands have left, below a folder. Those of LFS are not git's.
+/// Removes the locks of git itself that killed commands have left, below a folder. Those of LFS are not
+/// git's.
 pub fn unlock(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

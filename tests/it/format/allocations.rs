@@ -1,5 +1,5 @@
-//! A global allocator that knows how much memory the current thread holds, so that a test can bound
-//! what a parser takes. (Zstandard's own contexts come from C, and are not counted.)
+//! A global allocator that counts the memory of the current thread, so that a test can bound the memory of a
+//! parser. (Zstandard's own contexts come from C, and are not counted.)
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Most bytes that `run` held at one time, beyond what this thread held before.
+/// Most bytes that `run` held at one time, beyond the bytes that this thread held before.
 pub fn peak_of(run: impl FnOnce()) -> usize {
     let before = HELD_BYTES.get();
     PEAK_BYTES.set(before);
@@ -45,7 +45,7 @@ pub fn peak_of(run: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn the_peak_is_what_was_held_at_one_time() {
+fn the_peak_counts_bytes_that_are_held_at_the_same_time() {
     let peak = peak_of(|| {
         drop(std::hint::black_box(vec![1u8; 1000]));
         drop(std::hint::black_box(vec![1u8; 3000]));

@@ -1,4 +1,4 @@
-//! Blocks: ordinary Zstandard files in the seekable format, with a directory that gives all back.
+//! Blocks: ordinary Zstandard files in the seekable format, with a directory that finds all chunks.
 
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::block::{Builder, Chunk, Directory};
@@ -38,7 +38,7 @@ fn seek_table(block: &[u8]) -> Vec<(usize, usize)> {
     entries
 }
 
-/// What `zstd -d` gives for a content that was stored with planes of this width.
+/// The output of `zstd -d` for a content that was stored with planes of this width.
 fn planes(content: &[u8], width: usize) -> Vec<u8> {
     let (whole, rest) = content.split_at(content.len() / width * width);
     let plane = |p: usize| whole.iter().skip(p).step_by(width);
@@ -67,7 +67,9 @@ proptest! {
         prop_assert_eq!(summary.content_bytes as usize, contents.concat().len());
         prop_assert_eq!(u64::from(summary.content_bytes), directory.content_bytes());
 
-        let (mut decoder, mut end, mut first_chunk) = (Decoder::new()?, 0, 0);
+        let mut decoder = Decoder::new()?;
+        let mut end = 0;
+        let mut first_chunk = 0;
         for ((content, place), entry) in contents.iter().zip(&places).zip(&directory.frames) {
             prop_assert_eq!(place.offset as usize, end);
             prop_assert_eq!(place.first_chunk, first_chunk);
@@ -102,7 +104,8 @@ fn encode(content: &[u8]) -> Encoded {
 #[test]
 fn a_full_block_keeps_its_limits() {
     for flavour in [Flavour::Noise, Flavour::Doubles] {
-        let (mut builder, content) = (Builder::default(), content(flavour, 1, limits::FRAME_CONTENT_BYTES));
+        let mut builder = Builder::default();
+        let content = content(flavour, 1, limits::FRAME_CONTENT_BYTES);
         let large = fill(&mut builder, &encode(&content), &chunks_of(&content, 16 * 1024));
         // up to the last byte that there is room for
         let small = fill(&mut builder, &encode(&[7]), &chunks_of(&[7], 1));
@@ -120,7 +123,8 @@ fn a_full_block_keeps_its_limits() {
 
 #[test]
 fn a_block_of_tiny_chunks_is_full_at_the_most_chunks() {
-    let (mut builder, content) = (Builder::default(), content(Flavour::Text, 1, 2000));
+    let mut builder = Builder::default();
+    let content = content(Flavour::Text, 1, 2000);
     let count = fill(&mut builder, &encode(&content), &chunks_of(&content, 1));
     assert_eq!(count, limits::BLOCK_CHUNKS / 2000);
     let block = joined(&builder.finish(NONCE));
@@ -128,6 +132,7 @@ fn a_block_of_tiny_chunks_is_full_at_the_most_chunks() {
 }
 
 #[test]
+#[ignore = "needs zstd"]
 fn zstd_itself_verifies_and_unpacks_a_block() {
     let contents = assorted();
     let (sealed, places) = sealed(&contents, 16 * 1024, NONCE);
@@ -141,10 +146,8 @@ fn zstd_itself_verifies_and_unpacks_a_block() {
             _ => expected.extend_from_slice(content),
         }
     }
-    if zstd(&["-tq"], &block).is_none() {
-        return;
-    }
-    assert!(zstd(&["-dc"], &block).unwrap() == expected);
+    zstd(&["-tq"], &block);
+    assert!(zstd(&["-dc"], &block) == expected);
 }
 
 #[test]
@@ -190,7 +193,7 @@ fn with_directory(block: &[u8], change: impl FnOnce(Forge) -> Vec<u8>) -> Vec<u8
 }
 
 #[test]
-fn the_future_is_recognised() {
+fn newer_formats_are_recognised() {
     let (sealed, _) = sealed(&assorted(), 16 * 1024, NONCE);
     let block = joined(&sealed);
     let error = |bytes: &[u8]| Directory::parse(bytes).expect_err("it must be refused").kind();
@@ -248,7 +251,7 @@ fn a_directory_that_contradicts_itself_is_corrupt() {
 }
 
 #[test]
-fn what_is_not_a_frame_is_not_taken() {
+fn bytes_that_are_no_frame_are_refused() {
     let chunk = Chunk { id: ChunkId([0; 32]), bytes: 4 };
     let frame = Encoded { kind: Kind::Plain, stored: b"none".to_vec(), needs: None };
     assert!(Builder::default().push(frame, &[chunk]).is_err());

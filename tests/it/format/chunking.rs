@@ -1,4 +1,4 @@
-//! Where content is cut, and what the pieces are called.
+//! Cuts of content, and ids of the chunks.
 
 use git_lfs_cdc::format::chunking::{GEAR_16K, Suite, chunk_id};
 use proptest::collection::vec;
@@ -18,7 +18,9 @@ fn lengths(suite: &Suite, mut data: &[u8]) -> Vec<usize> {
 
 /// The same, from reads of the given sizes (over and over) into a buffer that grows and shrinks.
 fn lengths_by_reads(suite: &Suite, data: &[u8], reads: &[usize]) -> Vec<usize> {
-    let (mut lengths, mut buffer, mut rest) = (Vec::new(), Vec::new(), data);
+    let mut lengths = Vec::new();
+    let mut buffer = Vec::new();
+    let mut rest = data;
     for read in reads.iter().cycle() {
         let (arrived, behind) = rest.split_at((*read).min(rest.len()));
         buffer.extend_from_slice(arrived);
@@ -35,7 +37,7 @@ fn lengths_by_reads(suite: &Suite, data: &[u8], reads: &[usize]) -> Vec<usize> {
     lengths
 }
 
-/// Where chunks end.
+/// The ends of all chunks.
 fn ends(data: &[u8]) -> Vec<usize> {
     let lengths = lengths(&GEAR_16K, data);
     lengths.iter().scan(0, |end, length| Some(std::mem::replace(end, *end + length) + length)).collect()
@@ -82,7 +84,7 @@ fn one_byte_at_a_time_makes_no_difference() {
 }
 
 #[test]
-fn nothing_has_no_chunk_and_waits_for_no_data() {
+fn no_data_has_no_chunk_and_the_last_chunk_waits_for_no_data() {
     assert_eq!(GEAR_16K.next_cut(&[], true), None);
     assert_eq!(GEAR_16K.next_cut(&[], false), None);
     assert_eq!(GEAR_16K.next_cut(&[7; 64 * 1024 - 1], false), None);
@@ -101,7 +103,8 @@ fn cuts_come_back_in_step_after_an_edit() {
         let mut longer = before.clone();
         longer.insert(edit, 7);
         for (after, shift) in [(changed, 0), (longer, 1)] {
-            let (old, new) = (ends(&before), ends(&after));
+            let old = ends(&before);
+            let new = ends(&after);
             let ahead = |ends: &[usize]| ends.iter().copied().filter(|e| *e <= edit).collect::<Vec<_>>();
             assert_eq!(ahead(&old), ahead(&new), "seed {seed}: cuts before the edit moved");
             let behind = |ends: &[usize], shift: usize| -> Vec<usize> {
@@ -115,9 +118,12 @@ fn cuts_come_back_in_step_after_an_edit() {
 
 /// The same cuts by the definition of the Gear hash, a byte at a time.
 fn lengths_by_a_plain_loop(suite: &Suite, data: &[u8]) -> Vec<usize> {
-    let (mut lengths, mut start, target_bits) = (Vec::new(), 0, suite.target_bytes.ilog2());
+    let target_bits = suite.target_bytes.ilog2();
+    let mut lengths = Vec::new();
+    let mut start = 0;
     while start < data.len() {
-        let (mut hash, mut length) = (0u64, suite.min_bytes - 64);
+        let mut hash = 0u64;
+        let mut length = suite.min_bytes - 64;
         while start + length < data.len() && length < suite.max_bytes {
             let byte = usize::from(data[start + length]);
             hash = (hash << 1).wrapping_add(gearhash::DEFAULT_TABLE[byte]);

@@ -1,4 +1,4 @@
-//! Condemned lists: what is to be deleted, and the duty to refuse what is not understood.
+//! Condemned lists: files to delete, and the duty to refuse unknown parts.
 
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::condemned::{Condemned, CondemnedRecord};

@@ -1,4 +1,4 @@
-//! Delta frames: a patch and its bases give the content back, and nothing else does.
+//! Delta frames: a delta and its bases give the content back, and nothing else does.
 
 use git_lfs_cdc::error::{Kind as ErrorKind, Result};
 use git_lfs_cdc::format::block::{Builder, Directory, Summary};
@@ -19,7 +19,7 @@ fn block(number: u8) -> Summary {
     Summary { id, size_bytes: 2_000_000, frames_bytes: 1_900_000, content_bytes: 2_000_000, chunk_count: 100 }
 }
 
-/// Bases that say of each content that it is a term of its own, in two blocks by turns.
+/// Bases with a term for each content, in two blocks by turns.
 fn bases(contents: &[&[u8]], depth: u8) -> Bases {
     let mut bases = Bases { blocks: vec![block(1).id, block(2).id], ..Bases::default() };
     bases.needs.depth = depth;
@@ -72,7 +72,8 @@ proptest! {
         let (before, after) = two(seed, bytes, at);
         let parts: Vec<&[u8]> = before.chunks(bytes.div_ceil(parts)).collect();
         let bases = bases(&parts, depth);
-        let (terms, needs) = (bases.terms.clone(), bases.needs.clone());
+        let terms = bases.terms.clone();
+        let needs = bases.needs.clone();
         let encoded = patch(&after, bases);
         prop_assert_eq!(encoded.kind, Kind::Delta);
         prop_assert_eq!(encoded.needs, Some(needs));
@@ -87,9 +88,9 @@ proptest! {
         prop_assert!(unpacked(&followed, &before)? == after);
     }
 
-    /// Bases that are not what they were, a patch that is not, or is cut short: an error, or the content all the same.
+    /// Damaged bases, a damaged delta, or one that is cut short: an error, or the same content.
     #[test]
-    fn what_is_damaged_gives_no_other_content(seed: u64, bytes in 2000usize..30_000, at: Index, bit: Index, cut: Index) {
+    fn damaged_bytes_give_no_other_content(seed: u64, bytes in 2000usize..30_000, at: Index, bit: Index, cut: Index) {
         let (mut before, after) = two(seed, bytes, at);
         let mut stored = patch(&after, bases(&[&before], 1)).stored;
         prop_assert!(unpacked(&stored[..cut.index(stored.len())], &before).is_err());
@@ -106,11 +107,13 @@ proptest! {
         }
     }
 
-    /// Of a block with patches directory and shard say what they are made from.
+    /// The directory and the shard of a block list the bases of its deltas.
     #[test]
-    fn what_patches_are_made_from_is_listed(seed: u64, kinds in prop::collection::vec(any::<bool>(), 1..6)) {
-        let (before, after) = (content(Flavour::Noise, seed, 30_000), content(Flavour::Noise, seed ^ 1, 20_000));
-        let (mut builder, mut needs) = (Builder::default(), Vec::new());
+    fn the_bases_of_deltas_are_listed(seed: u64, kinds in prop::collection::vec(any::<bool>(), 1..6)) {
+        let before = content(Flavour::Noise, seed, 30_000);
+        let after = content(Flavour::Noise, seed ^ 1, 20_000);
+        let mut builder = Builder::default();
+        let mut needs = Vec::new();
         for is_patch in &kinds {
             let bases = bases(&[&before[..10_000], &before[10_000..]], 3);
             let content = if *is_patch { [&before[..], &after].concat() } else { after.clone() };
@@ -145,7 +148,7 @@ proptest! {
     }
 }
 
-/// What fits the summary of [`block`].
+/// A directory that fits the summary of [`block`].
 fn plain_directory() -> Directory {
     use git_lfs_cdc::format::block::{Chunk, FrameEntry};
     let chunks = (0..100u8).map(|n| Chunk { id: git_lfs_cdc::id::ChunkId([n; 32]), bytes: 20_000 }).collect();
@@ -154,8 +157,9 @@ fn plain_directory() -> Directory {
 }
 
 #[test]
-fn what_saves_too_little_is_stored_plain() {
-    let (base, other) = (content(Flavour::Noise, 1, 50_000), content(Flavour::Noise, 2, 50_000));
+fn a_delta_that_saves_too_little_is_stored_plain() {
+    let base = content(Flavour::Noise, 1, 50_000);
+    let other = content(Flavour::Noise, 2, 50_000);
     let encoded = patch(&other, bases(&[&base], 1));
     assert_eq!((encoded.kind, encoded.needs), (Kind::Plain, None));
     // three quarters are the same
@@ -166,9 +170,9 @@ fn what_saves_too_little_is_stored_plain() {
     assert_eq!([60, 90].map(|saves| kind(&mut encoder, saves)), [Kind::Delta, Kind::Plain]);
 }
 
-/// All of the prefix counts, wherever in it the same stands, up to its last byte.
+/// The same content is found anywhere in the prefix, up to its last byte.
 #[test]
-fn the_whole_prefix_is_referred_to() {
+fn equal_content_is_found_anywhere_in_the_prefix() {
     let base = content(Flavour::Noise, 3, limits::DELTA_BASE_BYTES);
     for start in [0, limits::DELTA_BASE_BYTES / 2, limits::DELTA_BASE_BYTES - limits::FRAME_CONTENT_BYTES] {
         let same = &base[start..start + limits::FRAME_CONTENT_BYTES];
@@ -180,7 +184,8 @@ fn the_whole_prefix_is_referred_to() {
 
 #[test]
 fn impossible_heads_are_corrupt() {
-    let (before, after) = (content(Flavour::Noise, 4, 9000), content(Flavour::Noise, 4, 8000));
+    let before = content(Flavour::Noise, 4, 9000);
+    let after = content(Flavour::Noise, 4, 8000);
     let stored = patch(&after, bases(&[&before], 1)).stored;
     let kind = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut changed = stored.clone();

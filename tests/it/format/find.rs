@@ -1,4 +1,4 @@
-//! Finding objects in a segment that is somewhere else.
+//! Lookup of objects in a segment that is somewhere else.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -12,10 +12,11 @@ use git_lfs_cdc::format::recipe::{Record, Term};
 use git_lfs_cdc::format::segment::{BlockEntry, Contents, Segment};
 use git_lfs_cdc::id::{BlockId, CommitId, ContentHash, Nonce, Oid};
 
+use super::any_segment::term;
 use super::samples::Random;
-use super::segment::{named, term};
+use super::segment::named;
 
-/// A segment that is somewhere else: notes what is read of it.
+/// A segment that is somewhere else. It notes all reads.
 struct Elsewhere {
     bytes: Vec<u8>,
     reads: RefCell<Vec<Vec<Range<usize>>>>,
@@ -28,7 +29,7 @@ impl Source for Elsewhere {
     }
 }
 
-/// Whatever is in a segment, its head and a few reads say the same of an object as the whole does.
+/// The head of a segment and a few reads find the same records of an object as the whole segment.
 #[test]
 fn an_object_is_found_by_few_reads_of_few_bytes() {
     let mut random = Random(7);
@@ -73,7 +74,7 @@ fn an_object_is_found_by_few_reads_of_few_bytes() {
                 named(&|n| block(n).summary.id, record)
             );
             assert_eq!(found.repository, whole.repositories()[record.repository as usize]);
-            // each block that a term names depends on what the whole says, and on nothing else
+            // each block that a term names has the same dependencies as in the whole segment
             for (found_term, term) in found.record.terms.iter().zip(&record.terms) {
                 let of_found = &found.blocks[found_term.block as usize].dependencies;
                 let of_found = of_found.iter().map(|n| found.blocks[*n as usize].summary.id);

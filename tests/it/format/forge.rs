@@ -24,7 +24,8 @@ impl Forge {
         let count = usize::from(number::<2>(bytes, 10) as u16);
         let entries = (0..count).map(|i| HEADER_BYTES + ENTRY_BYTES * i);
         let section = |at: usize| {
-            let (start, length) = (number::<8>(bytes, at + 8) as usize, number::<8>(bytes, at + 16) as usize);
+            let start = number::<8>(bytes, at + 8) as usize;
+            let length = number::<8>(bytes, at + 16) as usize;
             let body = bytes[start..start + length].to_vec();
             (number::<4>(bytes, at) as u32, number::<4>(bytes, at + 4) as u32, body)
         };
@@ -43,7 +44,8 @@ impl Forge {
 
     pub fn close(&self) -> Vec<u8> {
         let mut start = HEADER_BYTES + ENTRY_BYTES * self.sections.len();
-        let (mut table, mut bodies) = (Vec::new(), Vec::new());
+        let mut table = Vec::new();
+        let mut bodies = Vec::new();
         for (kind, flags, body) in &self.sections {
             table.extend_from_slice(&kind.to_le_bytes());
             table.extend_from_slice(&flags.to_le_bytes());

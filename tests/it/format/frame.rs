@@ -1,4 +1,5 @@
-//! Frames: what goes in comes out, at no more than its own size, and nothing else comes out.
+//! Frames: content comes out as it went in, takes hardly more than its own size, and no other content comes
+//! out.
 
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::frame::{Decoder, Encoded, Encoder, Frame, Kind};
@@ -60,7 +61,8 @@ proptest! {
 
 #[test]
 fn one_encoder_and_one_decoder_serve_many_frames() {
-    let (mut encoder, mut decoder) = (Encoder::new(3).unwrap(), Decoder::new().unwrap());
+    let mut encoder = Encoder::new(3).unwrap();
+    let mut decoder = Decoder::new().unwrap();
     for (seed, flavour) in FLAVOURS.into_iter().cycle().enumerate().take(18) {
         for length in [1, 7, 4095, 4097, 65_536, 100_003, limits::FRAME_CONTENT_BYTES] {
             let content = content(flavour, seed as u64, length);
@@ -103,6 +105,7 @@ fn noise_costs_a_few_bytes() {
 }
 
 #[test]
+#[ignore = "needs zstd"]
 fn zstd_itself_unpacks_plain_and_raw_frames() {
     for (flavour, length) in [
         (Flavour::Noise, limits::FRAME_CONTENT_BYTES),
@@ -113,13 +116,13 @@ fn zstd_itself_unpacks_plain_and_raw_frames() {
         (Flavour::Zeros, limits::FRAME_CONTENT_BYTES),
     ] {
         let content = content(flavour, 11, length);
-        let Some(unpacked) = zstd(&["-dc"], &encode(&content).stored) else { return };
+        let unpacked = zstd(&["-dc"], &encode(&content).stored);
         assert!(unpacked == content, "{flavour:?}, {length} bytes");
     }
 }
 
 #[test]
-fn a_lie_about_the_content_is_found() {
+fn a_wrong_length_of_content_is_found() {
     let raw = encode(&content(Flavour::Noise, 1, 5000)).stored;
     for claimed in [0u32, 1, 4999, 5001, 70_000, 262_144, 262_145, u32::MAX] {
         let mut lie = raw.clone();
@@ -135,7 +138,7 @@ fn a_lie_about_the_content_is_found() {
 }
 
 #[test]
-fn kinds_of_the_future_are_too_new() {
+fn unknown_kinds_are_too_new() {
     let grouped = encode(&content(Flavour::Singles, 1, 20_000)).stored;
     for (at, byte) in [(8, 3), (8, 255), (9, 0), (9, 3), (9, 16), (10, 1), (11, 1)] {
         let mut future = grouped.clone();

@@ -1,6 +1,6 @@
-//! Untrusted bytes: no parser panics or takes much memory, whatever it is given. The entry functions
-//! in `targets.rs` also are fuzz targets; here each runs on a bounded number of arbitrary bytes and of
-//! damaged files. `PROPTEST_CASES` raises the number.
+//! Untrusted bytes: no input makes a parser panic or take much memory. The functions in `targets.rs` also are
+//! fuzz targets. Here each runs on a bounded number of arbitrary bytes and of damaged files. `PROPTEST_CASES`
+//! raises the number.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 
 use super::allocations::peak_of;
 use super::samples::{FLAVOURS, content, sealed};
-use super::{golden, targets};
+use super::{golden, golden_values, targets};
 
 const CASES: u32 = 2048;
 
@@ -107,8 +107,8 @@ fn damage(bytes: &mut Vec<u8>, damage: &Damage) {
     }
 }
 
-/// Runs a target on arbitrary bytes and on damaged `files`. It may take a fixed amount of memory, and
-/// a multiple of what it is given.
+/// Runs a target on arbitrary bytes and on damaged `files`. It may take a fixed amount of memory, and a
+/// multiple of its input.
 fn attack(target: fn(&[u8]), files: Vec<Vec<u8>>, fixed_bytes: usize) {
     let bounded = |bytes: &[u8]| {
         let peak = peak_of(|| target(bytes));
@@ -143,8 +143,9 @@ fn chunking() {
 
 #[test]
 fn frame() {
-    let frames = FLAVOURS.map(|f| sealed(&[content(f, 1, 6000)], 1000, golden::NONCE).0.pieces[0].to_vec());
-    // a patch too, for which a base of up to 1 MiB is made up
+    let frames =
+        FLAVOURS.map(|f| sealed(&[content(f, 1, 6000)], 1000, golden_values::NONCE).0.pieces[0].to_vec());
+    // a delta too, for which a base of up to 1 MiB is made up
     let frames = frames.into_iter().chain([golden::delta_frame()]).collect();
     attack(targets::frame, frames, 3 * MIB);
 }
@@ -187,7 +188,7 @@ fn merge_shards() {
 
 #[test]
 fn delta() {
-    let with_base = [golden::delta_frame(), golden::bases().content].concat();
+    let with_base = [golden::delta_frame(), golden_values::bases().content].concat();
     attack(targets::delta, vec![with_base], 3 * MIB);
 }
 

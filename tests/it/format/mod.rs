@@ -1,6 +1,7 @@
-//! What is stored: every format is written, read back, compared with golden files, and attacked.
+//! Stored formats: each is written, read back, compared with golden files, and attacked.
 
 mod allocations;
+mod any_segment;
 mod block;
 mod chunking;
 mod condemned;
@@ -9,6 +10,7 @@ mod find;
 mod forge;
 mod frame;
 mod golden;
+mod golden_values;
 mod hostile;
 mod samples;
 mod segment;

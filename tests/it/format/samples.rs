@@ -77,7 +77,8 @@ fn text(random: &mut Random, length: usize) -> Vec<u8> {
 
 /// Any kind of content, of a length in this range.
 pub fn any_content(lengths: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<u8>> {
-    let (low, high) = (*lengths.start(), *lengths.end());
+    let low = *lengths.start();
+    let high = *lengths.end();
     let short = high.min(low + 100);
     (0..FLAVOURS.len(), any::<u32>(), prop_oneof![lengths, low..=short, high..=high])
         .prop_map(|(flavour, seed, length)| content(FLAVOURS[flavour], u64::from(seed), length))

@@ -1,4 +1,4 @@
-//! Index segments: whatever was put in is found again, in order, and nothing else is.
+//! Index segments: all that was put in is found again, in order, and nothing else is.
 
 use std::collections::BTreeSet;
 
@@ -8,116 +8,14 @@ use git_lfs_cdc::format::block::Summary;
 use git_lfs_cdc::format::inline::{Carried, CarriedName};
 use git_lfs_cdc::format::merge::Merge;
 use git_lfs_cdc::format::recipe::{Record, Term, term_checksum};
-use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment, ShardEntry};
+use git_lfs_cdc::format::segment::{BlockEntry, Contents, Key, Segment};
 use git_lfs_cdc::id::{BlockId, ChunkId, CommitId, ContentHash, Nonce, Oid, SegmentId, ShardId};
-use proptest::collection::{btree_set, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::any_segment::{any_contents, term};
 use super::forge::Forge;
-use super::samples::{Random, any_block_id, any_hash, any_repository};
-
-/// A number of blocks, records, keys and so on, all from one seed: values need not shrink, sizes do.
-#[derive(Clone, Debug)]
-struct Sizes {
-    seed: u64,
-    records: usize,
-    oids: usize,
-    most_terms: usize,
-    keys: usize,
-}
-
-fn any_sizes() -> impl Strategy<Value = Sizes> {
-    (1u64.., 0usize..400, 1usize..300, 0usize..12, 0usize..2000)
-        .prop_map(|(seed, records, oids, most_terms, keys)| Sizes { seed, records, oids, most_terms, keys })
-}
-
-fn any_block(count: usize) -> impl Strategy<Value = BlockEntry> {
-    let numbers = (1u32..=64 << 20, any::<u32>(), 0u32..=16_384);
-    let dependencies = vec(0..count.max(1) as u32, 0..=count.min(4));
-    (any_block_id(), numbers, dependencies).prop_map(
-        |(id, (size_bytes, content_bytes, chunk_count), dependencies)| {
-            let summary = Summary {
-                id,
-                size_bytes,
-                frames_bytes: content_bytes % size_bytes,
-                content_bytes,
-                chunk_count,
-            };
-            BlockEntry { summary, dependencies }
-        },
-    )
-}
-
-fn any_shard() -> impl Strategy<Value = ShardEntry> {
-    (any_hash(), any::<[u8; 8]>(), 0u32..=64 << 20, any::<[u32; 2]>()).prop_map(
-        |(hash, nonce, size, [a, b])| {
-            let id = ShardId { hash, nonce: Nonce(nonce) };
-            ShardEntry { id, size_bytes: size, recipe_bytes: a % (size + 1), chunk_count: b }
-        },
-    )
-}
-
-fn any_replaced() -> impl Strategy<Value = SegmentId> {
-    (any::<[u8; 16]>(), any_hash()).prop_map(|(id, hash)| SegmentId { id: CommitId(id), hash })
-}
-
-pub fn term(random: &mut Random, blocks: usize) -> Term {
-    let content_bytes = 1 + (random.next() % (8 << 20)) as u32;
-    let first_chunk = (random.next() % 16_384) as u16;
-    Term {
-        block: (random.next() % blocks as u64) as u32,
-        first_chunk,
-        chunk_count: 1 + (random.next() % u64::from(16_384 - first_chunk)) as u16,
-        frames_offset: (random.next() % (32 << 20)) as u32,
-        frames_bytes: 1 + (random.next() % (16 << 20)) as u32,
-        skip_bytes: (random.next() % (256 << 10)) as u32,
-        content_bytes,
-        checksum: random.next(),
-    }
-}
-
-fn records(sizes: &Sizes, blocks: usize, repositories: usize) -> Vec<Record> {
-    let mut random = Random(sizes.seed);
-    let record = |_| {
-        let oid = Oid(*blake3::hash(&(random.next() % sizes.oids as u64).to_le_bytes()).as_bytes());
-        let count = if blocks == 0 { 0 } else { random.next() as usize % (sizes.most_terms + 1) };
-        let terms: Vec<_> = (0..count).map(|_| term(&mut random, blocks)).collect();
-        let mut commit = [0; 16];
-        commit[15] = random.next() as u8;
-        Record {
-            oid,
-            size_bytes: terms.iter().map(|t| u64::from(t.content_bytes)).sum(),
-            commit: CommitId(commit),
-            repository: (random.next() % repositories as u64) as u32,
-            terms,
-        }
-    };
-    (0..sizes.records).map(record).collect()
-}
-
-fn any_contents() -> impl Strategy<Value = Contents> {
-    let blocks = (0usize..200).prop_flat_map(|count| vec(any_block(count), count));
-    let repositories = btree_set(any_repository(), 1..5);
-    let others = (vec(any_shard(), 1..100), repositories, vec(any_replaced(), 0..20));
-    let carried = vec((any_block_id(), vec(any::<u8>(), 0..300), any::<bool>()), 0..4);
-    (any_sizes(), blocks, others, carried).prop_map(|(sizes, blocks, others, carried)| {
-        let (shards, repositories, replaces) = others;
-        let repositories: Vec<_> = repositories.into_iter().collect();
-        let mut random = Random(sizes.seed);
-        let shard_count = shards.len() as u64;
-        let mut key = || Key { prefix: random.next(), shard: (random.next() % shard_count) as u32 };
-        let keys = (0..sizes.keys).map(|_| key()).collect();
-        let records = records(&sizes, blocks.len(), repositories.len());
-        let carried = carried.into_iter().map(|(BlockId { hash, nonce }, bytes, is_block)| Carried {
-            name: match is_block {
-                true => CarriedName::Block(BlockId { hash, nonce }),
-                false => CarriedName::Shard(ShardId { hash, nonce }),
-            },
-            pieces: std::vec![Bytes::from(bytes)],
-        });
-        Contents { records, blocks, shards, keys, repositories, replaces, carried: carried.collect() }
-    })
-}
+use super::samples::Random;
 
 /// A term's place with its block's name, so that two numberings of blocks can be compared.
 pub fn named(terms: &[Term], block: impl Fn(u32) -> BlockId) -> Vec<(BlockId, Term)> {
@@ -173,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn a_merged_segment_says_what_all_say(all in vec(any_contents(), 1..4), again in any::<bool>()) {
+    fn a_merged_segment_has_the_entries_of_all(all in vec(any_contents(), 1..4), again in any::<bool>()) {
         let mut segments: Vec<_> =
             all.iter().map(|c| Segment::open(c.clone().write())).collect::<Result<_, _>>()?;
         if again {
@@ -186,7 +84,8 @@ proptest! {
             merge.replace(id, segment, |id| id.hash.0[0] % 2 == 0);
         }
         let merged = merge.finish()?;
-        let (size_bytes, hash) = (merged.size_bytes(), merged.hash());
+        let size_bytes = merged.size_bytes();
+        let hash = merged.hash();
         let bytes = merged.into_bytes();
         prop_assert_eq!((size_bytes, hash), (bytes.len(), ContentHash::of(&bytes)));
         let merged = Segment::open(bytes)?;
@@ -295,7 +194,7 @@ fn sample() -> Vec<u8> {
 }
 
 #[test]
-fn an_empty_segment_is_one() {
+fn an_empty_segment_is_valid() {
     let segment = Segment::open(Contents::default().write()).unwrap();
     assert_eq!(segment.record_count().unwrap(), 0);
     assert_eq!(segment.find(&Oid([0; 32])).unwrap(), vec![]);
@@ -310,7 +209,7 @@ fn a_key_is_the_beginning_of_the_id() {
 }
 
 #[test]
-fn the_future_is_recognised() {
+fn newer_formats_are_recognised() {
     let bytes = sample();
     let forge = || Forge::open(&bytes);
     for refused in [forge().newer(), forge().with_feature(2, 0), forge().with_feature(2, 31)] {
@@ -327,7 +226,7 @@ fn the_future_is_recognised() {
 }
 
 #[test]
-fn a_table_of_carried_files_that_lies_is_refused() {
+fn a_wrong_table_of_carried_files_is_refused() {
     let name = CarriedName::Block(BlockId { hash: ContentHash([1; 32]), nonce: Nonce([2; 8]) });
     let carried = vec![Carried { name, pieces: vec![Bytes::from_static(b"twelve bytes")] }];
     let bytes = Contents { carried, ..Contents::default() }.write();
@@ -441,7 +340,8 @@ fn a_changed_page_of_terms_is_never_skipped() {
         forge.section(2)[changed * (per_page * 32 + 8)] ^= 1;
         let segment = Segment::open(forge.close()).unwrap();
         for (n, record) in contents.records.iter().enumerate() {
-            let (first, last) = (n * 64 / per_page, (n * 64 + 63) / per_page);
+            let first = n * 64 / per_page;
+            let last = (n * 64 + 63) / per_page;
             let found = segment.find(&record.oid).map_err(|e| e.kind());
             let expected = if (first..=last).contains(&changed) {
                 Err(ErrorKind::Corrupt)
@@ -453,7 +353,7 @@ fn a_changed_page_of_terms_is_never_skipped() {
     }
 }
 
-/// A few bytes must not claim many: every record could say that the same terms are its own.
+/// A few bytes must not claim many: every record could claim the same terms.
 #[test]
 fn records_that_share_terms_are_corrupt() {
     let mut forge = Forge::open(&with_many_terms().write());

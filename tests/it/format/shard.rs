@@ -65,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn a_merged_shard_has_all_that_the_small_ones_have(
+    fn a_merged_shard_has_all_entries_of_the_small_ones(
         all in vec((any_blocks(), any_recipes()), 1..4),
         again in any::<bool>(),
     ) {
@@ -127,14 +127,14 @@ fn errors(bytes: &[u8]) -> [ErrorKind; 2] {
 }
 
 #[test]
-fn a_shard_of_nothing_is_one() {
+fn an_empty_shard_is_valid() {
     let (bytes, _) = shard::write(&[], &Recipes::default()).unwrap();
     assert_eq!(Shard::parse(&bytes).unwrap(), Shard::default());
     assert_eq!(Recipes::parse(&bytes).unwrap(), Recipes::default());
 }
 
 #[test]
-fn the_future_is_recognised() {
+fn newer_formats_are_recognised() {
     let bytes = sample();
     let forge = || Forge::open(&bytes);
     assert_eq!(errors(&forge().newer()), [ErrorKind::TooNew; 2]);

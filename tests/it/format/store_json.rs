@@ -1,4 +1,4 @@
-//! `store.json`: what a store says of itself, and what this version refuses.
+//! `store.json`: the description of a store, and the descriptions that this version refuses.
 
 use git_lfs_cdc::error::Kind as ErrorKind;
 use git_lfs_cdc::format::chunking::GEAR_16K;
@@ -33,14 +33,15 @@ fn with(piece: &str, other: &str) -> String {
 
 #[test]
 fn a_new_store_is_of_this_version() {
-    let (one, other) = (StoreDescription::new(None).unwrap(), StoreDescription::new(Some(0o660)).unwrap());
+    let one = StoreDescription::new(None).unwrap();
+    let other = StoreDescription::new(Some(0o660)).unwrap();
     assert_ne!(one.id, other.id);
     assert_eq!((one.suite, one.features), (GEAR_16K, Features::default()));
     assert_eq!(StoreDescription::parse(&other.write().unwrap()).unwrap().file_mode, Some(0o660));
 }
 
 #[test]
-fn the_future_is_recognised() {
+fn newer_formats_are_recognised() {
     // a newer version may have changed everything else
     assert_eq!(kind_of_error(r#"{"format":"git-lfs-cdc store","version":2}"#), ErrorKind::TooNew);
     assert_eq!(kind_of_error(&with("gear-16k-n2", "gear-1m")), ErrorKind::TooNew);
@@ -51,7 +52,7 @@ fn the_future_is_recognised() {
 }
 
 #[test]
-fn what_is_not_one_is_refused() {
+fn other_files_are_refused() {
     assert_eq!(kind_of_error(&with("git-lfs-cdc store", "another")), ErrorKind::Invalid);
     assert_eq!(kind_of_error("[]"), ErrorKind::Invalid);
     for damaged in [

@@ -1,6 +1,6 @@
-//! What untrusted bytes are fed to: one function per parser. The fuzz targets in `fuzz/` and the
-//! property tests in `hostile.rs` are these same functions. Each tries the bytes as they are, and once
-//! more with their checksums put right, so that the code behind the checksums is reached too.
+//! Targets of untrusted bytes: one function for each parser. The fuzz targets in `fuzz/` and the property
+//! tests in `hostile.rs` are these same functions. Each tries the bytes as they are, and once more with
+//! corrected checksums, so that the code behind the checksums is reached too.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Bytes of an entry of each paged section of an index segment, by kind.
 const ENTRY_BYTES: [usize; 7] = [0, 104, 32, 64, 4, 12, 56];
-/// A hostile segment can let all its records share one long recipe: no more of them are looked at.
+/// A hostile segment can let all its records share one long recipe. No more terms are read.
 const RECORDS_LOOKED_AT: usize = 256;
 
 /// Cuts the data whole, and as if more were to follow.
@@ -70,7 +70,7 @@ pub fn block(data: &[u8]) {
     frame(data);
 }
 
-/// Whether the frames of a directory can be laid over its chunks.
+/// Returns true if the frames of a directory can be laid over its chunks.
 fn check(directory: &Directory) {
     let mut rest = &directory.chunks[..];
     for frame in &directory.frames {
@@ -93,7 +93,7 @@ pub fn shard(data: &[u8]) {
     }
 }
 
-/// `data` is what a shard's recipes unpack to.
+/// `data` is a shard's unpacked recipes.
 pub fn recipes(data: &[u8]) {
     let (mut bytes, replaced) = shard::write(&[], &Recipes::default()).expect("a shard can be written");
     let packed = zstd::bulk::compress(data, 1).expect("anything can be compressed");
@@ -152,14 +152,14 @@ fn walk(segment: &Segment<&[u8]>, bytes: &[u8]) -> Result<()> {
     _ = segment.record_count();
     let mut merge = Merge::default();
     merge.add(segment)?;
-    // what could be read as a whole is written so that it can be
+    // a segment that was read as a whole is written again, and read
     let merged = Segment::open(merge.finish()?.into_bytes()).expect("it was just written");
     assert!(merged.records().expect("they are there").all(|record| record.is_ok()));
     assert!(merged.block_count()? <= blocks && merged.record_count()? <= segment.record_count()?);
     Ok(())
 }
 
-/// The beginning of a segment, as long as the data, of a segment of 1 TB: what a reader has before it knows more.
+/// The beginning of a segment of 1 TB. It is as long as the data, and a reader has no more at first.
 pub fn head(data: &[u8]) {
     let mut mended = data.to_vec();
     mend(&mut mended);
@@ -176,7 +176,7 @@ pub fn head(data: &[u8]) {
     }
 }
 
-/// A segment whose tables are as long as its head says, and empty. Nothing large is asked for.
+/// A segment with empty tables, as long as its head says. Readers ask for nothing large.
 struct Zeros;
 
 impl Source for Zeros {
@@ -188,7 +188,7 @@ impl Source for Zeros {
     }
 }
 
-/// A shard is merged with itself and with another one: nothing is said twice, and what was said before still is.
+/// A shard is merged with itself and with another one: the result has all entries, and none twice.
 pub fn merge_shards(data: &[u8]) {
     let mut mended = data.to_vec();
     mend(&mut mended);
@@ -206,7 +206,7 @@ pub fn merge_shards(data: &[u8]) {
     }
 }
 
-/// A delta frame, and behind it the content that it was made from: as much of that as it asks for.
+/// A delta frame, and behind it the content of its bases, as long as the frame asks for.
 pub fn delta(data: &[u8]) {
     let Ok(frame) = Frame::first(data) else { return };
     let Ok(delta) = frame.delta() else { return };
@@ -220,12 +220,12 @@ pub fn delta(data: &[u8]) {
     }
 }
 
-/// A line that git-lfs sends, or one who claims to be it.
+/// A line that git-lfs sends, or a program that claims to be git-lfs.
 pub fn request(data: &[u8]) {
     _ = agent::is_understood(data);
 }
 
-/// What another agent answers, line by line.
+/// The answers of another agent, line by line.
 pub fn reply(data: &[u8]) {
     let begun = Client::begin(data, std::io::sink(), Direction::Download, || false);
     let Ok(mut client) = begun else { return };
@@ -233,7 +233,8 @@ pub fn reply(data: &[u8]) {
     _ = client.ask(object, &Progress::default());
 }
 
-/// A service's refusal: two bytes of its status, a field that says how long to wait up to a line's end, and a body.
+/// A service's refusal: two bytes of its status, a field that says how long to wait up to a line's end, and a
+/// body.
 pub fn refusal(data: &[u8]) {
     let Some((status, rest)) = data.split_first_chunk::<2>() else { return };
     let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
@@ -274,7 +275,7 @@ pub fn url(data: &[u8]) {
     }
 }
 
-/// What a push has noted of a block that it is about to store.
+/// The journal entry of a block that a push is about to store.
 pub fn journal(data: &[u8]) {
     if let Ok(block) = Summary::parse(data) {
         assert_eq!(data.len(), SUMMARY_WIDTH);
@@ -282,7 +283,7 @@ pub fn journal(data: &[u8]) {
     }
 }
 
-/// What a clone has noted of itself.
+/// The note of a clone in the machine's list.
 pub fn clone(data: &[u8]) {
     if let Some(path) = clones::parse(data.to_vec()) {
         assert!(path.is_absolute() && path.as_os_str().len() == data.len());
@@ -311,7 +312,7 @@ fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
     usize::try_from(u64::from_le_bytes(wide)).ok()
 }
 
-/// Where the seek table says that a block's directory is.
+/// The place of a block's directory, as the seek table has it.
 fn directory_of(block: &[u8]) -> Option<std::ops::Range<usize>> {
     let footer = block.len().checked_sub(9)?;
     let last = footer.checked_sub(8)?;

@@ -1,4 +1,7 @@
-//! The rules of this tree that no compiler keeps: layers, names, and where things may be used.
+//! Rules of this tree that no compiler keeps: layers, names, language, and the places of some calls.
+
+mod files;
+mod language;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,21 +32,21 @@ const RANKS: &[(&str, u32)] = &[
     ("cli", 9),
 ];
 
-/// `id` needs the error kinds for text that it can't parse, and an error is text that may be shown. Uploads and downloads
-/// still keep their state in the engine, and ask it for its store and cache.
+/// `id` needs the error kinds for text that it can't parse, and an error is text that may be shown. Uploads
+/// and downloads still keep their state in the engine, and ask it for its store and cache.
 const EXCEPTIONS: &[(&str, &str)] =
     &[("id", "error"), ("error", "text"), ("upload", "engine"), ("download", "engine")];
 
-const FILE_LINES: usize = 500;
-
+/// A file of the library or the program.
 struct Source {
     path: PathBuf,
-    /// Without what stands behind `#[cfg(test)]`.
+    /// The text before `#[cfg(test)] mod tests`.
     code: String,
     text: String,
 }
 
 impl Source {
+    /// The module below `src` that the file belongs to.
     fn module(&self) -> &str {
         let inside = self.path.strip_prefix("src").unwrap();
         inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs")
@@ -51,6 +54,16 @@ impl Source {
 
     fn is(&self, path: &str) -> bool {
         self.path.starts_with(path)
+    }
+
+    /// Reports every line of `code` that has `needle`, comments aside.
+    fn forbid(&self, breaches: &mut Vec<String>, needle: &str, why: &str) {
+        for (number, line) in self.code.lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            if code.contains(needle) {
+                breaches.push(format!("{}:{}: {needle} {why}", self.path.display(), number + 1));
+            }
+        }
     }
 }
 
@@ -61,7 +74,7 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
 /// The documents at the top and all below `docs`.
 fn documents() -> Vec<PathBuf> {
     let top = fs::read_dir(".").unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = top.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    let mut files: Vec<PathBuf> = top.filter(|path| ends_with(path, "md")).collect();
     files.sort();
     files.extend(files_below("docs", "md"));
     files
@@ -73,10 +86,10 @@ fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false if path.extension().is_some_and(|e| e == extension) => files.push(path),
-                false => {}
+            if path.is_dir() {
+                folders.push(path);
+            } else if ends_with(&path, extension) {
+                files.push(path);
             }
         }
     }
@@ -104,16 +117,11 @@ fn sources() -> Vec<Source> {
     files.map(read).collect()
 }
 
-/// Fails with every line of `code` that has `needle`, comments aside.
-fn forbid(breaches: &mut Vec<String>, source: &Source, needle: &str, why: &str) {
-    for (number, line) in source.code.lines().enumerate() {
-        let code = line.split("//").next().unwrap();
-        if code.contains(needle) {
-            breaches.push(format!("{}:{}: {needle} {why}", source.path.display(), number + 1));
-        }
-    }
+fn ends_with(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
 }
 
+/// Panics with all breaches, if there are any.
 fn assert_none(breaches: Vec<String>) {
     assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
 }
@@ -175,7 +183,7 @@ fn libraries_are_used_where_they_belong() {
             ("scope.spawn(", "src/threads.rs"),
             ("rayon::spawn", "src/threads.rs"),
             ("rayon::in_place", "src/threads.rs"),
-            // whatever is printed passes there, and foreign text with it
+            // all output passes there, and foreign text with it
             ("print!(", "src/cli/print.rs"),
             ("println!", "src/cli/print.rs"),
             ("io::stdout", "src/cli/print.rs"),
@@ -185,12 +193,12 @@ fn libraries_are_used_where_they_belong() {
             ("Arguments::parse()", "src/cli/print.rs"),
         ] {
             if !source.is(home) {
-                forbid(&mut breaches, &source, needle, &format!("belongs in {home}"));
+                source.forbid(&mut breaches, needle, &format!("belongs in {home}"));
             }
         }
         if source.is("src/format") {
             for needle in ["std::fs", "std::time", "std::net", "std::thread", "async "] {
-                forbid(&mut breaches, &source, needle, "has no place in src/format");
+                source.forbid(&mut breaches, needle, "has no place in src/format");
             }
         }
     }
@@ -202,14 +210,14 @@ fn nothing_panics_by_carelessness() {
     let mut breaches = Vec::new();
     for source in sources() {
         for needle in [".unwrap()", ".expect(", "todo!(", "unimplemented!(", "panic!(", "unsafe ", "dbg!("] {
-            forbid(&mut breaches, &source, needle, "is not used outside tests");
+            source.forbid(&mut breaches, needle, "is not used outside tests");
         }
     }
     assert_none(breaches);
 }
 
-/// What may take things away from a store: `probe`, what it has just written, and `compaction`, what was replaced. No
-/// transfer (I8). The backend of directories hands on what these ask for.
+/// Only two things delete from a store. `probe` deletes its own probes, and a compaction deletes replaced
+/// files. No transfer deletes (I8). The backend of directories passes on the requests of these two.
 #[test]
 fn only_a_compaction_deletes_from_a_store() {
     let mut breaches = Vec::new();
@@ -218,71 +226,13 @@ fn only_a_compaction_deletes_from_a_store() {
     for source in sources().iter().filter(|s| rooms.iter().any(|room| s.is(room))) {
         for needle in ["remove_file", "remove_dir", ".delete(", ".delete_stream("] {
             if !deleting.iter().any(|file| source.is(file)) {
-                forbid(&mut breaches, source, needle, "would delete from a store");
+                source.forbid(&mut breaches, needle, "would delete from a store");
             }
         }
     }
     for source in sources().iter().filter(|s| !s.is("src/maintain/compact/removal.rs")) {
         for needle in [".remove_segments(", ".remove_shards("] {
-            forbid(&mut breaches, source, needle, "belongs in src/maintain/compact/removal.rs");
-        }
-    }
-    assert_none(breaches);
-}
-
-#[test]
-fn every_file_says_what_it_is_for_and_is_of_a_readable_size() {
-    let mut breaches = Vec::new();
-    for path in ["src", "tests", "benches", "fuzz"].iter().flat_map(|f| rust_files(f)) {
-        let text = fs::read_to_string(&path).unwrap();
-        if !text.starts_with("//! ") {
-            breaches.push(format!("{}: does not open with //!", path.display()));
-        }
-        if text.lines().count() > FILE_LINES {
-            breaches.push(format!("{}: more than {FILE_LINES} lines", path.display()));
-        }
-        let stem = path.file_stem().unwrap().to_str().unwrap();
-        if ["utils", "util", "helpers", "helper", "manager", "misc", "common"].contains(&stem) {
-            breaches.push(format!("{}: names nothing", path.display()));
-        }
-    }
-    assert_none(breaches);
-}
-
-/// A test file that no module declares would never run.
-#[test]
-fn every_test_file_is_declared() {
-    let mut breaches = Vec::new();
-    for path in ["tests/it", "tests/e2e"].iter().flat_map(|f| rust_files(f)) {
-        let (folder, stem) = (path.parent().unwrap(), path.file_stem().unwrap().to_str().unwrap());
-        let (parent, name) = match stem {
-            "main" => continue,
-            "mod" => (folder.parent().unwrap(), folder.file_name().unwrap().to_str().unwrap()),
-            _ => (folder, stem),
-        };
-        let declared = ["main.rs", "mod.rs"].iter().any(|file| {
-            let text = fs::read_to_string(parent.join(file)).unwrap_or_default();
-            text.lines().any(|line| line.trim().trim_start_matches("pub ") == format!("mod {name};"))
-        });
-        if !declared {
-            breaches.push(format!("{}: no `mod {name};` declares it", path.display()));
-        }
-    }
-    assert_none(breaches);
-}
-
-#[test]
-fn documents_name_only_files_that_exist() {
-    let mut breaches = Vec::new();
-    for path in documents() {
-        let document = path.display();
-        let text = fs::read_to_string(&path).unwrap();
-        for quoted in text.split('`').skip(1).step_by(2) {
-            let path = quoted.split_whitespace().next().unwrap_or_default().trim_start_matches("./");
-            let ours = ["src/", "tests/", "docs/", "benches/", "fuzz/"].iter().any(|f| path.starts_with(f));
-            if ours && !Path::new(path).exists() {
-                breaches.push(format!("{document}: `{quoted}` does not exist"));
-            }
+            source.forbid(&mut breaches, needle, "belongs in src/maintain/compact/removal.rs");
         }
     }
     assert_none(breaches);
