@@ -19,8 +19,8 @@ const CACHE_UNUSED_DAYS: u64 = 30;
 
 /// Show or clear this machine's cache
 ///
-/// The cache holds copies of stores' metadata, and ranges of blocks that downloads have fetched over a network.
-/// Removing it costs time and nothing else, because the stores have everything. It is no backup.
+/// The cache holds copies of stores' metadata, and ranges of blocks that downloads have fetched over a
+/// network. Removing it costs time and nothing else, because the stores have everything. It is no backup.
 ///
 /// The ranges of all stores together take at most lfs-cdc.cacheSize (4g by default, 0 keeps none). The ranges
 /// that were used least recently make room for new ones.
@@ -128,8 +128,8 @@ fn clear_one(stores: &[KeptStore], named: &str) -> Result<()> {
     meant.into_iter().try_for_each(cache_admin::clear)
 }
 
-/// Returns true if `text` means this store. It may be the shown location, the URL with or without its query, the
-/// id, or the name of the folder.
+/// Returns true if `text` means this store. It may be the shown location, the URL with or without its query,
+/// the id, or the name of the folder.
 fn is_named(store: &KeptStore, text: &str) -> bool {
     let folder = store.folder.file_name().unwrap_or_default();
     if store.id.as_deref() == Some(text) || folder == text {

@@ -12,8 +12,8 @@ use crate::maintain::compact::{self, Compaction};
 /// Merge a store's index, and delete the files that the merge replaces
 ///
 /// Merges many index segments into few, and small shards into large ones, so that pushes and pulls read less.
-/// Pushes merge small segments themselves, but delete nothing. This command deletes the replaced files, if the
-/// key may delete. It deletes no object.
+/// Pushes merge small segments themselves, but delete nothing. This command deletes the replaced files, if
+/// the key may delete. It deletes no object.
 ///
 /// Pushes and pulls may go on meanwhile. You may stop it at any time; the next run continues.
 ///

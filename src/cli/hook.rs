@@ -1,5 +1,5 @@
-//! The pre-push hook of a repository. It tells git-lfs about a push. If another program has put its own hook there,
-//! a push leaves the objects behind, and neither git nor git-lfs reports it.
+//! The pre-push hook of a repository. It tells git-lfs about a push. If another program has put its own hook
+//! there, a push leaves the objects behind, and neither git nor git-lfs reports it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,8 @@ impl PrePush {
         let Some(top) = &repo.work_tree else { return Ok(None) };
         let named = git(&["rev-parse", "--git-path", "hooks/pre-push"])?;
         let is_elsewhere = repo.config.get("core.hookspath").is_some();
-        // a configured folder is relative to the top of the work tree, and git's own answer to the current folder
+        // a configured folder is relative to the top of the work tree, and git's own answer to the current
+        // folder
         let path = if is_elsewhere { top.join(named.trim_end()) } else { PathBuf::from(named.trim_end()) };
         let found = examine(&path);
         Ok(Some(Self { path, is_elsewhere, found }))
@@ -49,8 +50,8 @@ impl PrePush {
         }
     }
 
-    /// Returns the problem with the hook and its remedy, in one line. A missing hook is normal until git-lfs has
-    /// stored a first object, because git-lfs installs the hook then.
+    /// Returns the problem with the hook and its remedy, in one line. A missing hook is normal until git-lfs
+    /// has stored a first object, because git-lfs installs the hook then.
     pub(super) fn problem(&self, repo: &Repo) -> Option<String> {
         match &self.found {
             Found::RunsGitLfs => None,
@@ -91,8 +92,8 @@ fn examine(path: &Path) -> Found {
     Found::Foreign(users.unwrap_or_else(|| path.to_owned()))
 }
 
-/// Returns true if a line of the file, except comments, names git-lfs's command or lefthook. lefthook runs git-lfs
-/// by itself.
+/// Returns true if a line of the file, except comments, names git-lfs's command or lefthook. lefthook runs
+/// git-lfs by itself.
 fn runs_git_lfs(file: &Path) -> bool {
     if !fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= HOOK_BYTES) {
         return false;

@@ -18,8 +18,8 @@ use crate::text;
 
 /// Set up this repository with a store, and create the store if there is none
 ///
-/// Creates the store, or joins the one that is there. Writes the store's URL to .lfsconfig, which you commit. Also
-/// writes it to this clone's configuration, so that commits older than .lfsconfig work. Sets
+/// Creates the store, or joins the one that is there. Writes the store's URL to .lfsconfig, which you commit.
+/// Also writes it to this clone's configuration, so that commits older than .lfsconfig work. Sets
 /// lfs.concurrenttransfers to 100 in this clone, unless you have set it.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  git lfs-cdc init /mnt/nas/lfs-store\n  \
@@ -29,7 +29,8 @@ use crate::text;
                         git lfs-cdc init ../store                     a path relative to the work tree's top")]
 pub(super) struct Init {
     /// The store: a directory (a path, or file:///path), a bucket (s3://bucket/prefix?region=R&endpoint=URL,
-    /// gs://bucket/prefix, az://container/prefix?account=NAME), or a web server (https://host/path, to pull only)
+    /// gs://bucket/prefix, az://container/prefix?account=NAME), or a web server (https://host/path, to pull
+    /// only)
     url: String,
     /// Also let web servers publish the store: write index/manifest, which pushes then keep up to date
     #[arg(long)]
@@ -41,8 +42,8 @@ pub(super) struct Init {
     /// folder's name]
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
-    /// Create the store even in a folder with other files, in the work tree, or over the blocks of a store that has
-    /// lost its store.json
+    /// Create the store even in a folder with other files, in the work tree, or over the blocks of a store
+    /// that has lost its store.json
     #[arg(long)]
     force: bool,
 }
@@ -119,8 +120,8 @@ impl Init {
             ))
     }
 
-    /// Returns the URL with a repository's name. It is the name that the user has given, else the name that this
-    /// repository already has in this store, else a readable and unique name.
+    /// Returns the URL with a repository's name. It is the name that the user has given, else the name that
+    /// this repository already has in this store, else a readable and unique name.
     fn named(&self, repo: &Repo) -> Result<StoreUrl> {
         let url = StoreUrl::parse(&self.url)?;
         if let Some(name) = &self.repository {
@@ -162,8 +163,8 @@ fn configure(repo: &Repo, text: &str, old: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Adds the endpoint that the user has typed to the trusted ones. Then requests to it are signed in the user's other
-/// clones too, where only `.lfsconfig` names it.
+/// Adds the endpoint that the user has typed to the trusted ones. Then requests to it are signed in the
+/// user's other clones too, where only `.lfsconfig` names it.
 fn trust_endpoint(repo: &Repo, url: &StoreUrl) {
     let Some(origin) = url.foreign_endpoint() else { return };
     if settings::trusted_endpoints(&repo.config).contains(&origin) {
@@ -178,9 +179,9 @@ fn trust_endpoint(repo: &Repo, url: &StoreUrl) {
     });
 }
 
-/// Sets the number of objects that git-lfs asks for at a time, unless the user has set it. The agents share one engine
-/// and each commit, so the best number is the size of git-lfs's batch. It is set in this clone only, because elsewhere
-/// it counts for other servers too.
+/// Sets the number of objects that git-lfs asks for at a time, unless the user has set it. The agents share
+/// one engine and each commit, so the best number is the size of git-lfs's batch. It is set in this clone
+/// only, because elsewhere it counts for other servers too.
 fn set_transfers(repo: &Repo) -> Result<()> {
     if let Some(set) = repo.config.get(settings::TRANSFERS) {
         print::line(format!("{} stays {set}", settings::TRANSFERS));

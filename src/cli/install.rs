@@ -1,4 +1,5 @@
-//! `git lfs-cdc install` and `uninstall`: the registration of this program with git-lfs, once on each machine.
+//! `git lfs-cdc install` and `uninstall`: the registration of this program with git-lfs, once on each
+//! machine.
 
 use std::path::{Path, PathBuf};
 
@@ -46,8 +47,8 @@ impl Scope {
 
 /// Register this program with git-lfs
 ///
-/// From then on git-lfs runs this program for URLs that begin with `cdc::`. Other URLs and their agents stay as
-/// they are. Runs `git lfs install` if nobody has done that.
+/// From then on git-lfs runs this program for URLs that begin with `cdc::`. Other URLs and their agents stay
+/// as they are. Runs `git lfs install` if nobody has done that.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  git lfs-cdc install             for this user\n  \
                         sudo git lfs-cdc install --system  for all users of this machine\n\n\
@@ -115,8 +116,8 @@ impl Uninstall {
     }
 }
 
-/// Returns a path of this program that stays valid after an upgrade: the path on `PATH`, or the path that the user has
-/// typed, with its links. The path behind the links often contains a version (Homebrew, Nix).
+/// Returns a path of this program that stays valid after an upgrade: the path on `PATH`, or the path that the
+/// user has typed, with its links. The path behind the links often contains a version (Homebrew, Nix).
 fn lasting_path() -> Result<PathBuf> {
     let running = std::env::current_exe().map_err(|e| Error::io("finding this program's path", &e))?;
     let itself = running.canonicalize().unwrap_or_else(|_| running.clone());

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::repo::{Config, Direction, Repo};
 use crate::store::{Access, ChosenBy, Intent, SCHEME, Store, StoreUrl};
 
-/// Opens the store and does `work` on it, for a command that a person waits for. So it gives up soon if the service
-/// fails.
+/// Opens the store and does `work` on it, for a command that a person waits for. So it gives up soon if the
+/// service fails.
 pub(super) fn look<T>(
     argument: Option<&str>,
     intent: Intent,
@@ -23,8 +23,8 @@ pub(super) fn look<T>(
     })
 }
 
-/// Opens the store for work that writes and may take hours. That work waits until a fault of the service is over. But
-/// if the service fails from the start, this fails as soon as [`look`] does.
+/// Opens the store for work that writes and may take hours. That work waits until a fault of the service is
+/// over. But if the service fails from the start, this fails as soon as [`look`] does.
 pub(super) fn open_for_long_work(argument: Option<&str>) -> Result<Store> {
     let named = Named::find(argument)?;
     let hurried = settings::hurried_access(&named.config, &named.configured, named.chosen_by, Intent::Write)?;

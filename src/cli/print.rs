@@ -1,5 +1,5 @@
-//! The output of all commands. Nothing else prints. A printed text may contain words of a repository, a store or a
-//! server. So hidden characters become escapes, because they could steer the terminal or forge a line.
+//! The output of all commands. Nothing else prints. A printed text may contain words of a repository, a store
+//! or a server. So hidden characters become escapes, because they could steer the terminal or forge a line.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -26,8 +26,8 @@ pub(super) fn json(report_of: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Writes a report to standard output. A reader that has ended, such as `head`, is no error. If the report can't be
-/// written for another reason, the program ends with an error.
+/// Writes a report to standard output. A reader that has ended, such as `head`, is no error. If the report
+/// can't be written for another reason, the program ends with an error.
 fn report(text: &str) {
     if let Err(e) = writeln!(io::stdout(), "{text}")
         && e.kind() != io::ErrorKind::BrokenPipe

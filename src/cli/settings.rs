@@ -33,8 +33,9 @@ pub(super) const KNOWN: &[&str] = &[
     "storageclass",
     "trustedendpoint",
 ];
-/// The settings that say how to reach a service, and with which rights. If such a setting is for one store, it counts
-/// only if the endpoints of both URLs are the same. A bucket of the same name at another endpoint is another bucket.
+/// The settings that say how to reach a service, and with which rights. If such a setting is for one store,
+/// it counts only if the endpoints of both URLs are the same. A bucket of the same name at another endpoint
+/// is another bucket.
 const OF_SERVICE: &[&str] = &[
     "account",
     "acl",
@@ -46,7 +47,8 @@ const OF_SERVICE: &[&str] = &[
     "ssekmskeyid",
     "storageclass",
 ];
-/// git-lfs's own setting for the number of agents, each with one object at a time. In lower case as git prints it.
+/// git-lfs's own setting for the number of agents, each with one object at a time. In lower case as git
+/// prints it.
 pub(super) const TRANSFERS: &str = "lfs.concurrenttransfers";
 
 /// Reads the settings for the store at `url`. `configured` is that URL as git's configuration has it.
@@ -70,7 +72,8 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
     })
 }
 
-/// Returns the default memory for blocks and buffers, in bytes. It is smaller than usual if the memory is limited.
+/// Returns the default memory for blocks and buffers, in bytes. It is smaller than usual if the memory is
+/// limited.
 fn usual_memory(limit: Option<Limit>) -> Result<u64> {
     let Some(Limit { amount, by }) = limit else { return Ok(config::MEMORY_BYTES) };
     let mib = amount >> 20;
@@ -88,8 +91,8 @@ fn usual_memory(limit: Option<Limit>) -> Result<u64> {
     Ok(share.min(config::MEMORY_BYTES))
 }
 
-/// Returns the folder for a relative path of a store. Fails if the path is relative and nothing says where the main
-/// work tree is.
+/// Returns the folder for a relative path of a store. Fails if the path is relative and nothing says where
+/// the main work tree is.
 pub(super) fn top<'r>(repo: &'r Repo, url: &StoreUrl) -> Result<&'r Path> {
     if repo.top.is_none() && url.is_relative() {
         let git_dir = repo.git_dir.display();
@@ -138,8 +141,8 @@ pub(super) fn access(
     })
 }
 
-/// Like [`access`], for a command that a person waits for. Such a command gives up soon, unless the user has set the
-/// time.
+/// Like [`access`], for a command that a person waits for. Such a command gives up soon, unless the user has
+/// set the time.
 pub(super) fn hurried_access(
     config: &Config,
     configured: &str,
@@ -164,8 +167,8 @@ pub(super) fn chosen_by(config: &Config, remote: &str, direction: Direction) -> 
     if config.is_lfs_url_committed(remote, direction) { ChosenBy::Repository } else { ChosenBy::User }
 }
 
-/// Returns a note for each ignored setting: it is for this store's bucket and prefix without an endpoint, and the
-/// store's URL names an endpoint.
+/// Returns a note for each ignored setting: it is for this store's bucket and prefix without an endpoint, and
+/// the store's URL names an endpoint.
 pub(super) fn ignored(config: &Config, configured: &str) -> Vec<String> {
     let mut notes = Vec::new();
     for name in OF_SERVICE {
@@ -205,8 +208,8 @@ impl Of<'_> {
         value.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// Returns a setting of a service: the one for this very URL, else the one for the same place and endpoint, else
-    /// the general one.
+    /// Returns a setting of a service: the one for this very URL, else the one for the same place and
+    /// endpoint, else the general one.
     fn of_service(&self, name: &str) -> Option<&str> {
         let is_near = |url: &str| place(url) == place(self.store) && is_same_endpoint(self.store, url);
         self.last_by_store(name, |url| url == self.store)
@@ -236,8 +239,8 @@ impl Of<'_> {
         })
     }
 
-    /// Returns all values of a setting as paths. `~/` is the user's home. Other relative paths begin at `top`, like
-    /// those of stores.
+    /// Returns all values of a setting as paths. `~/` is the user's home. Other relative paths begin at
+    /// `top`, like those of stores.
     fn paths(&self, name: &str, top: &Path) -> Vec<PathBuf> {
         let values = self.config.settings(&name.to_ascii_lowercase(), self.store);
         let user = directories::BaseDirs::new();

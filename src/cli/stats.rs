@@ -11,8 +11,8 @@ use crate::store::Intent;
 
 /// Show the size of a store, and the savings by deduplication
 ///
-/// Counts the objects, chunks and bytes of the whole store, for all repositories that share it. `logical` is the
-/// size that plain LFS would need, and `stored` is the size in the store.
+/// Counts the objects, chunks and bytes of the whole store, for all repositories that share it. `logical` is
+/// the size that plain LFS would need, and `stored` is the size in the store.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  git lfs-cdc stats                              this repository's store\n  \

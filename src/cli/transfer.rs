@@ -19,7 +19,8 @@ use crate::store::{Intent, SCHEME, Store, StoreUrl};
 
 /// Transfer objects for git-lfs; git-lfs runs this itself
 ///
-/// Speaks git-lfs's protocol for custom transfer agents on standard input and output. You never run it yourself.
+/// Speaks git-lfs's protocol for custom transfer agents on standard input and output. You never run it
+/// yourself.
 #[derive(Args)]
 #[command(
     after_help = "git-lfs runs this command by itself, because `git lfs-cdc install` has registered it. The \
@@ -35,8 +36,8 @@ impl Transfer {
                 "use `git push`, `git pull` or `git lfs pull`; `git lfs-cdc status` shows the configuration",
             ));
         }
-        // Ctrl-C reaches the whole process group; git-lfs ends, and this process ends at the end of its input, so
-        // that it has time to clean up
+        // Ctrl-C reaches the whole process group; git-lfs ends, and this process ends at the end of its
+        // input, so that it has time to clean up
         outlive_interrupts().map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
         #[cfg(unix)]
         allow_files();
@@ -62,8 +63,8 @@ fn outlive_interrupts() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {})
 }
 
-/// Raises the limit of open files as far as the system allows, because a coordinator has a connection and files for
-/// each agent.
+/// Raises the limit of open files as far as the system allows, because a coordinator has a connection and
+/// files for each agent.
 #[cfg(unix)]
 fn allow_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
