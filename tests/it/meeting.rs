@@ -84,7 +84,7 @@ fn where_a_path_is_too_long_for_a_socket_agents_meet_elsewhere() {
 fn a_stranger_in_the_coordinators_place_costs_seconds_only() {
     for answer in [&b""[..], b"garbage\n", b"{}\n{}\n", b"{\"event\":\"complete\",\"oid\":\"0\"}\n"] {
         let sandbox = Sandbox::new();
-        let (_seat, socket) = take_lock(&sandbox);
+        let (_lock_file, socket) = take_lock(&sandbox);
         let listener = UnixListener::bind(&socket).unwrap();
         std::thread::spawn(move || {
             let mut kept = Vec::new();
@@ -120,7 +120,7 @@ fn a_stranger_in_the_coordinators_place_costs_seconds_only() {
 #[test]
 fn a_coordinator_that_takes_no_connections_is_not_waited_for() {
     let sandbox = Sandbox::new();
-    let (_seat, socket) = take_lock(&sandbox);
+    let (_lock_file, socket) = take_lock(&sandbox);
     let stopped = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&stopped, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
     rustix::net::listen(&stopped, 0).unwrap();
@@ -135,7 +135,7 @@ fn a_coordinator_that_takes_no_connections_is_not_waited_for() {
 #[test]
 fn the_end_of_input_ends_an_agent_that_waits_for_a_coordinator() {
     let sandbox = Sandbox::new();
-    let (_seat, socket) = take_lock(&sandbox);
+    let (_lock_file, socket) = take_lock(&sandbox);
     let _stopped = UnixListener::bind(&socket).unwrap();
     let [mut ends, mut waits] = [(); 2].map(|()| sandbox.session("upload"));
     let objects = objects(&sandbox, 750..752, 1000);
