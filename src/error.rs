@@ -46,12 +46,23 @@ impl Kind {
     }
 }
 
+/// The remedy of an error.
+#[derive(Clone, Debug)]
+enum Remedy {
+    /// The general remedy of the error's kind, if it has one.
+    OfKind,
+    /// A remedy for this error.
+    Named(String),
+    /// The message already contains the remedy.
+    InMessage,
+}
+
 /// An error: the failed step, the cause and the remedy, in one line.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
-    remedy: Option<String>,
+    remedy: Remedy,
     /// True if it was tried again, and failed for the same passing reason until the time was over.
     is_lasting: bool,
 }
@@ -59,7 +70,13 @@ pub struct Error {
 impl Error {
     /// Makes an error of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: one_line(message.into()), remedy: None, is_lasting: false }
+        Self { kind, message: one_line(message.into()), remedy: Remedy::OfKind, is_lasting: false }
+    }
+
+    /// Makes an error from the whole line that another process has shown for its error. The line includes the
+    /// remedy.
+    pub(crate) fn handed_on(kind: Kind, line: impl Into<String>) -> Self {
+        Self { remedy: Remedy::InMessage, ..Self::new(kind, line) }
     }
 
     /// [`Kind::NotFound`].
@@ -125,7 +142,9 @@ impl Error {
 
     /// Adds a remedy, unless there is one already.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy.get_or_insert(one_line(remedy.into()));
+        if matches!(self.remedy, Remedy::OfKind) {
+            self.remedy = Remedy::Named(one_line(remedy.into()));
+        }
         self
     }
 
@@ -168,7 +187,12 @@ fn one_line(text: String) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        match self.remedy.as_deref().or(self.kind.remedy()) {
+        let remedy = match &self.remedy {
+            Remedy::OfKind => self.kind.remedy(),
+            Remedy::Named(remedy) => Some(remedy.as_str()),
+            Remedy::InMessage => None,
+        };
+        match remedy {
             Some(remedy) => write!(f, "; {remedy}"),
             None => Ok(()),
         }

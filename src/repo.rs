@@ -199,8 +199,8 @@ impl Config {
     /// Makes a configuration with these entries.
     #[cfg(test)]
     pub(crate) fn of(entries: &[(&str, &str)]) -> Self {
-        let own = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
-        Self { entries: entries.iter().map(own).collect(), committed: 0 }
+        let entries = entries.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        Self { entries: entries.collect(), committed: 0 }
     }
 
     /// Reads git's configuration in the current directory, which may be outside of any repository.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::message::{Answered, Asked};
+use super::message::{ClientRequest, ServerReply};
 use crate::agent::inbox::PROTOCOL_LINE_BYTES;
 use crate::error::Result;
 use crate::id::Oid;
@@ -47,10 +47,10 @@ impl<R: Read, W: Write> Client<R, W> {
             Direction::Upload => "upload",
             Direction::Download => "download",
         };
-        client.say(&Asked::Init { operation, remote: "" })?;
+        client.say(&ClientRequest::Init { operation, remote: "" })?;
         loop {
             match client.hear()? {
-                Some(Answered { event: None, error: None, .. }) => return Ok(client),
+                Some(ServerReply { event: None, error: None, .. }) => return Ok(client),
                 Some(_) => return Err(io::ErrorKind::InvalidData.into()),
                 None if goes_on() => {}
                 None => return Err(io::ErrorKind::TimedOut.into()),
@@ -71,11 +71,11 @@ impl<R: Read, W: Write> Client<R, W> {
         let Object { oid, size_bytes: size, path } = object;
         let oid = oid.to_string();
         self.say(&match path {
-            Some(path) => Asked::Upload { oid: &oid, size, path },
-            None => Asked::Download { oid: &oid, size },
+            Some(path) => ClientRequest::Upload { oid: &oid, size, path },
+            None => ClientRequest::Download { oid: &oid, size },
         })?;
         loop {
-            if let Some(Answered { event, oid: of, bytes_so_far, path, error }) = self.hear()? {
+            if let Some(ServerReply { event, oid: of, bytes_so_far, path, error }) = self.hear()? {
                 match event.as_deref() {
                     Some("progress") if of == oid => {
                         progress.bytes.fetch_max(bytes_so_far, Ordering::Relaxed);
@@ -93,21 +93,21 @@ impl<R: Read, W: Write> Client<R, W> {
         }
     }
 
-    fn say(&mut self, asked: &Asked<'_>) -> io::Result<()> {
-        let mut line = serde_json::to_vec(asked)?;
+    fn say(&mut self, request: &ClientRequest<'_>) -> io::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.output.write_all(&line)?;
         self.output.flush()
     }
 
     /// Reads the next line. Returns None if it is not here yet.
-    fn hear(&mut self) -> io::Result<Option<Answered>> {
+    fn hear(&mut self) -> io::Result<Option<ServerReply>> {
         let left = (PROTOCOL_LINE_BYTES + 1).saturating_sub(self.line.len()) as u64;
         match self.input.by_ref().take(left).read_until(b'\n', &mut self.line) {
             Ok(_) if self.line.ends_with(b"\n") => {
-                let answered = serde_json::from_slice(&self.line);
+                let reply = serde_json::from_slice(&self.line);
                 self.line.clear();
-                Ok(Some(answered?))
+                Ok(Some(reply?))
             }
             Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(None),

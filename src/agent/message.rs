@@ -133,7 +133,7 @@ pub(super) struct Complete<'a> {
 /// A request of a client to a session, as git-lfs sends it, with only the fields that a session needs.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub(super) enum Asked<'a> {
+pub(super) enum ClientRequest<'a> {
     Init { operation: &'a str, remote: &'a str },
     Upload { oid: &'a str, size: u64, path: &'a Path },
     Download { oid: &'a str, size: u64 },
@@ -142,7 +142,7 @@ pub(super) enum Asked<'a> {
 /// An answer as a client reads it: any [`Reply`].
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Answered {
+pub(super) struct ServerReply {
     /// None in the answer to `init`.
     pub event: Option<String>,
     #[serde(default)]
@@ -170,14 +170,11 @@ impl Failure {
         Self { code: code(error.kind()), message }
     }
 
-    /// Returns the error that this failure shows. Its remedy stands behind the last semicolon.
+    /// Returns the error that this failure shows.
     pub(super) fn into_error(self) -> Error {
         let kind = KINDS.iter().find(|kind| code(**kind) == self.code).copied().unwrap_or(Kind::Internal);
         let message = self.message.strip_prefix(PREFIX).unwrap_or(&self.message);
-        match message.rsplit_once("; ") {
-            Some((message, remedy)) => Error::new(kind, message).remedy(remedy),
-            None => Error::new(kind, message),
-        }
+        Error::handed_on(kind, message)
     }
 }
 
@@ -222,7 +219,8 @@ mod tests {
             for error in [Error::new(kind, "it; failed"), Error::new(kind, "it failed").remedy("do; this")] {
                 let log = Path::new(".git/lfs/cdc/log");
                 let shown = Failure::new(&error, Some(log));
-                let (code, message) = (shown.code, shown.message.clone());
+                let code = shown.code;
+                let message = shown.message.clone();
                 let again = Failure::new(&shown.into_error(), None);
                 assert_eq!((again.code, again.message), (code, message));
             }

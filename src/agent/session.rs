@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
 use super::inbox::{Download, Event, Inbox};
 use super::message::{self, Complete, Failure, Init, Reply, Request};
 use crate::agent::inbox::PROTOCOL_LINE_BYTES;
@@ -25,7 +27,7 @@ use crate::repo::Direction;
 use crate::threads;
 
 /// Time for a transfer to clean up after the end of the input.
-const FAREWELL: Duration = Duration::from_millis(500);
+const CANCEL_GRACE: Duration = Duration::from_millis(500);
 /// Time for an engine to finish after git-lfs has said that it has no more objects. git-lfs itself waits for
 /// 30 s.
 const FINISH: Duration = Duration::from_secs(15);
@@ -166,16 +168,10 @@ where
                 self.reject("", &Error::invalid("git-lfs sent init twice"))?;
             }
             (Request::Upload { oid, size_bytes, path }, _) => {
-                let work = move |engine: &T, progress: &Arc<Progress>| {
-                    engine.upload(&oid, size_bytes, &path, progress).map(|()| None)
-                };
-                return self.transfer(Direction::Upload, oid, size_bytes, work);
+                return self.transfer(Wanted { oid, size_bytes, path: Some(path) });
             }
             (Request::Download { oid, size_bytes }, _) => {
-                let work = move |engine: &T, progress: &Arc<Progress>| {
-                    engine.download(&oid, size_bytes, progress).map(Some)
-                };
-                return self.transfer(Direction::Download, oid, size_bytes, work);
+                return self.transfer(Wanted { oid, size_bytes, path: None });
             }
             (Request::Terminate, _) => return Ok(ControlFlow::Break(())),
         }
@@ -184,20 +180,15 @@ where
 
     /// Moves one object. Reports progress at once and then now and again, and gives one final answer. Breaks
     /// if the session has ended meanwhile.
-    fn transfer(
-        &mut self,
-        wanted: Direction,
-        oid: Oid,
-        size_bytes: u64,
-        work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
-    ) -> std::io::Result<ControlFlow<()>> {
-        let oid = oid.to_string();
+    fn transfer(&mut self, wanted: Wanted) -> std::io::Result<ControlFlow<()>> {
+        let oid = wanted.oid.to_string();
+        let size_bytes = wanted.size_bytes;
         let reported = Reported { oid: oid.clone(), size_bytes, bytes: 0, at: Instant::now() };
         let reported = Arc::new(Mutex::new(reported));
         // git-lfs holds the other agents back until it sees progress above zero
         self.report(&reported, 1)?;
         let progress = Arc::new(Progress::default());
-        let done = match self.start(wanted, &progress, &reported, work) {
+        let done = match self.start(wanted, &progress, &reported) {
             Ok(()) => match self.follow(&progress, &reported)? {
                 Some(done) => done,
                 None => return Ok(ControlFlow::Break(())),
@@ -209,7 +200,9 @@ where
                 self.report(&reported, size_bytes)?;
                 let path = download.as_ref().map(Download::path);
                 self.say(&Reply::Complete(Complete { oid: &oid, path, error: None }))?;
-                download.into_iter().for_each(Download::was_told);
+                if let Some(download) = download {
+                    download.was_told();
+                }
             }
             Err(error) => self.reject(&oid, &error)?,
         }
@@ -220,27 +213,20 @@ where
     /// refuses a thread.
     fn start(
         &mut self,
-        wanted: Direction,
+        wanted: Wanted,
         progress: &Arc<Progress>,
         reported: &Arc<Mutex<Reported>>,
-        work: impl FnOnce(&T, &Arc<Progress>) -> Result<Option<PathBuf>> + Send + 'static,
     ) -> Result<()> {
         let State::Ready { direction, engine } = &self.state else {
             return Err(Error::invalid("git-lfs asked for an object before init"));
         };
-        if *direction != wanted {
-            let error = format!("git-lfs asked for {wanted:?} in a session for {direction:?}");
+        if *direction != wanted.direction() {
+            let error = format!("git-lfs asked for {:?} in a session for {direction:?}", wanted.direction());
             return Err(Error::invalid(error));
         }
-        let engine = engine.clone();
-        let events = self.inbox.sender();
-        let moving = progress.clone();
-        let work = move || {
-            let work = std::panic::AssertUnwindSafe(|| work(&engine, &moving));
-            let panicked = Error::internal("the transfer panicked, which is a bug of ours");
-            let done = std::panic::catch_unwind(work).unwrap_or(Err(panicked));
-            let _ = events.send(Event::Done(done.map(|path| path.map(Download::at))));
-        };
+        let work =
+            Work { wanted, engine: engine.clone(), progress: progress.clone(), events: self.inbox.sender() };
+        let work = move || work.run();
         let mut started = Err(Error::busy("this session has one thread"));
         if !self.is_alone {
             started = self.inbox.read_elsewhere();
@@ -280,8 +266,8 @@ where
             }
         }
         progress.cancel();
-        let farewell = Instant::now() + FAREWELL;
-        while let Some(event) = self.inbox.next_before(farewell) {
+        let deadline = Instant::now() + CANCEL_GRACE;
+        while let Some(event) = self.inbox.next_before(deadline) {
             if matches!(event, Event::Done(_)) {
                 break;
             }
@@ -292,13 +278,16 @@ where
     /// Lets the engine finish, for [`FINISH`] at most. No object waits for its work then.
     fn finish(&mut self) {
         let State::Ready { engine, .. } = &self.state else { return };
-        let (engine, (done, finished)) = (engine.clone(), crossbeam_channel::bounded(1));
+        let engine = engine.clone();
+        let (done, finished) = crossbeam_channel::bounded(1);
         let finish = move || {
             engine.finish();
             let _ = done.send(());
         };
         match threads::spawn("finish", finish) {
-            Ok(()) => drop(finished.recv_timeout(FINISH)),
+            Ok(()) => {
+                let _ = finished.recv_timeout(FINISH);
+            }
             Err(refused) => (refused.work)(),
         }
     }
@@ -331,6 +320,46 @@ fn report<W: Write>(output: &Mutex<W>, reported: &Mutex<Reported>, bytes: u64) -
     let mut reported = locked(reported);
     let news = reported.advance(bytes);
     news.map_or(Ok(()), |news| write_line(&mut *locked(output), &news))
+}
+
+/// An object that git-lfs asks for.
+struct Wanted {
+    oid: Oid,
+    size_bytes: u64,
+    /// The file to upload. None for a download.
+    path: Option<PathBuf>,
+}
+
+impl Wanted {
+    fn direction(&self) -> Direction {
+        if self.path.is_some() { Direction::Upload } else { Direction::Download }
+    }
+}
+
+/// The work on one object. It may run on a thread of its own.
+struct Work<T> {
+    wanted: Wanted,
+    engine: Arc<T>,
+    progress: Arc<Progress>,
+    events: Sender<Event>,
+}
+
+impl<T: Transfer> Work<T> {
+    /// Moves the object, and sends the result to the session. A panic becomes an error.
+    fn run(self) {
+        let moved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.move_object()));
+        let done = moved
+            .unwrap_or_else(|_| Err(Error::internal("the transfer panicked, which is a bug of git-lfs-cdc")));
+        let _ = self.events.send(Event::Done(done.map(|path| path.map(Download::at))));
+    }
+
+    fn move_object(&self) -> Result<Option<PathBuf>> {
+        let Wanted { oid, size_bytes, path } = &self.wanted;
+        match path {
+            Some(path) => self.engine.upload(oid, *size_bytes, path, &self.progress).map(|()| None),
+            None => self.engine.download(oid, *size_bytes, &self.progress).map(Some),
+        }
+    }
 }
 
 /// The progress of an object as git-lfs knows it.

@@ -1,4 +1,4 @@
-//! `git lfs-cdc compact`: few index segments in place of many.
+//! `git lfs-cdc compact`: the command that merges a store's index.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -9,21 +9,24 @@ use super::{Outcome, named, print};
 use crate::error::Result;
 use crate::maintain::compact::{self, Compaction};
 
-/// Merge a store's index, and delete what was replaced by merging
+/// Merge a store's index, and delete the files that the merge replaces
 ///
-/// Merges the index of a store: its segments become few, and small shards become large ones, so that pushes and
-/// pulls have less to read. Pushes merge small segments themselves, but delete nothing; this deletes what was replaced,
-/// if the key may. No object is touched. Pushes and pulls may go on meanwhile, it may be stopped at any time, and
-/// running it again does what is left.
+/// Merges many index segments into few, and small shards into large ones, so that pushes and pulls read less.
+/// Pushes merge small segments themselves, but delete nothing. This command deletes the replaced files, if
+/// the key may delete. It deletes no object.
 ///
-/// Run it now and then, as from a weekly job, by a key that may delete; or when `status` says that it is due.
+/// Pushes and pulls may go on meanwhile. You may stop it at any time; the next run continues.
+///
+/// Run it once a week with a key that may delete, or when `git lfs-cdc status` says that it is due.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  git lfs-cdc compact\n  git lfs-cdc compact --json s3://bucket/prefix\n\n\
-                        Exit codes: 0 done (also if the key may not delete), 1 something was found that has to be mended, 2 it failed."
+    after_help = "Examples:\n  git lfs-cdc compact                              this repository's store\n  \
+                  git lfs-cdc compact --json s3://bucket/prefix    another store\n\n\
+                  Exit codes: 0 done (also if the key may not delete), 1 a problem was found that you have to \
+                  repair, 2 the command failed."
 )]
 pub(super) struct Compact {
-    /// The store, if not the one of this repository
+    /// The URL of the store [default: the store of this repository]
     url: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -41,9 +44,10 @@ impl Compact {
             }
         };
         let done = compact::compact(&store, &watch)?;
-        match self.json {
-            true => print::json(&done)?,
-            false => print(&store.location(), &done),
+        if self.json {
+            print::json(&done)?;
+        } else {
+            print(&store.location(), &done);
         }
         Ok(if done.findings.is_empty() { Outcome::Fine } else { Outcome::Findings })
     }
@@ -51,13 +55,10 @@ impl Compact {
 
 fn print(location: &str, done: &Compaction) {
     print::line(format!("store     {location}"));
-    let bytes = [done.bytes_before, done.bytes_after].map(print::bytes);
-    for (what, before, after, more) in [
-        ("segments", done.segments_before, done.segments_after, format!("  {} → {}", bytes[0], bytes[1])),
-        ("shards", done.shards_before, done.shards_after, String::new()),
-    ] {
-        print::line(format!("{what:<10}{before} → {after}{more}"));
-    }
+    let before = print::bytes(done.bytes_before);
+    let after = print::bytes(done.bytes_after);
+    print::line(format!("segments  {} → {}  {before} → {after}", done.segments_before, done.segments_after));
+    print::line(format!("shards    {} → {}", done.shards_before, done.shards_after));
     let left = done.replaced - done.deleted_segments;
     if done.replaced == 0 {
         print::line("deleted   nothing: no segment is replaced");
@@ -71,7 +72,7 @@ fn print(location: &str, done: &Compaction) {
     }
     if done.may_delete == Some(false) {
         print::line(format!(
-            "{left} segments are replaced, but this key may not delete them; run it once more with one that may"
+            "{left} segments are replaced, but this key may not delete them; run this again with a key that may"
         ));
     }
     done.findings.iter().for_each(|finding| print::line(format!("! {finding}")));

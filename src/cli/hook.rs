@@ -1,5 +1,5 @@
-//! The pre-push hook of a repository. By it git-lfs hears of a push; where another program has its place, a push leaves
-//! the objects behind, and neither git nor git-lfs says so.
+//! The pre-push hook of a repository. It tells git-lfs about a push. If another program has put its own hook
+//! there, a push leaves the objects behind, and neither git nor git-lfs reports it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,65 +9,64 @@ use crate::repo::{Repo, git};
 use crate::text::shell_word;
 use crate::units::MIB;
 
-/// Most bytes of a git hook; a larger file was not written by hand.
+/// Most bytes of a git hook. A larger file was not written by hand.
 const HOOK_BYTES: u64 = MIB as u64;
 
-/// Where a repository's hook is, and what stands there.
+/// The pre-push hook of a repository, as it was found.
 pub(super) struct PrePush {
     path: PathBuf,
-    /// Whether git's configuration names the folder of hooks.
+    /// True if git's configuration names the folder of hooks.
     is_elsewhere: bool,
     found: Found,
 }
 
 enum Found {
     Missing,
-    /// Git passes over it.
+    /// Git ignores the file.
     NotExecutable,
-    /// It runs git-lfs, or a program that does.
+    /// The hook runs git-lfs, or a program that does.
     RunsGitLfs,
-    /// The file that has to run git-lfs and doesn't, as far as can be seen.
+    /// No file of the hook names git-lfs. This is the file that should.
     Foreign(PathBuf),
 }
 
 impl PrePush {
-    /// Looks at the hook; none in a bare repository, from which nobody commits.
+    /// Looks at the hook. Returns None in a bare repository, because nobody commits there.
     pub(super) fn look(repo: &Repo) -> Result<Option<Self>> {
         let Some(top) = &repo.work_tree else { return Ok(None) };
         let named = git(&["rev-parse", "--git-path", "hooks/pre-push"])?;
         let is_elsewhere = repo.config.get("core.hookspath").is_some();
-        // a configured folder is relative to where hooks run, git's own answer to where we are
+        // a configured folder is relative to the top of the work tree, and git's own answer to the current
+        // folder
         let path = if is_elsewhere { top.join(named.trim_end()) } else { PathBuf::from(named.trim_end()) };
         let found = examine(&path);
         Ok(Some(Self { path, is_elsewhere, found }))
     }
 
-    /// Has git-lfs put its hook where there is none.
+    /// Lets git-lfs install its hook if there is none.
     pub(super) fn install_if_missing(&mut self) {
         if matches!(self.found, Found::Missing) && git(&["lfs", "update"]).is_ok() {
             self.found = examine(&self.path);
         }
     }
 
-    /// What is wrong with it. That it is missing is normal until git-lfs has seen a first file: then it puts the hook
-    /// there itself.
+    /// Returns the problem with the hook and its remedy, in one line. A missing hook is normal until git-lfs
+    /// has stored a first object, because git-lfs installs the hook then.
     pub(super) fn problem(&self, repo: &Repo) -> Option<String> {
-        let is_due = || self.is_elsewhere || has_objects(&repo.lfs_storage);
-        let file = |path: &Path| shell_word(&path.to_string_lossy()).into_owned();
         match &self.found {
             Found::RunsGitLfs => None,
-            Found::Missing if !is_due() => None,
+            Found::Missing if !self.is_elsewhere && !has_objects(&repo.lfs_storage) => None,
             Found::Missing => Some(format!(
                 "there is no pre-push hook {}, so pushes leave LFS objects behind; run `git lfs update`",
                 self.path.display()
             )),
             Found::NotExecutable => Some(format!(
                 "the pre-push hook is not executable, so pushes leave LFS objects behind; run `chmod +x {}`",
-                file(&self.path)
+                shell_word(&self.path.to_string_lossy())
             )),
             Found::Foreign(path) => Some(format!(
                 "the pre-push hook does not run git-lfs, so pushes leave LFS objects behind; add the line `git lfs \
-                 pre-push \"$@\"` to {}, before what reads its input",
+                 pre-push \"$@\"` to {}, before any line that reads standard input",
                 path.display()
             )),
         }
@@ -84,7 +83,7 @@ fn examine(path: &Path) -> Found {
     files.extend(
         fs::read_dir(path.with_extension("d")).into_iter().flatten().flatten().map(|entry| entry.path()),
     );
-    // husky's own file leads to the user's
+    // husky's own file runs the user's file in the folder above
     let users = folder.parent().map(|above| above.join("pre-push")).filter(|_| folder.ends_with("_"));
     files.extend(users.clone());
     if files.iter().any(|file| runs_git_lfs(file)) {
@@ -93,7 +92,8 @@ fn examine(path: &Path) -> Found {
     Found::Foreign(users.unwrap_or_else(|| path.to_owned()))
 }
 
-/// Whether a line of the file, comments aside, names git-lfs's command, or lefthook, which runs it by itself.
+/// Returns true if a line of the file, except comments, names git-lfs's command or lefthook. lefthook runs
+/// git-lfs by itself.
 fn runs_git_lfs(file: &Path) -> bool {
     if !fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= HOOK_BYTES) {
         return false;
@@ -114,7 +114,7 @@ fn is_executable(_: &fs::Metadata) -> bool {
     true
 }
 
-/// Whether git-lfs has stored an object in this clone.
+/// Returns true if git-lfs has stored an object in this clone.
 fn has_objects(lfs_storage: &Path) -> bool {
     fs::read_dir(lfs_storage.join("objects")).is_ok_and(|mut entries| entries.next().is_some())
 }

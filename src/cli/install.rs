@@ -1,4 +1,5 @@
-//! `git lfs-cdc install` and `uninstall`: what git-lfs has to know, once per machine.
+//! `git lfs-cdc install` and `uninstall`: the registration of this program with git-lfs, once on each
+//! machine.
 
 use std::path::{Path, PathBuf};
 
@@ -14,19 +15,19 @@ const AGENT_KEY: &str = "lfs.cdc::.standalonetransferagent";
 const DIRECTION_KEY: &str = "lfs.customtransfer.cdc.direction";
 const ARGUMENTS: &str = "transfer";
 const NAME: &str = "git-lfs-cdc";
-/// Older ones look for the agent by the remote's own URL, and never by `lfs.url`.
+/// The oldest usable version. Older ones look for the agent by the remote's own URL, and never by `lfs.url`.
 const OLDEST_GIT_LFS: [u32; 2] = [3, 0];
 
-/// Which of git's configuration files is meant.
+/// The choice of one of git's configuration files.
 #[derive(Args)]
 pub(super) struct Scope {
-    /// This user's configuration (the default)
+    /// Use the configuration of this user (the default)
     #[arg(long, conflicts_with_all = ["local", "system"])]
     global: bool,
-    /// This repository's configuration only
+    /// Use the configuration of this repository only
     #[arg(long, conflicts_with = "system")]
     local: bool,
-    /// The whole machine's configuration
+    /// Use the configuration of the whole machine
     #[arg(long)]
     system: bool,
 }
@@ -44,13 +45,14 @@ impl Scope {
     }
 }
 
-/// Tell git-lfs about this program
+/// Register this program with git-lfs
 ///
-/// Registers this program with git-lfs for URLs that begin with `cdc::`. Other URLs, and the agents
-/// configured for them, stay as they are. Runs `git lfs install` if that was never done.
+/// From then on git-lfs runs this program for URLs that begin with `cdc::`. Other URLs and their agents stay
+/// as they are. Runs `git lfs install` if nobody has done that.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  git lfs-cdc install             for this user\n  \
-                        sudo git lfs-cdc install --system  for all users of this machine")]
+                        sudo git lfs-cdc install --system  for all users of this machine\n\n\
+                        Next, run `git lfs-cdc init URL` in each repository.")]
 pub(super) struct Install {
     #[command(flatten)]
     scope: Scope,
@@ -61,8 +63,8 @@ impl Install {
         let scope = self.scope.flag()?;
         let program = lasting_path()?;
         let program = program.to_str().ok_or_else(|| {
-            Error::invalid(format!("git can't be told the path {}", program.display()))
-                .remedy("install this program where the path is UTF-8")
+            Error::invalid(format!("git can't store the path {}, which is not UTF-8", program.display()))
+                .remedy("install this program in another folder")
         })?;
         let version = git(&["lfs", "version"]).map_err(|e| {
             e.context("git-lfs is not installed").remedy("install git-lfs (Debian: apt install git-lfs)")
@@ -75,7 +77,7 @@ impl Install {
                 "--global" => git(&["lfs", "install", "--skip-repo"])?,
                 _ => git(&["lfs", "install", "--skip-repo", scope])?,
             };
-            print::line("git lfs install: done, it had never been run");
+            print::line("ran `git lfs install`, because nobody had done that yet");
         }
         for (key, value) in [(PATH_KEY, program), (ARGUMENTS_KEY, ARGUMENTS), (AGENT_KEY, "cdc")] {
             git(&["config", scope, "--replace-all", key, value])?;
@@ -86,9 +88,9 @@ impl Install {
     }
 }
 
-/// Undo `install`
+/// Undo `git lfs-cdc install`
 ///
-/// Removes what `install` has set. Stores, repositories and git-lfs itself stay as they are.
+/// Removes the settings that `install` has made. Stores, repositories and git-lfs itself stay as they are.
 #[derive(Args)]
 pub(super) struct Uninstall {
     #[command(flatten)]
@@ -105,16 +107,17 @@ impl Uninstall {
                 removed += 1;
             }
         }
-        print::line(match removed {
-            0 => "nothing was installed there",
-            _ => "git-lfs runs this program no more; stores and repositories are as they were",
+        print::line(if removed == 0 {
+            "this program is not registered in that configuration"
+        } else {
+            "git-lfs does not run this program any more; stores and repositories stay as they are"
         });
         Ok(Outcome::Fine)
     }
 }
 
-/// The path that this program keeps when it is upgraded: as it stands on `PATH`, or as it was typed, with its links. The
-/// path behind the links often has a version in it (Homebrew, Nix), and is gone after an upgrade.
+/// Returns a path of this program that stays valid after an upgrade: the path on `PATH`, or the path that the
+/// user has typed, with its links. The path behind the links often contains a version (Homebrew, Nix).
 fn lasting_path() -> Result<PathBuf> {
     let running = std::env::current_exe().map_err(|e| Error::io("finding this program's path", &e))?;
     let itself = running.canonicalize().unwrap_or_else(|_| running.clone());
@@ -129,19 +132,19 @@ fn lasting_path() -> Result<PathBuf> {
         .map_or(Ok(running), Ok)
 }
 
-/// What is wrong with the installation that git sees here, if anything.
+/// Returns the problem with the installation that git sees here, and its remedy.
 pub(super) fn problem(config: &Config) -> Option<String> {
     let agent = config.get(AGENT_KEY).or_else(|| config.get("lfs.standalonetransferagent"));
-    let what = match (agent, config.get(PATH_KEY)) {
+    let problem = match (agent, config.get(PATH_KEY)) {
         (None, _) => "git-lfs does not know this program".to_owned(),
         (Some("cdc"), None) => format!("{PATH_KEY} is not set"),
         (Some("cdc"), Some(path)) => program_problem(config, path)?,
         (Some(other), _) => format!("{AGENT_KEY} names the agent {other}"),
     };
-    Some(format!("{what}; run `git lfs-cdc install`"))
+    Some(format!("{problem}; run `git lfs-cdc install`"))
 }
 
-/// What is wrong with the program that git-lfs would run.
+/// Returns the problem with the program at `path`, which git-lfs would run.
 fn program_problem(config: &Config, path: &str) -> Option<String> {
     let arguments = config.get(ARGUMENTS_KEY).unwrap_or_default();
     if arguments != ARGUMENTS {
@@ -160,18 +163,19 @@ fn program_problem(config: &Config, path: &str) -> Option<String> {
     let Some(version) = said.strip_prefix(NAME).map(str::trim) else {
         return Some(format!("git-lfs runs {path}, which is another program: its version is {said:?}"));
     };
-    let (theirs, ours) = (numbers(version), numbers(env!("CARGO_PKG_VERSION")));
-    (theirs < ours).then(|| {
-        format!("git-lfs runs {path}, which is of version {version}; this is {}", env!("CARGO_PKG_VERSION"))
-    })
+    let own_version = env!("CARGO_PKG_VERSION");
+    if numbers(version) >= numbers(own_version) {
+        return None;
+    }
+    Some(format!("git-lfs runs {path}, which is of version {version}; this is {own_version}"))
 }
 
-/// The numbers of a version, as far as they go.
+/// Returns the numbers of a version, up to the first part that is no number.
 fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.parse().ok()).collect()
 }
 
-/// What is wrong with this git-lfs, by what it says of its version (`git-lfs/3.3.0 (…)`).
+/// Returns the problem with a git-lfs that reports this version (`git-lfs/3.3.0 (…)`), and its remedy.
 pub(super) fn git_lfs_problem(said: &str) -> Option<String> {
     let version = said.strip_prefix("git-lfs/")?.split([' ', '-']).next()?;
     let [major, minor] = OLDEST_GIT_LFS;

@@ -1,4 +1,4 @@
-//! `git lfs-cdc manifest`: lets a store be read over HTTP.
+//! `git lfs-cdc manifest`: the command that lets web servers publish a store.
 
 use clap::Args;
 
@@ -7,15 +7,17 @@ use crate::error::Result;
 use crate::index::manifest;
 use crate::store::Intent;
 
-/// Let a store be read over HTTP: write the list of its index segments
+/// Let web servers publish a store: write the list of its index segments
 ///
-/// Writes index/manifest, which names the store's index segments for readers that can't list them: those
-/// that pull from a web server or a CDN in front of the store. Pushes keep it up to date from then on; run
-/// this when one could not, or when a pull over HTTP says that the manifest may be behind.
+/// Writes index/manifest. Clones that pull through a web server or a CDN need it, because they can't list the
+/// store's index segments. From then on pushes keep it up to date.
+///
+/// Run it again if a push could not write the manifest, or if a pull says that the manifest may be behind.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  git lfs-cdc manifest\n  git lfs-cdc manifest s3://bucket/prefix")]
+#[command(after_help = "Examples:\n  git lfs-cdc manifest                      this repository's store\n  \
+                        git lfs-cdc manifest s3://bucket/prefix   another store")]
 pub(super) struct Manifest {
-    /// The store, if not the one of this repository
+    /// The URL of the store [default: the store of this repository]
     url: Option<String>,
 }
 

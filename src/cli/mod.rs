@@ -1,4 +1,4 @@
-//! The command line: what can be asked, and how the answer becomes an exit code.
+//! The command line: the commands, their arguments and their exit codes.
 
 mod cache;
 mod compact;
@@ -20,12 +20,12 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 use crate::local::log;
 
-/// How a command ended.
+/// The end of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// All is well.
+    /// The command found no problem.
     Fine,
-    /// Something is wrong with what was looked at.
+    /// A check found a problem.
     Findings,
 }
 
@@ -37,19 +37,19 @@ const EXIT_FAILED: u8 = 2;
     name = "git-lfs-cdc",
     bin_name = "git lfs-cdc",
     version,
-    about = "Keeps Git LFS objects deduplicated and compressed in storage that you own",
+    about = "Stores Git LFS objects deduplicated and compressed in storage that you own",
     after_help = "Begin with:\n  git lfs-cdc install                   once on each machine\n  \
                   git lfs-cdc init s3://bucket/prefix   once in each repository, then commit .lfsconfig\n\n\
                   From then on git push, git pull and git clone move LFS files through the store.\n\n\
-                  Exit codes: 0 all is well, 1 something is wrong with what was looked at, 2 the command \
-                  failed."
+                  Exit codes: 0 all is well, 1 a check found a problem, 2 the command failed.\n\n\
+                  `git lfs-cdc COMMAND --help` explains each command."
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-// each says at its own place what it does
+// the documentation of each command's type is its help
 #[derive(Subcommand)]
 enum Command {
     Install(install::Install),

@@ -1,4 +1,4 @@
-//! The store that a command's argument names, or else the one of this repository.
+//! The store that a command's argument names, or else the store of this repository.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::repo::{Config, Direction, Repo};
 use crate::store::{Access, ChosenBy, Intent, SCHEME, Store, StoreUrl};
 
-/// Opens it and does `work` there, for a command that a person waits for: a service that fails is given up soon.
+/// Opens the store and does `work` on it, for a command that a person waits for. So it gives up soon if the
+/// service fails.
 pub(super) fn look<T>(
     argument: Option<&str>,
     intent: Intent,
@@ -22,23 +23,22 @@ pub(super) fn look<T>(
     })
 }
 
-/// Opens it for work that may take hours, and that writes; waits out a fault then. One that is there from the start is
-/// told as soon as by [`look`].
+/// Opens the store for work that writes and may take hours. That work waits until a fault of the service is
+/// over. But if the service fails from the start, this fails as soon as [`look`] does.
 pub(super) fn open_for_long_work(argument: Option<&str>) -> Result<Store> {
     let named = Named::find(argument)?;
-    let (config, configured, chosen_by) = (&named.config, &named.configured, named.chosen_by);
-    let hurried = settings::hurried_access(config, configured, chosen_by, Intent::Write)?;
+    let hurried = settings::hurried_access(&named.config, &named.configured, named.chosen_by, Intent::Write)?;
     let store = print::while_waiting(named.url.shown(), || named.open(&hurried))?;
-    let access = settings::access(config, configured, chosen_by, Intent::Write)?;
+    let access = settings::access(&named.config, &named.configured, named.chosen_by, Intent::Write)?;
     if access == hurried { Ok(store) } else { named.open(&access) }
 }
 
-/// What names a store, and where that was said.
+/// A named store, with the configuration that counts for it.
 struct Named {
     url: StoreUrl,
-    /// The URL as settings for one store name it: as git-lfs has it.
+    /// The URL as git-lfs has it. Settings for one store use it in this form.
     configured: String,
-    /// A URL that was typed is the user's own choice.
+    /// The user, if the user has typed the URL.
     chosen_by: ChosenBy,
     top: PathBuf,
     config: Config,
@@ -46,22 +46,37 @@ struct Named {
 
 impl Named {
     fn find(argument: Option<&str>) -> Result<Self> {
-        let (text, top, config, chosen_by) = match argument {
-            Some(text) => (text.to_owned(), here()?, Config::here()?, ChosenBy::User),
-            None => {
-                let repo = Repo::discover()?;
-                let chosen_by = settings::chosen_by(&repo.config, "origin", Direction::Upload);
-                let text = configured(&repo)?;
-                let top = settings::top(&repo, &StoreUrl::parse(&text)?)?.to_owned();
-                (text, top, repo.config, chosen_by)
-            }
+        let named = match argument {
+            Some(text) => Self::typed(text)?,
+            None => Self::of_repository()?,
         };
-        let url = StoreUrl::parse(&text)?;
-        let configured = format!("{SCHEME}{}", text.trim_start_matches(SCHEME));
-        for note in settings::passed_over(&config, &configured) {
+        for note in settings::ignored(&named.config, &named.configured) {
             tracing::warn!("{note}");
         }
-        Ok(Self { url, configured, chosen_by, top, config })
+        Ok(named)
+    }
+
+    fn typed(text: &str) -> Result<Self> {
+        Ok(Self {
+            url: StoreUrl::parse(text)?,
+            configured: with_scheme(text),
+            chosen_by: ChosenBy::User,
+            top: here()?,
+            config: Config::here()?,
+        })
+    }
+
+    fn of_repository() -> Result<Self> {
+        let repo = Repo::discover()?;
+        let text = configured(&repo)?;
+        let url = StoreUrl::parse(&text)?;
+        Ok(Self {
+            configured: with_scheme(&text),
+            chosen_by: settings::chosen_by(&repo.config, "origin", Direction::Upload),
+            top: settings::top(&repo, &url)?.to_owned(),
+            url,
+            config: repo.config,
+        })
     }
 
     fn open(&self, access: &Access) -> Result<Store> {
@@ -69,11 +84,16 @@ impl Named {
     }
 }
 
-/// The URL that this repository pushes to.
+fn with_scheme(text: &str) -> String {
+    format!("{SCHEME}{}", text.trim_start_matches(SCHEME))
+}
+
+/// Returns the LFS URL that this repository pushes to.
 fn configured(repo: &Repo) -> Result<String> {
     let configured = repo.config.lfs_url("origin", Direction::Upload);
     configured.filter(|url| url.starts_with(SCHEME)).ok_or_else(|| {
-        Error::invalid("this repository has no store").remedy("run `git lfs-cdc init URL`, or name a store")
+        Error::invalid("this repository has no store")
+            .remedy("run `git lfs-cdc init URL`, or add the URL of a store to this command")
     })
 }
 

@@ -1,4 +1,4 @@
-//! Settings in git's configuration, below `lfs-cdc.`.
+//! The settings in git's configuration below `lfs-cdc.`, read and checked.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::local::limits::{self, Limit};
 use crate::repo::{Config, Direction, Repo};
 use crate::store::{Access, ChosenBy, Intent, StoreUrl, is_same_endpoint};
 
-/// All of them, in lower case as git prints them.
+/// The names of all settings, in lower case as git prints them.
 pub(super) const KNOWN: &[&str] = &[
     "account",
     "acl",
@@ -33,8 +33,9 @@ pub(super) const KNOWN: &[&str] = &[
     "storageclass",
     "trustedendpoint",
 ];
-/// Those that say how a service is reached and with what. One for a store counts only for the endpoint that its URL names too:
-/// the same bucket's name elsewhere is another bucket.
+/// The settings that say how to reach a service, and with which rights. If such a setting is for one store,
+/// it counts only if the endpoints of both URLs are the same. A bucket of the same name at another endpoint
+/// is another bucket.
 const OF_SERVICE: &[&str] = &[
     "account",
     "acl",
@@ -46,10 +47,11 @@ const OF_SERVICE: &[&str] = &[
     "ssekmskeyid",
     "storageclass",
 ];
-/// git-lfs's own: how many agents it starts, each with one object at a time. In lower case as git prints it.
+/// git-lfs's own setting for the number of agents, each with one object at a time. In lower case as git
+/// prints it.
 pub(super) const TRANSFERS: &str = "lfs.concurrenttransfers";
 
-/// The settings for the store that `configured`, the URL as it is configured, names.
+/// Reads the settings for the store at `url`. `configured` is that URL as git's configuration has it.
 pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Settings> {
     let of = Of { config: &repo.config, store: configured };
     let usual = Settings::new(url.repository(), repo.lfs_storage.clone());
@@ -70,7 +72,8 @@ pub(super) fn read(repo: &Repo, url: &StoreUrl, configured: &str) -> Result<Sett
     })
 }
 
-/// What blocks and buffers may take unless it is set: less than usual where the memory is limited.
+/// Returns the default memory for blocks and buffers, in bytes. It is smaller than usual if the memory is
+/// limited.
 fn usual_memory(limit: Option<Limit>) -> Result<u64> {
     let Some(Limit { amount, by }) = limit else { return Ok(config::MEMORY_BYTES) };
     let mib = amount >> 20;
@@ -79,7 +82,7 @@ fn usual_memory(limit: Option<Limit>) -> Result<u64> {
         return Err(Error::invalid(format!(
             "{by} is {mib} MiB; a push or a pull takes {least} MiB at least"
         ))
-        .remedy("allow more, or set lfs-cdc.memory to 48m and lfs.concurrenttransfers to 1 and see"));
+        .remedy("allow more memory, or try with lfs-cdc.memory at 48m and lfs.concurrenttransfers at 1"));
     }
     let share = (amount / config::MEMORY_SHARE).max(config::MEMORY_AT_LEAST_BYTES);
     if share < config::MEMORY_BYTES {
@@ -88,12 +91,13 @@ fn usual_memory(limit: Option<Limit>) -> Result<u64> {
     Ok(share.min(config::MEMORY_BYTES))
 }
 
-/// Where the store is taken from if its path is relative. Fails where that is needed and not known.
+/// Returns the folder for a relative path of a store. Fails if the path is relative and nothing says where
+/// the main work tree is.
 pub(super) fn top<'r>(repo: &'r Repo, url: &StoreUrl) -> Result<&'r Path> {
     if repo.top.is_none() && url.is_relative() {
         let git_dir = repo.git_dir.display();
         return Err(Error::invalid(format!(
-            "the store's path is relative to the main work tree of {git_dir}, and where that is is not known"
+            "the store's path is relative to the main work tree of {git_dir}, and that work tree is not known here"
         ))
         .remedy("run `git lfs-cdc status` once in the main work tree"));
     }
@@ -104,12 +108,12 @@ fn cache_bytes_of(of: &Of<'_>) -> Result<u64> {
     Ok(of.bytes("cacheSize", 0)?.unwrap_or(config::CACHE_BYTES))
 }
 
-/// What ranges of blocks may take on this machine, whatever store they are of.
+/// Returns the limit for the cached ranges of all stores together, in bytes.
 pub(super) fn cache_bytes(config: &Config) -> Result<u64> {
     cache_bytes_of(&Of { config, store: "" })
 }
 
-/// How the store that `configured` names is reached.
+/// Returns the way to reach the store that `configured` names.
 pub(super) fn access(
     config: &Config,
     configured: &str,
@@ -137,7 +141,8 @@ pub(super) fn access(
     })
 }
 
-/// The same for a command that a person waits for: it gives up soon, unless the user has said when.
+/// Like [`access`], for a command that a person waits for. Such a command gives up soon, unless the user has
+/// set the time.
 pub(super) fn hurried_access(
     config: &Config,
     configured: &str,
@@ -152,22 +157,19 @@ pub(super) fn hurried_access(
     Ok(access)
 }
 
-/// Endpoints that the user trusts with signed requests.
+/// Returns the endpoints that the user trusts with signed requests.
 pub(super) fn trusted_endpoints(config: &Config) -> Vec<String> {
     config.settings("trustedendpoint", "").into_iter().map(str::to_owned).collect()
 }
 
-/// Who has chosen the URL that a remote's objects go by.
+/// Tells if the user or the repository has chosen the LFS URL of a remote.
 pub(super) fn chosen_by(config: &Config, remote: &str, direction: Direction) -> ChosenBy {
-    match config.is_lfs_url_committed(remote, direction) {
-        true => ChosenBy::Repository,
-        false => ChosenBy::User,
-    }
+    if config.is_lfs_url_committed(remote, direction) { ChosenBy::Repository } else { ChosenBy::User }
 }
 
-/// What is to be said of settings for this store's bucket and prefix that name no endpoint, where its URL names one: they don't
-/// count.
-pub(super) fn passed_over(config: &Config, configured: &str) -> Vec<String> {
+/// Returns a note for each ignored setting: it is for this store's bucket and prefix without an endpoint, and
+/// the store's URL names an endpoint.
+pub(super) fn ignored(config: &Config, configured: &str) -> Vec<String> {
     let mut notes = Vec::new();
     for name in OF_SERVICE {
         for (key, _) in config.settings_by_store(name) {
@@ -183,7 +185,7 @@ pub(super) fn passed_over(config: &Config, configured: &str) -> Vec<String> {
     notes
 }
 
-/// A URL without its query.
+/// Returns a URL without its query.
 fn place(url: &str) -> &str {
     url.split_once('?').map_or(url, |(place, _)| place)
 }
@@ -195,27 +197,33 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
-    /// An empty value is none, as with git's own settings.
+    /// Returns the text of a setting. An empty value counts as none, as with git's own settings.
     fn text(&self, name: &str) -> Option<String> {
         let name = name.to_ascii_lowercase();
-        let value = match OF_SERVICE.contains(&name.as_str()) {
-            true => self.of_service(&name),
-            false => self.config.setting(&name, self.store),
+        let value = if OF_SERVICE.contains(&name.as_str()) {
+            self.of_service(&name)
+        } else {
+            self.config.setting(&name, self.store)
         };
         value.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// That of the URL as it is, else that of the same place and endpoint, else the general one.
+    /// Returns a setting of a service: the one for this very URL, else the one for the same place and
+    /// endpoint, else the general one.
     fn of_service(&self, name: &str) -> Option<&str> {
-        let (config, store) = (self.config, self.store);
-        let find = |is_meant: &dyn Fn(&str) -> bool| {
-            config.settings_by_store(name).rev().find(|(key, _)| is_meant(key)).map(|(_, value)| value)
-        };
-        find(&|key| key == store)
-            .or_else(|| find(&|key| place(key) == place(store) && is_same_endpoint(store, key)))
-            .or_else(|| config.get(&format!("lfs-cdc.{name}")))
+        let is_near = |url: &str| place(url) == place(self.store) && is_same_endpoint(self.store, url);
+        self.last_by_store(name, |url| url == self.store)
+            .or_else(|| self.last_by_store(name, is_near))
+            .or_else(|| self.config.get(&format!("lfs-cdc.{name}")))
     }
 
+    /// Returns the last value of a setting for a store whose URL `is_meant`.
+    fn last_by_store(&self, name: &str, is_meant: impl Fn(&str) -> bool) -> Option<&str> {
+        let mut set = self.config.settings_by_store(name).rev();
+        set.find(|(url, _)| is_meant(url)).map(|(_, value)| value)
+    }
+
+    /// Returns a number within `range`.
     fn number<N>(&self, name: &str, range: std::ops::RangeInclusive<N>) -> Result<Option<N>>
     where
         N: FromStr + PartialOrd + std::fmt::Display,
@@ -231,7 +239,8 @@ impl Of<'_> {
         })
     }
 
-    /// Every value is a path; `~/` is the user's home, and other relative ones are taken from `top`, as for stores.
+    /// Returns all values of a setting as paths. `~/` is the user's home. Other relative paths begin at
+    /// `top`, like those of stores.
     fn paths(&self, name: &str, top: &Path) -> Vec<PathBuf> {
         let values = self.config.settings(&name.to_ascii_lowercase(), self.store);
         let user = directories::BaseDirs::new();
@@ -242,7 +251,7 @@ impl Of<'_> {
         values.iter().map(path).collect()
     }
 
-    /// A size as git writes it, with k, m or g.
+    /// Returns a size in bytes. The text may end with k, m or g, as in git.
     fn bytes(&self, name: &str, at_least: u64) -> Result<Option<u64>> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -255,16 +264,17 @@ impl Of<'_> {
         };
         let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
         bytes.filter(|bytes| *bytes >= at_least).map(Some).ok_or_else(|| {
-            let right = match at_least {
-                0 => "a size such as 500m or 4g".to_owned(),
-                _ => format!("{}m or more", at_least >> 20),
+            let right = if at_least == 0 {
+                "a size such as 500m or 4g".to_owned()
+            } else {
+                format!("{}m or more", at_least >> 20)
             };
             Error::invalid(format!("lfs-cdc.{name} is {text:?}"))
                 .remedy(format!("set it to {right}, or unset it"))
         })
     }
 
-    /// In git's words.
+    /// Returns a boolean in one of git's words for it.
     fn yes_or_no(&self, name: &str) -> Result<Option<bool>> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.to_ascii_lowercase().as_str() {
@@ -294,9 +304,9 @@ mod tests {
             assert_eq!(text(&set, HERE, name), value, "{name}");
             assert_eq!(text(&set, &format!("{HERE}?repository=x&region=r"), name), value, "{name}");
             assert_eq!(text(&set, &there("https://evil"), name), None, "{name}");
-            let notes = passed_over(&Config::of(&set), &there("https://evil"));
+            let notes = ignored(&Config::of(&set), &there("https://evil"));
             assert!(matches!(&notes[..], [note] if note.contains(&key)), "{notes:?}");
-            assert!(passed_over(&Config::of(&set), HERE).is_empty(), "{name}");
+            assert!(ignored(&Config::of(&set), HERE).is_empty(), "{name}");
 
             let key = format!("lfs-cdc.{HERE}?endpoint=https://s3.example.com.{name}");
             let set = [(key.as_str(), "team")];
@@ -305,7 +315,7 @@ mod tests {
                 assert_eq!(text(&set, &there(other), name), None, "{name} at {other}");
             }
             assert_eq!(text(&set, HERE, name), None, "{name}");
-            assert!(passed_over(&Config::of(&set), &there("https://evil")).is_empty(), "{name}");
+            assert!(ignored(&Config::of(&set), &there("https://evil")).is_empty(), "{name}");
             // the last endpoint of a URL is the one that counts
             let twice = there("https://s3.example.com&endpoint=https://evil");
             assert_eq!(text(&set, &twice, name), None, "{name}");

@@ -1,4 +1,4 @@
-//! `git lfs-cdc transfer`: the agent that git-lfs runs.
+//! `git lfs-cdc transfer`: the transfer agent, which git-lfs runs.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -17,26 +17,27 @@ use crate::local::log;
 use crate::repo::{Direction, Repo};
 use crate::store::{Intent, SCHEME, Store, StoreUrl};
 
-/// Move objects for git-lfs, which runs this itself
+/// Transfer objects for git-lfs; git-lfs runs this itself
 ///
-/// Speaks git-lfs's protocol for custom transfer agents on standard input and output.
+/// Speaks git-lfs's protocol for custom transfer agents on standard input and output. You never run it
+/// yourself.
 #[derive(Args)]
 #[command(
-    after_help = "git-lfs runs this command by itself, as `git lfs-cdc install` has configured it. What it \
-                        does is written to lfs/cdc/log in the git directory; GIT_LFS_CDC_LOG=debug says more."
+    after_help = "git-lfs runs this command by itself, because `git lfs-cdc install` has registered it. The \
+                        log is lfs/cdc/log in the git directory. For more in the log:\n  \
+                        GIT_LFS_CDC_LOG=debug git push"
 )]
 pub(super) struct Transfer {}
 
 impl Transfer {
     pub(super) fn run(self) -> Result<Outcome> {
         if std::io::stdin().is_terminal() {
-            return Err(Error::invalid("git-lfs runs this command by itself, and says what is to be moved")
-                .remedy(
-                    "use `git push`, `git pull` or `git lfs pull`; `git lfs-cdc status` shows what is set up",
-                ));
+            return Err(Error::invalid("git-lfs runs this command by itself").remedy(
+                "use `git push`, `git pull` or `git lfs pull`; `git lfs-cdc status` shows the configuration",
+            ));
         }
-        // Ctrl-C reaches the whole process group: git-lfs ends by it, and we by the end of our input, which
-        // leaves time to clean up
+        // Ctrl-C reaches the whole process group; git-lfs ends, and this process ends at the end of its
+        // input, so that it has time to clean up
         outlive_interrupts().map_err(|e| Error::internal(format!("Ctrl-C can't be handled: {e}")))?;
         #[cfg(unix)]
         allow_files();
@@ -50,7 +51,7 @@ impl Transfer {
     }
 }
 
-/// Ctrl-C is noted and has no effect. Needs no thread.
+/// Makes this process ignore Ctrl-C. Needs no thread.
 #[cfg(unix)]
 fn outlive_interrupts() -> std::io::Result<()> {
     let noted = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -62,7 +63,8 @@ fn outlive_interrupts() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {})
 }
 
-/// A coordinator has a connection for each agent, and files for what it moves for them: as many as it may.
+/// Raises the limit of open files as far as the system allows, because a coordinator has a connection and
+/// files for each agent.
 #[cfg(unix)]
 fn allow_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -73,19 +75,19 @@ fn allow_files() {
     }
 }
 
-/// Opens what one session needs. The log comes first, so that errors can name it.
+/// Opens the log and the engine of one session. The log comes first, so that errors can name it.
 fn open(direction: Direction, remote: &str) -> Opened {
     let repo = match Repo::discover() {
         Ok(repo) => repo,
         Err(error) => return Opened { engine: Err(error), log: None },
     };
-    // a log that can't be written is no reason not to move objects
+    // objects are transferred even if the log can't be written
     let log = log::start(&repo.git_dir, repo.modes).ok();
     let engine = open_engine(&repo, direction, remote);
     Opened { engine, log: log.map(|log| shorten(&log)) }
 }
 
-/// As the user would type it, if that is shorter.
+/// Returns the path relative to the current folder, if it is below it.
 fn shorten(path: &Path) -> std::path::PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path).to_owned()
@@ -93,7 +95,7 @@ fn shorten(path: &Path) -> std::path::PathBuf {
 
 fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine> {
     for key in repo.config.unknown_settings(settings::KNOWN) {
-        tracing::warn!("the setting {key} is not known; is it misspelt?");
+        tracing::warn!("the setting {key} is unknown; check its spelling");
     }
     let configured = repo.config.lfs_url(remote, direction).ok_or_else(|| {
         Error::invalid(format!("no LFS URL is configured for the remote {remote:?}"))
@@ -106,7 +108,7 @@ fn open_engine(repo: &Repo, direction: Direction, remote: &str) -> Result<Engine
     let url = StoreUrl::parse(&configured)?;
     let settings = settings::read(repo, &url, &configured)?;
     settings.clones.remember(&settings.lfs_storage);
-    for note in settings::passed_over(&repo.config, &configured) {
+    for note in settings::ignored(&repo.config, &configured) {
         tracing::warn!("{note}");
     }
     let intent = match direction {

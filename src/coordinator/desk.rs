@@ -108,7 +108,7 @@ impl Desk {
             drop(state);
             // a panic must not end this thread, because the next agent needs it
             if catch_unwind(AssertUnwindSafe(|| self.serve(visitor))).is_err() {
-                tracing::error!("serving another agent panicked, which is a bug of ours");
+                tracing::error!("serving another agent panicked, which is a bug of git-lfs-cdc");
             }
         }
     }

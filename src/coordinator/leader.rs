@@ -105,7 +105,9 @@ impl Shared {
         let Opened { engine, log } = (self.open)();
         *locked(&self.log) = log;
         if let Some(reason) = &self.alone {
-            tracing::warn!("this agent works for itself, not for all of its command: {reason}");
+            tracing::warn!(
+                "agents of this git command can't share one engine; this one runs alone: {reason}"
+            );
         }
         let believed = Instant::now() + begun.elapsed();
         let engine = engine.inspect_err(|e| *failure = Some((e.clone(), believed)))?;

@@ -23,7 +23,7 @@ use self::command_id::Command;
 use self::follower::Relay;
 use self::leader::Shared;
 pub use self::leader::{Open, Opened};
-use self::rendezvous::{Meeting, Outcome, Seat};
+use self::rendezvous::{LeaderLock, Meeting, Outcome};
 use crate::agent::{Answer, Init, Object};
 use crate::engine::Transfer;
 use crate::error::{Error, Result};
@@ -40,8 +40,8 @@ const LAST_OBJECTS_MS: u64 = 10_000;
 /// Fails if agents that this user's commands start here can't meet. The error names the reason.
 pub fn can_meet() -> Result<()> {
     let meeting = Meeting::of(&Command::of_this_process(Direction::Upload, "status"))?;
-    if let Some((seat, _)) = meeting.sit()? {
-        seat.leave();
+    if let Some((lock, _)) = meeting.lead()? {
+        lock.release();
     }
     Ok(())
 }
@@ -60,8 +60,8 @@ pub struct Member {
 /// The part of a member in its command.
 #[derive(Clone)]
 enum Role {
-    /// The member has the engine. It also has the seat if others may come.
-    Serves(Arc<Shared>, Option<Arc<Seat>>),
+    /// The member has the engine. It also holds the leader lock if others may come.
+    Serves(Arc<Shared>, Option<Arc<LeaderLock>>),
     /// The member hands its objects to the coordinator.
     Relays(Arc<Relay>),
 }
@@ -90,8 +90,9 @@ impl Member {
 
     /// Returns the meeting place of this command. Fails if this member has left.
     fn meeting(&self) -> Result<Meeting> {
-        let is_over = || Error::busy("the session is over");
-        self.is_wanted().then_some(()).ok_or_else(is_over)?;
+        if !self.is_wanted() {
+            return Err(Error::busy("the session is over"));
+        }
         Meeting::of(&Command::of_this_process(self.init.direction, &self.init.remote))
     }
 
@@ -109,29 +110,24 @@ impl Member {
     fn try_join(&self) -> Result<Role> {
         let meeting = self.meeting()?;
         match meeting.join(|| self.is_wanted())? {
-            Outcome::Sits(seat, listener) => self.serves(seat, listener),
-            Outcome::Meets(first) => Ok(Role::Relays(Arc::new(Relay::new(meeting, first)))),
+            Outcome::Leads(lock, listener) => self.serves(lock, listener),
+            Outcome::Follows(first) => Ok(Role::Relays(Arc::new(Relay::new(meeting, first)))),
         }
     }
 
-    fn serves(&self, seat: Seat, listener: Listener) -> Result<Role> {
+    fn serves(&self, lock: LeaderLock, listener: Listener) -> Result<Role> {
         let shared = Arc::new(Shared::new(&self.init, self.open.clone(), None));
-        desk::open(listener, &shared).inspect_err(|_| seat.leave())?;
-        Ok(Role::Serves(shared, Some(Arc::new(seat))))
+        desk::open(listener, &shared).inspect_err(|_| lock.release())?;
+        Ok(Role::Serves(shared, Some(Arc::new(lock))))
     }
 
-    /// Calls `here` if this process has the engine. Otherwise the coordinator moves `object`. If the
+    /// Moves `object` here if this process has the engine. Otherwise the coordinator moves it. If the
     /// coordinator dies, another member takes its place, perhaps this one.
-    fn carry_out(
-        &self,
-        object: Object<'_>,
-        progress: &Progress,
-        here: impl Fn(&Shared) -> Result<Option<PathBuf>>,
-    ) -> Result<Option<PathBuf>> {
+    fn carry_out(&self, object: Object<'_>, progress: &Arc<Progress>) -> Result<Option<PathBuf>> {
         for _ in 0..ELECTIONS {
             progress.check()?;
             let relay = match self.role() {
-                Role::Serves(shared, _) => return here(&shared),
+                Role::Serves(shared, _) => return move_here(&shared, object, progress),
                 Role::Relays(relay) => relay,
             };
             if let Answer::Final(answer) = relay.ask(object, progress) {
@@ -141,7 +137,7 @@ impl Member {
         }
         let times = ELECTIONS;
         Err(Error::busy(format!("the agent that worked for all of this command was lost {times} times"))
-            .remedy("look whether something kills it, such as a lack of memory, and try again"))
+            .remedy("check whether something kills it, such as a lack of memory, and try again"))
     }
 
     /// Takes the last download back, if git-lfs has not renamed it, and notes the next one. When git-lfs asks
@@ -159,15 +155,22 @@ impl Member {
     }
 }
 
+/// Moves `object` with the engine of this process. Returns the finished file of a download.
+fn move_here(shared: &Shared, object: Object<'_>, progress: &Arc<Progress>) -> Result<Option<PathBuf>> {
+    match object.path {
+        Some(path) => shared.upload(object.oid, object.size_bytes, path, progress).map(|()| None),
+        None => shared.download(object.oid, object.size_bytes, progress).map(Some),
+    }
+}
+
 impl Transfer for Member {
-    /// Takes the seat if it is free, and prepares the engine then. git-lfs starts all its agents, even for
-    /// few objects. So only the first one takes the seat, and the others do nothing yet.
+    /// Takes the leader lock if it is free, and prepares the engine then. git-lfs starts all its agents, even
+    /// for few objects. So only the first one takes the lock, and the others do nothing yet.
     fn prepare(&self) {
-        let seat = || self.meeting().and_then(|meeting| meeting.sit());
         let mut role = self.locked();
         if role.is_none()
-            && let Ok(Some((seat, listener))) = seat()
-            && let Ok(serves) = self.serves(seat, listener)
+            && let Ok(Some((lock, listener))) = self.meeting().and_then(|meeting| meeting.lead())
+            && let Ok(serves) = self.serves(lock, listener)
         {
             *role = Some(serves);
         }
@@ -180,15 +183,13 @@ impl Transfer for Member {
 
     fn upload(&self, oid: &Oid, size_bytes: u64, path: &Path, progress: &Arc<Progress>) -> Result<()> {
         let object = Object { oid, size_bytes, path: Some(path) };
-        let here = |shared: &Shared| shared.upload(oid, size_bytes, path, progress).map(|()| None);
-        self.carry_out(object, progress, here).map(drop)
+        self.carry_out(object, progress).map(drop)
     }
 
     fn download(&self, oid: &Oid, size_bytes: u64, progress: &Arc<Progress>) -> Result<PathBuf> {
         self.hand_over(None);
         let object = Object { oid, size_bytes, path: None };
-        let here = |shared: &Shared| shared.download(oid, size_bytes, progress).map(Some);
-        let path = self.carry_out(object, progress, here)?;
+        let path = self.carry_out(object, progress)?;
         self.hand_over(path.clone());
         path.ok_or_else(|| Error::internal("a download came without a file"))
     }
@@ -219,8 +220,8 @@ impl Transfer for Member {
         // a thread that is joining just now stops soon after this
         self.has_left.store(true, Ordering::Relaxed);
         let role = self.locked().take();
-        if let Some(Role::Serves(shared, Some(seat))) = role {
-            seat.leave();
+        if let Some(Role::Serves(shared, Some(lock))) = role {
+            lock.release();
             shared.part();
         }
     }
@@ -231,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_has_left_takes_no_seat() {
+    fn a_member_that_has_left_takes_no_lock() {
         let open = || Opened { engine: Err(Error::busy("as the test wants it")), log: None };
         let init = Init { direction: Direction::Upload, remote: "of this test".to_owned(), transfers: 1 };
         let member = Member::new(init, Arc::new(open));

@@ -38,23 +38,23 @@ pub(super) struct Meeting {
 /// The result of joining.
 pub(super) enum Outcome {
     /// This process is the coordinator.
-    Sits(Seat, Listener),
+    Leads(LeaderLock, Listener),
     /// Another process is the coordinator, and answers.
-    Meets(Connection),
+    Follows(Connection),
 }
 
-/// The right to be the coordinator, while this process lives.
+/// The lock of the coordinator. Only one process of a command holds it, and a process that dies loses it.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct LeaderLock {
     file: File,
     lock: PathBuf,
     socket: PathBuf,
 }
 
-impl Seat {
+impl LeaderLock {
     /// Removes the files: the socket first, so that the next holder of the lock makes its own. If another
     /// process has removed the lock meanwhile, the files there belong to another one and stay.
-    pub(super) fn leave(&self) {
+    pub(super) fn release(&self) {
         if lock::is_at(&self.file, &self.lock) {
             for path in [&self.socket, &self.lock] {
                 let _ = fs::remove_file(path);
@@ -95,21 +95,21 @@ impl Meeting {
         opened.map(drop).map_err(|e| Error::io(format!("opening {}", self.lock.display()), &e))
     }
 
-    /// Takes the seat if it is free, or connects to the process that has it. Stops early when `wanted`
-    /// returns false.
+    /// Takes the leader lock if it is free, or connects to the process that holds it. Stops early when
+    /// `wanted` returns false.
     pub(super) fn join(&self, wanted: impl Fn() -> bool) -> Result<Outcome> {
         let until = Instant::now() + Duration::from_millis(MEETING_MS);
         let goes_on = || wanted() && Instant::now() < until;
         let mut pause = Duration::from_millis(1);
-        // a process that has made the lock file takes the seat once, even if it leaves at once: then the file
+        // a process that has made the lock file takes the lock once, even if it leaves at once: then the file
         // is removed
         loop {
-            if let Some((seat, listener)) = self.sit()? {
-                return Ok(Outcome::Sits(seat, listener));
+            if let Some((lock, listener)) = self.lead()? {
+                return Ok(Outcome::Leads(lock, listener));
             }
-            // the process that has the seat may be about to listen, or to leave
+            // the process that holds the lock may be about to listen, or to leave
             let refused = match self.connect(self.name()?, goes_on) {
-                Ok(connection) => return Ok(Outcome::Meets(connection)),
+                Ok(connection) => return Ok(Outcome::Follows(connection)),
                 Err(e) => e,
             };
             if !goes_on() {
@@ -121,12 +121,12 @@ impl Meeting {
         }
     }
 
-    /// Takes the seat if it is free.
-    pub(super) fn sit(&self) -> Result<Option<(Seat, Listener)>> {
-        let Some(seat) = self.try_sit()? else { return Ok(None) };
-        let listener = self.listen().inspect_err(|_| seat.leave())?;
+    /// Takes the leader lock if it is free, and listens.
+    pub(super) fn lead(&self) -> Result<Option<(LeaderLock, Listener)>> {
+        let Some(lock) = self.try_lock()? else { return Ok(None) };
+        let listener = self.listen().inspect_err(|_| lock.release())?;
         self.sweep();
-        Ok(Some((seat, listener)))
+        Ok(Some((lock, listener)))
     }
 
     /// Connects to a coordinator that was found here before. Waits while it is there and takes no
@@ -153,11 +153,11 @@ impl Meeting {
         follower::greet(connection, self.direction, goes_on)
     }
 
-    fn try_sit(&self) -> Result<Option<Seat>> {
+    fn try_lock(&self) -> Result<Option<LeaderLock>> {
         let locked = lock::try_lock(&lock_options(), &self.lock);
         match locked.map_err(|e| Error::io(format!("locking {}", self.lock.display()), &e))? {
             Attempt::Held(file) => {
-                Ok(Some(Seat { file, lock: self.lock.clone(), socket: self.socket.clone() }))
+                Ok(Some(LeaderLock { file, lock: self.lock.clone(), socket: self.socket.clone() }))
             }
             Attempt::Taken => Ok(None),
             Attempt::NoLocks(_) => {
@@ -167,8 +167,8 @@ impl Meeting {
         }
     }
 
-    /// Listens on the socket, in place of one that a killed process has left. Only the process with the seat
-    /// calls this.
+    /// Listens on the socket, in place of one that a killed process has left. Only the holder of
+    /// the lock calls this.
     fn listen(&self) -> Result<Listener> {
         let _ = fs::remove_file(&self.socket);
         let listening = ListenerOptions::new().name(self.name()?).reclaim_name(false).create_sync();
@@ -199,7 +199,7 @@ impl Meeting {
             }
             if let Ok(Attempt::Held(file)) = lock::try_lock(File::options().write(true), &lock) {
                 let socket = lock.with_extension("sock");
-                Seat { file, lock, socket }.leave();
+                LeaderLock { file, lock, socket }.release();
             }
         }
     }
@@ -277,13 +277,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_joins_and_is_not_wanted_any_more_leaves_nothing() {
+    fn a_member_that_is_not_wanted_any_more_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let command = Command::of_this_process(Direction::Upload, "origin");
         let meeting = Meeting::in_folder(folder.path().join("run"), &command);
         meeting.prepare().unwrap();
-        let Ok(Outcome::Sits(seat, _)) = meeting.join(|| false) else { panic!("the seat was free") };
-        seat.leave();
+        let Ok(Outcome::Leads(lock, _)) = meeting.join(|| false) else { panic!("the lock was free") };
+        lock.release();
         assert_eq!(fs::read_dir(&meeting.folder).unwrap().count(), 0);
     }
 }

@@ -14,16 +14,16 @@ use crate::play::{Agent, Sandbox};
 use crate::skip::skip;
 
 /// Takes the lock of the sandbox's agents. Returns it, and the path of their socket. Nobody listens there.
-fn take_seat(sandbox: &Sandbox) -> (File, PathBuf) {
+fn take_lock(sandbox: &Sandbox) -> (File, PathBuf) {
     for mut agent in agents(sandbox, "upload", 1) {
         agent.child.kill().unwrap();
         agent.child.wait().unwrap();
     }
     let [lock, socket] = &files(&meeting(sandbox))[..] else { panic!("a lock and a socket are there") };
-    let seat = File::options().write(true).open(lock).unwrap();
-    seat.lock().unwrap();
+    let lock_file = File::options().write(true).open(lock).unwrap();
+    lock_file.lock().unwrap();
     fs::remove_file(socket).unwrap();
-    (seat, socket.clone())
+    (lock_file, socket.clone())
 }
 
 /// An agent with a changed environment.
@@ -55,7 +55,7 @@ fn agents_without_a_folder_of_their_own_work_for_themselves() {
     assert_uploads(&mut all, &objects);
     terminate(all);
     let log = log(&sandbox);
-    let alone = log.lines().filter(|line| line.contains("this agent works for itself"));
+    let alone = log.lines().filter(|line| line.contains("this one runs alone"));
     let alone: Vec<&str> = alone.collect();
     assert_eq!(alone.len(), 3, "{log}");
     assert!(alone[0].contains("open to other users") && alone[0].contains("not a folder"), "{}", alone[0]);
@@ -84,7 +84,7 @@ fn where_a_path_is_too_long_for_a_socket_agents_meet_elsewhere() {
 fn a_stranger_in_the_coordinators_place_costs_seconds_only() {
     for answer in [&b""[..], b"garbage\n", b"{}\n{}\n", b"{\"event\":\"complete\",\"oid\":\"0\"}\n"] {
         let sandbox = Sandbox::new();
-        let (_seat, socket) = take_seat(&sandbox);
+        let (_lock_file, socket) = take_lock(&sandbox);
         let listener = UnixListener::bind(&socket).unwrap();
         std::thread::spawn(move || {
             let mut kept = Vec::new();
@@ -120,7 +120,7 @@ fn a_stranger_in_the_coordinators_place_costs_seconds_only() {
 #[test]
 fn a_coordinator_that_takes_no_connections_is_not_waited_for() {
     let sandbox = Sandbox::new();
-    let (_seat, socket) = take_seat(&sandbox);
+    let (_lock_file, socket) = take_lock(&sandbox);
     let stopped = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&stopped, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
     rustix::net::listen(&stopped, 0).unwrap();
@@ -135,7 +135,7 @@ fn a_coordinator_that_takes_no_connections_is_not_waited_for() {
 #[test]
 fn the_end_of_input_ends_an_agent_that_waits_for_a_coordinator() {
     let sandbox = Sandbox::new();
-    let (_seat, socket) = take_seat(&sandbox);
+    let (_lock_file, socket) = take_lock(&sandbox);
     let _stopped = UnixListener::bind(&socket).unwrap();
     let [mut ends, mut waits] = [(); 2].map(|()| sandbox.session("upload"));
     let objects = objects(&sandbox, 750..752, 1000);
@@ -186,8 +186,8 @@ fn where_no_lock_can_be_made_agents_meet_elsewhere() {
 #[test]
 fn an_agent_that_cannot_listen_leaves_no_lock() {
     let sandbox = Sandbox::new();
-    let (seat, socket) = take_seat(&sandbox);
-    drop(seat);
+    let (lock_file, socket) = take_lock(&sandbox);
+    drop(lock_file);
     fs::create_dir(&socket).unwrap();
     let mut all: Vec<Agent> = (0..2).map(|_| sandbox.session("upload")).collect();
     assert_uploads(&mut all, &objects(&sandbox, 1000..1002, 1000));
